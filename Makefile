@@ -1,0 +1,97 @@
+# Every command that a developer or CI runs. `make` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+# What is installed, remembered beside it, so that nothing is done twice.
+DEV := $(VENV)/.installed-dev
+RUN := $(VENV)/.installed-run
+# Extra arguments: make test ARGS="-k settings", make run ARGS="--port 9000".
+ARGS ?=
+
+# The first Python that runs, is new enough and can make a virtual environment.
+# A name alone proves nothing: pyenv has shims for versions that are not installed.
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
+	if $$python -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
+	then echo $$python; break; fi; done)
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: help setup run test test-unit test-contract test-integration check lint types imports \
+	format proto docs lock bench
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(DEV) ## create .venv with everything for development and tests
+
+run: $(RUN) ## run everything on this machine: Postgres, a demo model, the sidecar, Envoy
+	@exec $(BIN)/holdfast up $(ARGS)
+
+test: $(DEV) ## run all tests, with a real Envoy and a real Postgres
+	$(BIN)/pytest $(ARGS)
+
+test-unit: $(DEV) ## run the tests that need no other process
+	$(BIN)/pytest tests/unit $(ARGS)
+
+test-contract: $(DEV) ## run the tests that every adapter of a port must pass
+	$(BIN)/pytest tests/contract $(ARGS)
+
+test-integration: $(DEV) ## run the tests with the real parts
+	$(BIN)/pytest tests/integration $(ARGS)
+
+check: lint types imports test-unit ## everything that is quick: run it before each commit
+
+lint: $(DEV) ## check style and format
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+
+types: $(DEV) ## check types
+	$(BIN)/mypy
+
+imports: $(DEV) ## check which package may import which
+	$(BIN)/lint-imports
+
+format: $(DEV) ## put the code into format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+proto: $(DEV) ## make extproc/pb from proto/
+	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=extproc/pb --pyi_out=extproc/pb proto/ext_proc.proto
+
+docs: $(DEV) ## bring the generated parts of the documents up to date
+	$(BIN)/python -m extproc.settings_docs > docs/settings.md
+	$(BIN)/python -m tests.support.machine_drawing
+
+lock: $(DEV) ## make both lock files from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header -o requirements-dev.lock
+	$(BIN)/uv pip compile pyproject.toml --extra up --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header -c requirements-dev.lock -o requirements.lock
+
+bench: $(DEV) ## measure
+	$(BIN)/python -m bench $(ARGS)
+
+$(BIN)/python:
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "Holdfast needs Python 3.11 or newer with the venv module (Debian: python3-venv)." >&2; \
+		echo "If it has another name: make setup PYTHON=/path/to/python3" >&2; exit 1; fi
+	@echo "Creating $(VENV) with $(PYTHON) ..."
+	@$(PYTHON) -m venv $(VENV)
+
+$(DEV): requirements-dev.lock pyproject.toml | $(BIN)/python
+	@echo "Installing what development needs (once, and when the lock changes) ..."
+	@$(PIP) -r requirements-dev.lock
+	@$(PIP) --no-deps -e .
+	@touch $@
+
+# What development needs contains what running needs.
+$(RUN): requirements.lock pyproject.toml | $(BIN)/python
+	@if [ ! -e $(DEV) ]; then \
+		echo "Installing what running needs (once, and when the lock changes) ..."; \
+		$(PIP) -r requirements.lock; $(PIP) --no-deps -e .; \
+	else $(MAKE) $(DEV); fi
+	@touch $@

@@ -1,0 +1,261 @@
+"""Input items: checked, completed to the form that the API shows, and encoded for the model.
+
+The form shown is the one of `GET /v1/responses/{id}/input_items`: typed, with id and status, message
+content always a list. References to stored items are left as `Reference` for the loop to resolve.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from engine.api import checks
+from engine.api.json import encode, read_value
+from engine.context.replay import replay
+from engine.errors import InvalidRequest
+from engine.ids import ItemIds
+from engine.ports import StoredItem
+
+TEXT_LIMIT = 10_485_760
+IMAGE_LIMIT = 20_971_520
+
+_ID = checks.string_up_to(128)
+_TEXT = checks.string_up_to(TEXT_LIMIT)
+_IMAGE_URL = checks.matching(r"(?s)(https?://|data:image/).+")
+_CALL_ID = checks.matching(r"[^\x00-\x1f]{1,128}")
+_FUNCTION_NAME = checks.matching(r"[a-zA-Z0-9_.:/-]{1,128}")
+_STATUS = checks.one_of("in_progress", "completed", "incomplete")
+_DETAIL = checks.one_of("low", "high", "auto", "original")
+_ROLE = checks.one_of("user", "assistant", "system", "developer")
+_PHASE = checks.one_of("commentary", "final_answer")
+_INPUT_PARTS = ("input_text", "input_image")
+_OUTPUT_PARTS = ("output_text", "refusal")
+# `prompt_cache_breakpoint` is a hint to a cache that we do not have; it changes no answer.
+_TEXT_KEYS = ("type", "text", "annotations", "logprobs", "prompt_cache_breakpoint")
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """An `item_reference`: stands for a stored item; `param` is its place in the request."""
+
+    id: str
+    param: str
+
+
+def parse_input(raw: msgspec.Raw, ids: ItemIds, *, most: int) -> list[StoredItem | Reference]:
+    """Check `input`, a string or a list of items; raises InvalidRequest that names the bad place."""
+    value = read_value(raw, "input")
+    if isinstance(value, str):
+        _TEXT(value, "input")
+        return [_stored({"type": "message", "role": "user", "content": value}, "input", ids)]
+    if not isinstance(value, list):
+        raise checks.wrong_type(value, "input", "a string or an array")
+    entries: list[object] = value
+    if not entries:
+        raise checks.wrong_value("[]", "input", "at least one item")
+    if len(entries) > most:
+        raise checks.wrong_value(f"{len(entries)} items", "input", f"at most {most}")
+    return [_entry(entry, f"input[{i}]", ids) for i, entry in enumerate(entries)]
+
+
+def _entry(value: object, param: str, ids: ItemIds) -> StoredItem | Reference:
+    entry = checks.mapping(value, param)
+    kind = entry.get("type")
+    if kind == "item_reference" or (kind is None and set(entry) - {"type"} == {"id"}):
+        checks.only_keys(entry, ("type", "id"), param)
+        return Reference(checks.name(checks.required(entry, "id", param), f"{param}.id"), param)
+    return _stored(entry, param, ids)
+
+
+def _stored(entry: dict[str, object], param: str, ids: ItemIds) -> StoredItem:
+    given = entry.get("type")
+    kind = "message" if given is None else checks.string(given, f"{param}.type")
+    parse = _PARSERS.get(kind)
+    if parse is None:
+        raise checks.unsupported(
+            f"{param}.type",
+            f"input items of type '{kind}' cannot be used here; known are "
+            f"{', '.join(_PARSERS)}, item_reference.",
+        )
+    item = parse(entry, param, ids)
+    call_id = item.get("call_id")
+    return StoredItem(
+        id=str(item["id"]),
+        type=kind,
+        item=encode(item),
+        replay=replay(item),
+        call_id=None if call_id is None else str(call_id),
+    )
+
+
+def _head(entry: dict[str, object], param: str, kind: str, minted: str) -> dict[str, object]:
+    """Return id, type and status, checked or filled in."""
+    given, status = entry.get("id"), entry.get("status")
+    return {
+        "id": minted if given is None else _ID(checks.name(given, f"{param}.id"), f"{param}.id"),
+        "type": kind,
+        "status": "completed" if status is None else _STATUS(status, f"{param}.status"),
+    }
+
+
+def _message(entry: dict[str, object], param: str, ids: ItemIds) -> dict[str, object]:
+    checks.only_keys(entry, ("type", "id", "status", "role", "content", "phase"), param)
+    role = str(_ROLE(checks.required(entry, "role", param), f"{param}.role"))
+    item = _head(entry, param, "message", ids.mint("msg"))
+    item["role"] = role
+    item["content"] = _content(
+        checks.required(entry, "content", param), f"{param}.content", assistant=role == "assistant"
+    )
+    if entry.get("phase") is not None:
+        item["phase"] = _PHASE(entry["phase"], f"{param}.phase")
+    return item
+
+
+def _content(value: object, param: str, *, assistant: bool) -> list[dict[str, object]]:
+    if isinstance(value, str):
+        return [_text_part({"text": value}, param, "output_text" if assistant else "input_text")]
+    parts = checks.array(value, param)
+    known = (*_OUTPUT_PARTS, "input_text") if assistant else _INPUT_PARTS
+    return [_part(part, f"{param}[{i}]", known) for i, part in enumerate(parts)]
+
+
+def _part(value: object, param: str, known: tuple[str, ...]) -> dict[str, object]:
+    part = checks.mapping(value, param)
+    kind = checks.string(checks.required(part, "type", param), f"{param}.type")
+    if kind not in known:
+        raise checks.unsupported(
+            f"{param}.type",
+            f"content of type '{kind}' cannot be used here; use {', '.join(known)}.",
+        )
+    if kind == "input_image":
+        return _image(part, param)
+    if kind == "refusal":
+        checks.only_keys(part, ("type", "refusal"), param)
+        refusal = _TEXT(checks.required(part, "refusal", param), f"{param}.refusal")
+        return {"type": "refusal", "refusal": refusal}
+    checks.only_keys(part, _TEXT_KEYS, param)
+    return _text_part(part, param, "output_text" if "output_text" in known else kind)
+
+
+def _text_part(part: dict[str, object], param: str, kind: str) -> dict[str, object]:
+    text = _TEXT(checks.required(part, "text", param), f"{param}.text")
+    if kind == "input_text":
+        return {"type": kind, "text": text}
+    annotations = _array_or_none(part, "annotations", param)
+    logprobs = _array_or_none(part, "logprobs", param)
+    return {"type": kind, "text": text, "annotations": annotations, "logprobs": logprobs}
+
+
+def _image(part: dict[str, object], param: str) -> dict[str, object]:
+    checks.only_keys(
+        part, ("type", "image_url", "detail", "file_id", "prompt_cache_breakpoint"), param
+    )
+    if part.get("file_id") is not None:
+        raise checks.unsupported(
+            f"{param}.file_id", "files cannot be read here; give the image as 'image_url'."
+        )
+    url = checks.string_up_to(IMAGE_LIMIT)(
+        checks.required(part, "image_url", param), f"{param}.image_url"
+    )
+    detail = part.get("detail")
+    return {
+        "type": "input_image",
+        "image_url": _IMAGE_URL(url, f"{param}.image_url"),
+        "detail": "auto" if detail is None else _DETAIL(detail, f"{param}.detail"),
+    }
+
+
+def _function_call(entry: dict[str, object], param: str, ids: ItemIds) -> dict[str, object]:
+    checks.only_keys(
+        entry, ("type", "id", "status", "call_id", "name", "arguments", "caller"), param
+    )
+    item = _head(entry, param, "function_call", ids.mint("fc"))
+    item["call_id"] = _CALL_ID(checks.required(entry, "call_id", param), f"{param}.call_id")
+    item["name"] = _FUNCTION_NAME(checks.required(entry, "name", param), f"{param}.name")
+    item["arguments"] = _TEXT(checks.required(entry, "arguments", param), f"{param}.arguments")
+    return item
+
+
+def _function_call_output(entry: dict[str, object], param: str, ids: ItemIds) -> dict[str, object]:
+    checks.only_keys(entry, ("type", "id", "status", "call_id", "output", "caller", "name"), param)
+    item = _head(entry, param, "function_call_output", ids.mint("fco"))
+    item["call_id"] = _CALL_ID(checks.required(entry, "call_id", param), f"{param}.call_id")
+    output = checks.required(entry, "output", param)
+    where = f"{param}.output"
+    item["output"] = (
+        _TEXT(output, where)
+        if isinstance(output, str)
+        else _content(output, where, assistant=False)
+    )
+    return item
+
+
+def _reasoning(entry: dict[str, object], param: str, ids: ItemIds) -> dict[str, object]:
+    checks.only_keys(
+        entry, ("type", "id", "status", "summary", "content", "encrypted_content"), param
+    )
+    if entry.get("encrypted_content"):
+        raise checks.unsupported(
+            f"{param}.encrypted_content", "encrypted reasoning was not made by this gateway."
+        )
+    item = _head(entry, param, "reasoning", ids.mint("rs"))
+    item["summary"] = _texts(entry, "summary", param, "summary_text")
+    content = _texts(entry, "content", param, "reasoning_text")
+    if content:
+        item["content"] = content
+    return item
+
+
+def _array_or_none(source: dict[str, object], key: str, param: str) -> list[object]:
+    value = source.get(key)
+    return [] if value is None else checks.array(value, f"{param}.{key}")
+
+
+def _texts(source: dict[str, object], key: str, param: str, kind: str) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = []
+    for index, entry in enumerate(_array_or_none(source, key, param)):
+        path = f"{param}.{key}[{index}]"
+        part = checks.mapping(entry, path)
+        checks.one_of(kind)(checks.required(part, "type", path), f"{path}.type")
+        text = _TEXT(checks.required(part, "text", path), f"{path}.text")
+        found.append({"type": kind, "text": text})
+    return found
+
+
+_PARSERS = {
+    "message": _message,
+    "function_call": _function_call,
+    "function_call_output": _function_call_output,
+    "reasoning": _reasoning,
+}
+
+
+def require_pairs(pending: frozenset[str], new: list[StoredItem]) -> None:
+    """Check that calls and outputs pair up (rule M6); raises InvalidRequest.
+
+    `pending` are the calls of the history that wait for their output. A call must come before its
+    output, and every call must get exactly one.
+    """
+    open_calls = set(pending)
+    for index, item in enumerate(new):
+        call_id = str(item.call_id)
+        if item.type == "function_call" and item.replay is not None:
+            if call_id in open_calls:
+                raise InvalidRequest(
+                    f"Function call {call_id} already waits for its output.",
+                    param=f"input[{index}].call_id",
+                    code="duplicate_call_id",
+                )
+            open_calls.add(call_id)
+        elif item.type == "function_call_output":
+            if call_id not in open_calls:
+                raise InvalidRequest(
+                    f"No tool call found for function call output with call_id {call_id}.",
+                    param=f"input[{index}].call_id",
+                    code="unknown_call_id",
+                )
+            open_calls.discard(call_id)
+    if open_calls:
+        raise InvalidRequest(
+            f"No tool output found for function call {min(open_calls)}.",
+            param="input",
+            code="missing_tool_output",
+        )

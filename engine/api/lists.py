@@ -1,0 +1,95 @@
+"""Query strings of reads and lists, and the list object (rule H2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from engine.api import checks
+from engine.api.json import encode
+from engine.api.request import INCLUDABLE
+from engine.ports import Order
+
+_ORDER = checks.one_of("asc", "desc")
+_INCLUDE = checks.one_of(*INCLUDABLE)
+_LIMIT = checks.integer(1, 100)
+
+
+class ListQuery(msgspec.Struct, frozen=True):
+    """`limit` 1 to 100, `after` the id of the last item of the page before, newest first by default."""
+
+    limit: int = 20
+    after: str | None = None
+    order: Order = "desc"
+    model: str | None = None
+
+
+def _limit(value: str) -> int:
+    text = value.strip()
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise checks.wrong_value(value, "limit", "an integer from 1 to 100")
+    limit = _LIMIT(int(text), "limit")
+    assert isinstance(limit, int)
+    return limit
+
+
+_LIST_PARAMETERS: Mapping[str, Callable[[str], object]] = {
+    "limit": _limit,
+    "after": lambda value: checks.name(value, "after"),
+    "order": lambda value: _ORDER(value, "order"),
+    "model": lambda value: checks.name(value, "model"),
+}
+
+
+def parse_list(query: str, parameters: Sequence[str]) -> ListQuery:
+    """Check the query of a list; `parameters` are those that this list has."""
+    values: dict[str, object] = {}
+    for name, value in _pairs(query):
+        if name == "include":
+            _INCLUDE(value, "include")
+        elif name not in parameters:
+            raise checks.unknown(name, parameters)
+        else:
+            values[name] = _LIST_PARAMETERS[name](value)
+    return msgspec.convert(values, ListQuery)
+
+
+def check_retrieve(query: str) -> None:
+    """Check the query of `GET /v1/responses/{id}`; raises InvalidRequest."""
+    for name, value in _pairs(query):
+        if name == "include":
+            # Nothing is left out of a stored response, so whatever is asked to be included is.
+            _INCLUDE(value, "include")
+        elif name in ("stream", "include_obfuscation"):
+            if checks.one_of("true", "false")(value, name) == "true":
+                raise checks.unsupported(name, "stored streams cannot be replayed here yet.")
+        elif name == "starting_after":
+            raise checks.unsupported(name, "stored streams cannot be replayed here yet.")
+        else:
+            raise checks.unknown(name, ("include", "stream"))
+
+
+def no_parameters(query: str) -> None:
+    """Refuse every query parameter."""
+    for name, _ in _pairs(query):
+        raise checks.unknown(name)
+
+
+def _pairs(query: str) -> Iterable[tuple[str, str]]:
+    """Yield the parameters; arrays come as `name[]`, `name[0]` or by repetition."""
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        yield name.partition("[")[0], value
+
+
+def list_object(items: Sequence[bytes], ids: Sequence[str], *, has_more: bool) -> bytes:
+    """Return `{object: list, data, first_id, last_id, has_more}`; the ids are null for an empty page."""
+    tail = encode(
+        {
+            "first_id": ids[0] if ids else None,
+            "last_id": ids[-1] if ids else None,
+            "has_more": has_more,
+        }
+    )
+    return b'{"object":"list","data":[%b],%b' % (b",".join(items), tail[1:])

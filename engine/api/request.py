@@ -1,0 +1,248 @@
+"""`POST /v1/responses`: the body checked, field by field (rule H1).
+
+Each field has one row in `FIELDS`: its check, and whether the model server is sent it. A field without a
+row is refused; null means absent and is never forwarded (backends.md: nulls break servers).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from engine.api import checks
+from engine.api.checks import Check
+from engine.api.items import Reference, parse_input
+from engine.api.json import read_object, read_value
+from engine.api.tools import FunctionTool, ToolChoice, parse_tool_choice, parse_tools
+from engine.errors import InvalidRequest
+from engine.ids import ItemIds
+from engine.limits import Limits
+from engine.ports import StoredItem
+
+LOGPROBS = "message.output_text.logprobs"
+INCLUDABLE = (
+    "file_search_call.results", "web_search_call.results", "web_search_call.action.sources",
+    "message.input_image.image_url", "computer_call_output.output.image_url",
+    "code_interpreter_call.outputs", "reasoning.encrypted_content", LOGPROBS,
+)  # fmt: skip
+
+
+class CreateRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A checked request. `values` holds the simple fields that were given, by name."""
+
+    model: str
+    input: list[StoredItem | Reference]
+    stream: bool
+    store: bool
+    previous_response_id: str | None
+    tools: tuple[FunctionTool, ...]
+    tool_choice: ToolChoice
+    parallel_tool_calls: bool
+    logprobs: bool
+    values: Mapping[str, object]
+
+
+class Field(msgspec.Struct, frozen=True):
+    """How one request field is treated; `forward`: the model server is sent the value as it came."""
+
+    check: Check
+    forward: bool = False
+
+
+def _not_here(why: str) -> Field:
+    """Return the row of a field of the API that no value of can be honoured."""
+
+    def check(_value: object, param: str) -> object:
+        raise checks.unsupported(param, why)
+
+    return Field(check)
+
+
+def _only(value: object, why: str) -> Field:
+    """Return the row of a field of which one value, the default, can be honoured."""
+
+    def check(given: object, param: str) -> object:
+        if given != value:
+            raise checks.unsupported(param, why)
+        return given
+
+    return Field(check)
+
+
+def _include(value: object, param: str) -> list[str]:
+    names = []
+    for index, entry in enumerate(checks.array(value, param)):
+        path = f"{param}[{index}]"
+        name = str(checks.one_of(*INCLUDABLE)(entry, path))
+        if name == "reasoning.encrypted_content":
+            raise checks.unsupported(path, "reasoning is not sealed by this gateway.")
+        names.append(name)
+    return names
+
+
+def _text(value: object, param: str) -> dict[str, object]:
+    text = checks.mapping(value, param)
+    checks.only_keys(text, ("format", "verbosity"), param)
+    if text.get("verbosity") is not None:
+        checks.one_of("low", "medium", "high")(text["verbosity"], f"{param}.verbosity")
+    if text.get("format") is not None:
+        text = {**text, "format": _format(text["format"], f"{param}.format")}
+    return {key: entry for key, entry in text.items() if entry is not None}
+
+
+def _format(value: object, param: str) -> dict[str, object]:
+    chosen = checks.mapping(value, param)
+    kind = checks.required(chosen, "type", param)
+    checks.one_of("text", "json_object", "json_schema")(kind, f"{param}.type")
+    if kind != "json_schema":
+        checks.only_keys(chosen, ("type",), param)
+        return {"type": kind}
+    checks.only_keys(chosen, ("type", "name", "schema", "strict", "description"), param)
+    _SCHEMA_NAME(checks.required(chosen, "name", param), f"{param}.name")
+    checks.mapping(checks.required(chosen, "schema", param), f"{param}.schema")
+    if chosen.get("strict") is not None:
+        checks.boolean(chosen["strict"], f"{param}.strict")
+    if chosen.get("description") is not None:
+        checks.string(chosen["description"], f"{param}.description")
+    return {key: entry for key, entry in chosen.items() if entry is not None}
+
+
+_SCHEMA_NAME = checks.matching(r"[a-zA-Z0-9_-]{1,64}")
+
+
+def _reasoning(value: object, param: str) -> dict[str, object]:
+    reasoning = checks.mapping(value, param)
+    checks.only_keys(reasoning, ("effort", "summary"), param)
+    if reasoning.get("effort") is not None:
+        efforts = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+        checks.one_of(*efforts)(reasoning["effort"], f"{param}.effort")
+    if reasoning.get("summary") is not None:
+        checks.one_of("auto", "concise", "detailed")(reasoning["summary"], f"{param}.summary")
+    return {key: entry for key, entry in reasoning.items() if entry is not None}
+
+
+def _stream_options(value: object, param: str) -> object:
+    options = checks.mapping(value, param)
+    checks.only_keys(options, ("include_obfuscation",), param)
+    where = f"{param}.include_obfuscation"
+    asked = options.get("include_obfuscation")
+    if asked is not None and checks.boolean(asked, where):
+        raise checks.unsupported(where, "streams carry no obfuscation; leave it out or false.")
+    return options
+
+
+def _context_management(value: object, param: str) -> object:
+    if checks.array(value, param):
+        raise checks.unsupported(param, "contexts are not compacted here.")
+    return value
+
+
+_SENT = Field(checks.anything, forward=True)
+# What the store keeps as a name, refused before the model is called.
+_NAME = checks.matching(r"[^\x00-\x1f]{1,256}")
+
+# Fields of the Responses API, then those that model servers add to it (sent as they came: the server
+# that knows them judges them).
+FIELDS: Mapping[str, Field] = {
+    "background": _only(False, "responses cannot run in the background here yet."),
+    "context_management": Field(_context_management),
+    "conversation": _not_here("conversations cannot be used here yet."),
+    "frequency_penalty": Field(checks.number(-2, 2), forward=True),
+    "include": Field(_include),
+    "instructions": Field(checks.string, forward=True),
+    "max_output_tokens": Field(checks.integer(1), forward=True),
+    # Counts the calls of tools that the gateway runs; there are none yet, so every bound is kept.
+    "max_tool_calls": Field(checks.integer(1)),
+    "metadata": Field(checks.metadata),
+    "model": Field(_NAME, forward=True),
+    "parallel_tool_calls": Field(checks.boolean),
+    "presence_penalty": Field(checks.number(-2, 2), forward=True),
+    "previous_response_id": Field(checks.name),
+    "prompt": _not_here("prompt templates cannot be used here yet."),
+    "prompt_cache_key": Field(checks.string_up_to(1024)),
+    "reasoning": Field(_reasoning, forward=True),
+    "safety_identifier": Field(checks.string_up_to(128)),
+    "service_tier": Field(checks.one_of("auto", "default")),
+    "store": Field(checks.boolean),
+    "stream": Field(checks.boolean),
+    "stream_options": Field(_stream_options),
+    "temperature": Field(checks.number(0, 2), forward=True),
+    "text": Field(_text, forward=True),
+    "top_logprobs": Field(checks.integer(0, 20), forward=True),
+    "top_p": Field(checks.number(0, 1), forward=True),
+    "truncation": _only("disabled", "only 'disabled' is; contexts are never cut here."),
+    "user": Field(checks.string_up_to(1024)),
+    "access_programs": _not_here("the gateway has no access programs."),
+    "image": _not_here("images are not compressed here."),
+    "moderation": _not_here("the gateway does not moderate."),
+    "prompt_cache_options": _not_here("the model server caches by prefix on its own."),
+    "prompt_cache_retention": _not_here("the model server caches by prefix on its own."),
+    # What a client notes for itself (Codex); it has no effect on the answer.
+    "client_metadata": Field(checks.mapping),
+} | dict.fromkeys(
+    (
+        "cache_salt", "chat_template_kwargs", "ignore_eos", "include_reasoning",
+        "include_stop_str_in_output", "logit_bias", "min_p", "min_tokens", "mm_processor_kwargs",
+        "priority", "repetition_penalty", "seed", "skip_special_tokens",
+        "spaces_between_special_tokens", "stop", "stop_token_ids", "structured_outputs", "top_k",
+        "vllm_xargs",
+    ),
+    _SENT,
+)  # fmt: skip
+_PARSED_APART = ("input", "tools", "tool_choice")
+
+
+def parse_create(body: bytes, ids: ItemIds, limits: Limits) -> CreateRequest:
+    """Check the body of a create request; raises InvalidRequest with `param`."""
+    raw = read_object(body)
+    values = _simple_fields(raw)
+    if "model" not in values:
+        raise checks.missing("model")
+    if bytes(raw.get("input", b"null")) == b"null":
+        raise checks.missing("input")
+    tools = _optional(raw, "tools")
+    declared = () if tools is None else parse_tools(tools, "tools", most=limits.tools)
+    choice = _optional(raw, "tool_choice")
+    include = values.get("include")
+    return CreateRequest(
+        model=str(values["model"]),
+        input=parse_input(raw["input"], ids, most=limits.input_items),
+        stream=values.get("stream") is True,
+        store=values.get("store") is not False,
+        previous_response_id=_text_or_none(values.get("previous_response_id")),
+        tools=declared,
+        tool_choice=ToolChoice()
+        if choice is None
+        else parse_tool_choice(choice, "tool_choice", declared),
+        parallel_tool_calls=values.get("parallel_tool_calls") is not False,
+        logprobs=isinstance(include, list) and LOGPROBS in include,
+        values=values,
+    )
+
+
+def _simple_fields(raw: Mapping[str, msgspec.Raw]) -> dict[str, object]:
+    values: dict[str, object] = {}
+    for name, field in raw.items():
+        if name in _PARSED_APART:
+            continue
+        row = FIELDS.get(name)
+        if row is None:
+            if bytes(field) == b"null":
+                continue
+            hint = " The Responses API has 'input' instead." if name == "messages" else ""
+            raise InvalidRequest(
+                f"Unknown parameter: '{name}'.{hint}", param=name, code="unknown_parameter"
+            )
+        value = read_value(field, name)
+        if value is not None:
+            values[name] = row.check(value, name)
+    return values
+
+
+def _optional(raw: Mapping[str, msgspec.Raw], name: str) -> object | None:
+    return read_value(raw[name], name) if name in raw else None
+
+
+def _text_or_none(value: object) -> str | None:
+    return None if value is None else str(value)

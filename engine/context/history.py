@@ -1,0 +1,53 @@
+"""Stored history as a continuation may use it (rules M2, M6, P7).
+
+Deleted responses leave gaps: an output whose call is gone, or a call whose output is gone, would make a
+model server refuse the whole request, so neither is sent.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from engine.ports import ReplayItem
+
+
+class History(msgspec.Struct, frozen=True):
+    """`replay` is what goes before the new input; `pending` are the calls that it must answer."""
+
+    replay: list[bytes]
+    pending: frozenset[str]
+
+
+EMPTY = History([], frozenset())
+
+
+def usable_history(items: list[ReplayItem]) -> History:
+    """Return what of the items can be sent, in order.
+
+    Only the calls of the newest response, the output items at the end, can still be answered.
+    """
+    newest = _newest_output(items)
+    answered = {item.call_id for item in items if item.type == "function_call_output"}
+    called: set[str | None] = set()
+    pending: set[str] = set()
+    replay: list[bytes] = []
+    for place, item in enumerate(items):
+        if item.replay is None:
+            continue
+        if item.type == "function_call":
+            if item.call_id not in answered:
+                if place < newest:
+                    continue
+                pending.add(str(item.call_id))
+            called.add(item.call_id)
+        elif item.type == "function_call_output" and item.call_id not in called:
+            continue
+        replay.append(item.replay)
+    return History(replay, frozenset(pending))
+
+
+def _newest_output(items: list[ReplayItem]) -> int:
+    place = len(items)
+    while place and items[place - 1].output:
+        place -= 1
+    return place

@@ -1,0 +1,168 @@
+"""What can go wrong, in the API's words.
+
+Every error that a client may see is an `EngineError`; its class fixes the HTTP status, the `type` and
+the default `code` of the body (rule R15), so that no adapter has to choose.
+
+    EngineError
+      InvalidRequest          400  invalid_request_error
+        UnknownPreviousResponse  400  previous_response_not_found
+      NotFound                404  invalid_request_error
+      MethodNotAllowed        405  invalid_request_error
+      Conflict                409  invalid_request_error
+      TooSlow                 408  invalid_request_error
+      TooLarge                413  invalid_request_error
+      UnsupportedMedia        415  invalid_request_error
+      UpstreamRefused         4xx of the model server, rewritten
+      UpstreamFailed          502  server_error, or the model server's own 5xx
+      Stopped                 503  server_error
+      StorageUnavailable      503  server_error
+      LeaseLost               500  server_error   (another worker owns the response)
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class EngineError(Exception):
+    """An error with a place in the API: `status`, `type`, `code`, `param`, `message`."""
+
+    status: int = 500
+    type: str = "server_error"
+    default_code: ClassVar[str | None] = None
+    retry_after: int | None = None
+    """Seconds for a `Retry-After` header, where trying again can help."""
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code if code is not None else self.default_code
+
+
+class InvalidRequest(EngineError):
+    """The request asks for something that is malformed or that we cannot honour (rule H1)."""
+
+    status = 400
+    type = "invalid_request_error"
+
+
+class UnknownPreviousResponse(InvalidRequest):
+    """`previous_response_id` names no response of this tenant (rule M3)."""
+
+    default_code = "previous_response_not_found"
+
+    def __init__(self, response_id: str) -> None:
+        super().__init__(
+            f"Previous response with id '{response_id}' not found.", param="previous_response_id"
+        )
+
+
+class NotFound(EngineError):
+    """The object named by the path does not exist for this tenant (rule X1)."""
+
+    status = 404
+    type = "invalid_request_error"
+    default_code = "not_found"
+
+
+class MethodNotAllowed(EngineError):
+    """The path exists, the method does not; `allowed` are those that do."""
+
+    status = 405
+    type = "invalid_request_error"
+    default_code = "method_not_allowed"
+
+    def __init__(self, message: str, allowed: list[str]) -> None:
+        super().__init__(message)
+        self.allowed = allowed
+
+
+class Conflict(EngineError):
+    """The object is in a state in which this cannot be done."""
+
+    status = 409
+    type = "invalid_request_error"
+    default_code = "conflict"
+
+
+class TooSlow(EngineError):
+    """The client stopped sending in the middle of its request."""
+
+    status = 408
+    type = "invalid_request_error"
+    default_code = "request_timeout"
+
+
+class TooLarge(EngineError):
+    """A body, before or after decoding, is over the limit (rule X5)."""
+
+    status = 413
+    type = "invalid_request_error"
+    default_code = "request_too_large"
+
+
+class UnsupportedMedia(EngineError):
+    """A content type or content encoding that we cannot read."""
+
+    status = 415
+    type = "invalid_request_error"
+    default_code = "unsupported_media_type"
+
+
+class UpstreamRefused(EngineError):
+    """The model server answered with a 4xx; its status becomes ours, its body is rewritten."""
+
+    type = "invalid_request_error"
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(message, param=param, code=code)
+        self.status = status
+        self.retry_after = retry_after
+        if status == 429:
+            self.type = "too_many_requests"
+
+
+class UpstreamFailed(EngineError):
+    """The model server could not be reached, broke off, or answered with a 5xx (then `status` is its)."""
+
+    default_code = "server_error"
+
+    def __init__(self, message: str, *, status: int = 502, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after = retry_after
+
+
+class Stopped(EngineError):
+    """The worker was told to stop before the response was done."""
+
+    status = 503
+    default_code = "server_error"
+    retry_after = 1
+
+    def __init__(self) -> None:
+        super().__init__("The gateway was stopped before the response was done.")
+
+
+class StorageUnavailable(EngineError):
+    """The store cannot be reached or did not answer in time; nothing was acknowledged."""
+
+    status = 503
+    default_code = "storage_unavailable"
+
+    retry_after = 1
+
+
+class LeaseLost(EngineError):
+    """The response belongs to another worker, or was already finished: this write was refused."""
+
+    default_code = "lease_lost"

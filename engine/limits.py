@@ -1,0 +1,34 @@
+"""The engine's bounds: plain values, set by the composition root (rule X5)."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Sizes in bytes, times in seconds."""
+
+    input_items: int = 2000
+    tools: int = 512
+    line_bytes: int = 16 * 2**20
+    """One line, or the data of one event, of a model's stream."""
+    response_bytes: int = 64 * 2**20
+    """What one response may hold of model output."""
+    context_bytes: int = 64 * 2**20
+    """What a model turn may be sent of history and input."""
+    error_bytes: int = 64 * 2**10
+    """How much of a model server's error body is read."""
+    answer_bytes: int = 64 * 2**20
+    """A model server's answer that is not a stream."""
+    open_after: float = 10.0
+    """How long a stream waits for the model server's status before it starts on its own (rule R16)."""
+    heartbeat: float = 5.0
+    """Silence after which a comment is sent (rule R13)."""
+    turn: float = 3600.0
+    """One model turn from call to terminal event."""
+    save_wait: float = 30.0
+    """How long a finished response waits for a store that is away (rule P2)."""
+    lease: float = 30.0
+    """How long an accepted response belongs to its worker without renewal."""
+    buffer_bytes: int = 4 * 2**20
+    """What is held for a client that reads slower than the model writes."""

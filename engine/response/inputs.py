@@ -1,0 +1,98 @@
+"""Everything that can happen to a response; the machine's only way in.
+
+The content inputs (`ItemStarted` to `ReasoningDelta`) are what a normaliser makes of a model server's
+stream, whatever its dialect: one item after the other, deltas belonging to the item started last.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from engine.api.response_object import Usage
+from engine.errors import EngineError
+
+ItemKind = Literal["message", "reasoning", "function_call"]
+
+
+class Begin(msgspec.Struct, frozen=True):
+    """The request is accepted; `body` is the first model turn's request."""
+
+    body: bytes
+
+
+class ModelAnswered(msgspec.Struct, frozen=True):
+    """The model server answered the turn with a 200: what follows are its tokens."""
+
+
+class WaitedLong(msgspec.Struct, frozen=True):
+    """The model server has not answered yet and the client should not wait in silence (rule R16)."""
+
+
+class ItemStarted(msgspec.Struct, frozen=True):
+    """An output item begins, and the one before it is over; `name` is a function call's."""
+
+    kind: ItemKind
+    name: str = ""
+
+
+class TextDelta(msgspec.Struct, frozen=True, gc=False):
+    """More text of the open message; `logprobs` is a JSON array, b"[]" for none."""
+
+    text: str
+    logprobs: bytes = b"[]"
+
+
+class RefusalDelta(msgspec.Struct, frozen=True, gc=False):
+    """More of the open message's refusal."""
+
+    text: str
+
+
+class ArgumentsDelta(msgspec.Struct, frozen=True, gc=False):
+    """More of the open function call's arguments."""
+
+    text: str
+
+
+class ReasoningDelta(msgspec.Struct, frozen=True, gc=False):
+    """More of the open reasoning item's text."""
+
+    text: str
+
+
+class SummaryDelta(msgspec.Struct, frozen=True, gc=False):
+    """More of the open reasoning item's summary."""
+
+    text: str
+
+
+class TurnEnded(msgspec.Struct, frozen=True):
+    """The model's turn is over; `incomplete_reason` is set if it was cut short. `at`: Unix seconds."""
+
+    at: int
+    usage: Usage | None
+    incomplete_reason: str | None = None
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """The run cannot go on: the model or the store failed, or a bound was passed. `at`: Unix seconds."""
+
+    at: int
+    error: EngineError
+
+
+class Saved(msgspec.Struct, frozen=True):
+    """The store holds the terminal state."""
+
+
+class SaveFailed(msgspec.Struct, frozen=True):
+    """The store could not take the terminal state. `at`: Unix seconds."""
+
+    at: int
+    error: EngineError
+
+
+Content = ItemStarted | TextDelta | RefusalDelta | ArgumentsDelta | ReasoningDelta | SummaryDelta
+Input = Begin | ModelAnswered | WaitedLong | Content | TurnEnded | Failed | Saved | SaveFailed

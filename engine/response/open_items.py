@@ -1,0 +1,240 @@
+"""Items that still grow: each turns deltas into events and, when it is closed, into a finished item.
+
+Only a delta is on the token path; its frame is a template with the place of the part filled in.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TypeVar
+
+import msgspec
+
+from engine.api.events import EventWriter, field
+from engine.api.json import encode
+from engine.response.inputs import (
+    ArgumentsDelta,
+    ReasoningDelta,
+    RefusalDelta,
+    SummaryDelta,
+    TextDelta,
+)
+
+Item = dict[str, object]
+P = TypeVar("P", bound="_Part")
+
+
+class _Part:
+    """One part of an item: `added`, deltas, `done`, in that order (rule R6)."""
+
+    family: bytes
+    kind: str
+    text_key = "text"
+    added_event = b"response.content_part.added"
+    done_event = b"response.content_part.done"
+    index_key = b"content_index"
+
+    def __init__(self, events: EventWriter, place: bytes, index: int) -> None:
+        self._events = events
+        self._place = b'%b,"%b":%d' % (place, self.index_key, index)
+        self._texts: list[str] = []
+        self._delta_event = self.family + b".delta"
+
+    def added(self) -> bytes:
+        return self._events.event(self.added_event, self._place + field("part", self.json()))
+
+    def delta(self, text: str) -> bytes:
+        self._texts.append(text)
+        return self._events.event(self._delta_event, b'%b,"delta":%b' % (self._place, encode(text)))
+
+    def done(self) -> bytes:
+        part = self.json()
+        tail = self._done_tail(part)
+        frames = self._events.event(self.family + b".done", self._place + tail)
+        return frames + self._events.event(self.done_event, self._place + field("part", part))
+
+    def _done_tail(self, part: Item) -> bytes:
+        return field(self.text_key, part[self.text_key])
+
+    def json(self) -> Item:
+        return {"type": self.kind, self.text_key: "".join(self._texts)}
+
+
+class _TextPart(_Part):
+    family = b"response.output_text"
+    kind = "output_text"
+
+    def __init__(self, events: EventWriter, place: bytes, index: int) -> None:
+        super().__init__(events, place, index)
+        self._logprobs: list[bytes] = []
+
+    def delta_with(self, text: str, logprobs: bytes) -> bytes:
+        self._texts.append(text)
+        if logprobs != b"[]":
+            self._logprobs.append(logprobs[1:-1])
+        return self._events.event(
+            self._delta_event,
+            b'%b,"delta":%b,"logprobs":%b' % (self._place, encode(text), logprobs),
+        )
+
+    def _done_tail(self, part: Item) -> bytes:
+        return super()._done_tail(part) + field("logprobs", part["logprobs"])
+
+    def json(self) -> Item:
+        logprobs = msgspec.Raw(b"[%b]" % b",".join(self._logprobs))
+        return {**super().json(), "annotations": [], "logprobs": logprobs}
+
+
+class _RefusalPart(_Part):
+    family = b"response.refusal"
+    kind = "refusal"
+    text_key = "refusal"
+
+
+class _ReasoningPart(_Part):
+    family = b"response.reasoning_text"
+    kind = "reasoning_text"
+
+
+class _SummaryPart(_Part):
+    family = b"response.reasoning_summary_text"
+    kind = "summary_text"
+    added_event = b"response.reasoning_summary_part.added"
+    done_event = b"response.reasoning_summary_part.done"
+    index_key = b"summary_index"
+
+
+class OpenItem(ABC):
+    """What all items share: their id, their place in the output, their parts."""
+
+    kind: str
+
+    def __init__(self, events: EventWriter, item_id: str, index: int) -> None:
+        self.id = item_id
+        self.index = index
+        self._events = events
+        self._place = b',"item_id":"%b","output_index":%d' % (item_id.encode(), index)
+        self._part: _Part | None = None
+        self._finished: list[tuple[_Part, Item]] = []
+
+    def opened(self) -> bytes:
+        """Return the `output_item.added` event: all fields there, empty."""
+        return self._events.item("added", self.index, encode(self.json("in_progress")))
+
+    def closed(self, status: str) -> tuple[bytes, Item]:
+        """Return the events up to `output_item.done`, and the finished item."""
+        frames = self._close_part()
+        item = self.json(status)
+        return frames + self._events.item("done", self.index, encode(item)), item
+
+    @abstractmethod
+    def json(self, status: str) -> Item:
+        """Return the item as the API shows it."""
+
+    def _switch(self, kind: type[P]) -> tuple[bytes, P]:
+        """Return the open part of a kind, and the events that opening it took."""
+        part = self._part
+        if isinstance(part, kind):
+            return b"", part
+        frames = self._close_part()
+        index = sum(1 for done, _ in self._finished if done.index_key == kind.index_key)
+        self._part = opened = kind(self._events, self._place, index)
+        return frames + opened.added(), opened
+
+    def _close_part(self) -> bytes:
+        part = self._part
+        if part is None:
+            return b""
+        self._part = None
+        frames = part.done()
+        self._finished.append((part, part.json()))
+        return frames
+
+    def _parts(self, index_key: bytes) -> list[Item]:
+        return [item for part, item in self._finished if part.index_key == index_key]
+
+
+class OpenMessage(OpenItem):
+    """An assistant message: text and refusals."""
+
+    kind = "message"
+
+    def delta(self, content: TextDelta | RefusalDelta) -> bytes:
+        """Return the events of one delta, opening a part where needed."""
+        if type(content) is TextDelta:
+            if type(self._part) is _TextPart:
+                return self._part.delta_with(content.text, content.logprobs)
+            frames, text = self._switch(_TextPart)
+            return frames + text.delta_with(content.text, content.logprobs)
+        frames, refusal = self._switch(_RefusalPart)
+        return frames + refusal.delta(content.text)
+
+    def json(self, status: str) -> Item:
+        """Return the message."""
+        content = self._parts(b"content_index")
+        head = {"id": self.id, "type": "message", "status": status, "role": "assistant"}
+        return {**head, "content": content}
+
+
+class OpenReasoning(OpenItem):
+    """A reasoning item: its text and its summary."""
+
+    kind = "reasoning"
+
+    def delta(self, content: ReasoningDelta | SummaryDelta) -> bytes:
+        """Return the events of one delta, opening a part where needed."""
+        kind: type[_Part] = _SummaryPart if type(content) is SummaryDelta else _ReasoningPart
+        frames, part = self._switch(kind)
+        return frames + part.delta(content.text)
+
+    def json(self, status: str) -> Item:
+        """Return the reasoning item; `content` is left out where there is none (never null)."""
+        summary = self._parts(b"summary_index")
+        item: Item = {"id": self.id, "type": "reasoning", "status": status, "summary": summary}
+        content = self._parts(b"content_index")
+        return {**item, "content": content} if content else item
+
+
+class OpenFunctionCall(OpenItem):
+    """A call of a client tool."""
+
+    kind = "function_call"
+
+    def __init__(
+        self, events: EventWriter, item_id: str, index: int, *, call_id: str, name: str
+    ) -> None:
+        super().__init__(events, item_id, index)
+        self._call_id = call_id
+        self._name = name
+        self._arguments: list[str] = []
+
+    def delta(self, content: ArgumentsDelta) -> bytes:
+        """Return the event of one delta."""
+        self._arguments.append(content.text)
+        return self._events.event(
+            b"response.function_call_arguments.delta",
+            b'%b,"delta":%b' % (self._place, encode(content.text)),
+        )
+
+    def closed(self, status: str) -> tuple[bytes, Item]:
+        """Return the closing events; a cut call has no `arguments.done`: nobody shall run it."""
+        if status != "completed":
+            return super().closed(status)
+        frames = b""
+        if not "".join(self._arguments).strip():
+            frames = self.delta(ArgumentsDelta("{}"))
+        tail = field("name", self._name) + field("arguments", "".join(self._arguments))
+        frames += self._events.event(b"response.function_call_arguments.done", self._place + tail)
+        done, item = super().closed(status)
+        return frames + done, item
+
+    def json(self, status: str) -> Item:
+        """Return the call."""
+        return {
+            "id": self.id,
+            "type": "function_call",
+            "status": status,
+            "call_id": self._call_id,
+            "name": self._name,
+            "arguments": "".join(self._arguments),
+        }

@@ -1,0 +1,1 @@
+"""Model servers' streams, put right, whatever their dialect or release. Pure."""

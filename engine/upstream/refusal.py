@@ -1,0 +1,87 @@
+"""A model server's error answer as an error of ours: its status and a message that helps (rule R15)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from engine.errors import EngineError, UpstreamFailed, UpstreamRefused
+from engine.upstream.frames import Problem
+
+
+class _Body(msgspec.Struct):
+    """The error bodies that servers send: OpenAI's, FastAPI's, and a bare message."""
+
+    error: Problem | str | None = None
+    message: str | None = None
+    detail: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Named(msgspec.Struct):
+    param: str | None = None
+
+
+class _ErrorParam(msgspec.Struct):
+    error: _Named = msgspec.field(default_factory=_Named)
+
+
+def refusal(
+    status: int, body: bytes, retry_after: int | None, *, clients_credentials: bool = False
+) -> EngineError:
+    """Return the error for an answer whose status is not 200; `body` may be cut anywhere.
+
+    A 4xx is the client's to see; 401 and 403 only where the credentials were the client's own.
+    """
+    message = _message(body)
+    if status in (401, 403) and not clients_credentials:
+        return UpstreamFailed("The model server refused the gateway's credentials.")
+    if status == 404:
+        message = f"The model server answered 404: {message or 'Not Found'}"
+    if 400 <= status < 500:
+        return UpstreamRefused(
+            status,
+            message or f"The model server refused the request ({status}).",
+            param=_param(body),
+            code="rate_limit_exceeded" if status == 429 else None,
+            retry_after=retry_after,
+        )
+    shown = f"The model server failed ({status})"
+    return UpstreamFailed(
+        f"{shown}: {message[:300]}" if message else f"{shown}.",
+        status=status if status >= 500 else 502,
+        retry_after=retry_after,
+    )
+
+
+def _message(body: bytes) -> str | None:
+    try:
+        read = msgspec.json.decode(body, type=_Body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # Cut by the bound, or no JSON: take the text if it looks like a sentence rather than a page.
+        text = body[:2000].decode("utf-8", "replace").strip()
+        return text if text and not text.startswith(("<", "{", "[")) else _first_message(text)
+    problem = read.error
+    if isinstance(problem, Problem):
+        return problem.message
+    return problem or read.message or _detail(read.detail)
+
+
+def _detail(raw: msgspec.Raw) -> str | None:
+    """Return FastAPI's `detail`: a sentence, or a list of problems of which the first has one."""
+    detail = msgspec.json.decode(raw)
+    first = detail[0] if isinstance(detail, list) and detail else detail
+    message = first.get("msg") if isinstance(first, dict) else first
+    return message if isinstance(message, str) else None
+
+
+def _first_message(text: str) -> str | None:
+    """Return the start of the first `message` string of a JSON text that was cut."""
+    _, found, rest = text.partition('"message":')
+    rest = rest.lstrip().removeprefix('"')
+    return rest[:500] or None if found else None
+
+
+def _param(body: bytes) -> str | None:
+    try:
+        return msgspec.json.decode(body, type=_ErrorParam).error.param
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None

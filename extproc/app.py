@@ -1,0 +1,115 @@
+"""The composition root: builds every part of a worker and owns their lifetimes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from engine.limits import Limits
+from engine.responses import Responses
+from engine.runs import Runs
+from extproc.exchange import Exchanges
+from extproc.grpc_server import GrpcTransport
+from extproc.model_client import HttpModelClient
+from extproc.settings import Settings, SettingsError
+from extproc.transport import Transport
+from storage.postgres.pool import open_pool
+from storage.postgres.responses import PostgresResponseStore
+
+_log = logging.getLogger(__name__)
+
+# Seconds for the terminal events of stopped runs to reach their clients.
+_LAST_WORDS = 2.0
+
+
+class Worker:
+    """A worker that is built and not yet serving."""
+
+    def __init__(self, transport: Transport, runs: Runs, settings: Settings) -> None:
+        self._transport = transport
+        self._runs = runs
+        self._sidecar = settings.sidecar
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set, then drain (rule E4).
+
+        First Envoy learns that it shall send nothing new, then new streams are refused, then what runs
+        gets its time; what is left is brought to a terminal state.
+        """
+        await self._transport.start()
+        _log.info("serving")
+        await stop.wait()
+        _log.info("draining, %d responses running", len(self._runs))
+        await self._transport.drain()
+        await asyncio.sleep(self._sidecar.drain_seconds)
+        async with asyncio.TaskGroup() as group:
+            # Streams end when their runs do, so both share the grace.
+            group.create_task(self._runs.drain(self._sidecar.grace_seconds))
+            group.create_task(self._transport.stop(self._sidecar.grace_seconds + _LAST_WORDS))
+        # A stream that was still reading its body may have started a run after the others were counted.
+        await self._runs.drain(0)
+        _log.info("stopped")
+
+
+@asynccontextmanager
+async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
+    """Build worker `index`; its connections are closed on exit. Raises SettingsError without a database."""
+    if settings.postgres.url is None:
+        raise SettingsError(["HOLDFAST_POSTGRES__URL is not set"])
+    runs = Runs()
+    async with (
+        open_pool(
+            settings.postgres.url.get_secret_value(),
+            min_size=min(2, settings.postgres.pool_size),
+            max_size=settings.postgres.pool_size,
+            timeout=settings.postgres.timeout_seconds,
+        ) as pool,
+        _model_client(settings) as model,
+    ):
+        responses = Responses(
+            store=PostgresResponseStore(pool),
+            model=model,
+            runs=runs,
+            clock=lambda: int(time.time()),
+            randomness=os.urandom,
+            limits=_limits(settings),
+            worker=f"{settings.sidecar.name}/{index}",
+        )
+        exchanges = Exchanges(
+            responses,
+            body_limit=settings.limits.body_bytes,
+            forward_authorization=settings.model.forward_authorization,
+        )
+        address = f"unix:{settings.worker_socket(index).absolute()}"
+        yield Worker(GrpcTransport(address, exchanges.serve), runs, settings)
+
+
+def _model_client(settings: Settings) -> HttpModelClient:
+    key = settings.model.api_key
+    return HttpModelClient(
+        settings.model.socket,
+        connect=settings.model.connect_seconds,
+        silence=settings.model.silence_seconds,
+        api_key=None if key is None else key.get_secret_value(),
+    )
+
+
+def _limits(settings: Settings) -> Limits:
+    limits, sidecar = settings.limits, settings.sidecar
+    return Limits(
+        input_items=limits.input_items,
+        tools=limits.tools,
+        line_bytes=limits.line_bytes,
+        response_bytes=limits.response_bytes,
+        error_bytes=limits.error_bytes,
+        answer_bytes=limits.response_bytes,
+        open_after=sidecar.open_after_seconds,
+        heartbeat=sidecar.heartbeat_seconds,
+        turn=settings.model.turn_seconds,
+        save_wait=settings.postgres.outage_seconds,
+        lease=settings.postgres.lease_seconds,
+    )

@@ -1,0 +1,159 @@
+"""The `holdfast` command.
+
+Settings come from the environment and a file, so that no secret is ever an argument. Exit status: 0
+done, 1 it could not be done, 2 the command or the settings are wrong (each problem told in a line).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from extproc.envoy.config import render
+from extproc.settings import Settings
+from extproc.settings_docs import as_toml
+from extproc.settings_source import PREFIX, SettingsError
+from extproc.up.processes import StartFailed
+from extproc.up.terminal import say, warn
+
+_ABOUT = """\
+The stateful tier of the Responses API inside Envoy: a response is released once Postgres holds it.
+"""
+
+_EXAMPLES = """\
+examples:
+  holdfast up                                  everything on this machine, with a demo model
+  BACKEND_URL=http://localhost:8000 holdfast up      the same in front of your model server
+  holdfast up --port 9000 --model-url https://models.example.com/v1
+
+  export HOLDFAST_POSTGRES__URL=postgresql://user:password@db/holdfast
+  holdfast migrate                             bring the database's tables up to date
+  holdfast serve                               the sidecar alone, beside an Envoy of your own
+
+  holdfast config                              the settings in force, as a settings file
+  holdfast config --envoy > envoy.yaml         the Envoy config that goes with them
+
+Every setting is a variable such as HOLDFAST_LISTEN__PORT, or a key in the file that --config names;
+docs/settings.md lists them.
+"""
+
+_SERVE = """\
+Runs the sidecar alone, for an Envoy that somebody else runs. SIGTERM drains: the health check turns
+to NOT_SERVING, running responses have time to end (sidecar.grace_seconds), and the exit status is 0.
+Give a container's termination grace period a few seconds more than drain_seconds + grace_seconds.
+"""
+
+_UP = """\
+Runs everything on this machine: a private Postgres, a demo model, the sidecar and Envoy. What the
+settings name is used instead of what would be started: BACKEND_URL for the model server,
+DATABASE_URL for Postgres. Data is kept in DATA_DIR.
+"""
+
+
+def main() -> None:
+    """Run the command that was asked for and exit."""
+    sys.exit(run(sys.argv[1:], os.environ))
+
+
+def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Return the exit status of one command."""
+    arguments = _parser().parse_args(argv)
+    command: Callable[[argparse.Namespace, Mapping[str, str]], None] = arguments.command
+    try:
+        command(arguments, environ)
+    except SettingsError as error:
+        for problem in error.problems:
+            warn(f"holdfast: {problem}")
+        return 2
+    except StartFailed as error:
+        warn(f"holdfast: {error}")
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="holdfast",
+        description=_ABOUT,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(
+        name: str,
+        command: Callable[[argparse.Namespace, Mapping[str, str]], None],
+        brief: str,
+        about: str | None = None,
+    ) -> argparse.ArgumentParser:
+        added = commands.add_parser(
+            name,
+            help=brief,
+            description=about or brief,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        added.set_defaults(command=command)
+        if name != "version":
+            added.add_argument("--config", metavar="PATH", type=Path, help="settings file (TOML)")
+        return added
+
+    up = add("up", _up, "run everything on this machine", _UP)
+    up.add_argument("--port", metavar="PORT", help="port to listen on (listen.port)")
+    up.add_argument("--model-url", metavar="URL", help="base URL of the model server (model.url)")
+    add("serve", _serve, "run the sidecar alone", _SERVE)
+    add("migrate", _migrate, "bring the database's tables up to date")
+    config = add("config", _config, "print the settings in force")
+    config.add_argument("--envoy", action="store_true", help="print the Envoy config instead")
+    add("version", _version, "print the version")
+    return parser
+
+
+def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
+    given = {
+        f"{PREFIX}LISTEN__PORT": getattr(arguments, "port", None),
+        f"{PREFIX}MODEL__URL": getattr(arguments, "model_url", None),
+    }
+    asked = {name: value for name, value in given.items() if value is not None}
+    return Settings.load(arguments.config, {**environ, **asked})
+
+
+def _up(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    # Imported by the two commands that need it: the others answer at once.
+    from extproc.up import stack
+
+    stack.run(stack.up(_settings(arguments, environ)))
+
+
+def _serve(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    from extproc.up import stack
+
+    stack.run(stack.serve(_settings(arguments, environ)))
+
+
+def _migrate(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    from engine.errors import EngineError
+    from storage.postgres.migrate import ChangedMigration, migrate
+
+    settings = _settings(arguments, environ)
+    if settings.postgres.url is None:
+        raise SettingsError([f"{PREFIX}POSTGRES__URL (postgres.url) is needed: which database?"])
+    conninfo = settings.postgres.url.get_secret_value()
+    try:
+        applied = asyncio.run(migrate(conninfo, progress=say))
+    except (EngineError, ChangedMigration) as error:
+        raise StartFailed(str(error)) from error
+    say(f"{len(applied)} migration(s) applied." if applied else "The database is up to date.")
+
+
+def _config(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    settings = _settings(arguments, environ)
+    say((render(settings) if arguments.envoy else as_toml(settings)).rstrip())
+
+
+def _version(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    say(f"holdfast {version('holdfast')}")

@@ -1,0 +1,100 @@
+"""Renders the one Envoy config, deploy/envoy/envoy.yaml, from the settings.
+
+Every placeholder of the template is filled with JSON, which is YAML's flow syntax, so that no value
+can break out of its place. The template is beside the packages, in a checkout and in a wheel alike.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from string import Template
+
+import extproc
+from extproc.envoy.endpoint import ModelEndpoint, parse_model_url
+from extproc.settings import Settings
+
+TEMPLATE = Path(extproc.__file__).parent.parent / "deploy" / "envoy" / "envoy.yaml"
+
+# Where the distributions keep the certificates of the authorities that they trust.
+CA_BUNDLES = (
+    Path("/etc/ssl/certs/ca-certificates.crt"),  # Debian, Alpine, Arch
+    Path("/etc/pki/tls/certs/ca-bundle.crt"),  # Fedora, RHEL
+    Path("/etc/ssl/ca-bundle.pem"),  # SUSE
+    Path("/etc/ssl/cert.pem"),
+)
+
+# A rewritten request is larger than the client's: history is added to it.
+_BODY_GROWTH = 2
+_ENVOY_UINT32_MAX = (1 << 32) - 1
+
+
+def render(settings: Settings) -> str:
+    """Return Envoy's config; without a model URL it leads to the demo model's socket."""
+    url = settings.model.url
+    endpoint = parse_model_url(url if url is not None else f"unix:{settings.demo_socket}")
+    trusted = settings.model.ca_file or ca_bundle()
+    values: dict[str, object] = {
+        "admin_socket": str(settings.admin_socket),
+        "listen_host": settings.listen.host,
+        "listen_port": settings.listen.port,
+        "stream_idle_timeout": _duration(settings.envoy.stream_idle_seconds),
+        "model_socket": str(settings.model.socket),
+        "model_body_limit": min(settings.limits.body_bytes * _BODY_GROWTH, _ENVOY_UINT32_MAX),
+        "model_connect_timeout": _duration(settings.model.connect_seconds),
+        "model_authority": endpoint.authority,
+        "model_discovery": "STATIC" if endpoint.socket or endpoint.literal else "STRICT_DNS",
+        "model_endpoints": [_model_endpoint(endpoint)],
+        "model_transport_socket": _transport_socket(endpoint, trusted),
+        # Empty means "as it came".
+        "prefix_rewrite": f"{endpoint.base}/" if endpoint.base else "",
+        "sidecar_endpoints": [
+            _pipe(settings.worker_socket(index)) for index in range(settings.sidecar.workers)
+        ],
+    }
+    filled = {name: json.dumps(value) for name, value in values.items()}
+    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(filled)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.3f}s"
+
+
+def _pipe(path: Path) -> dict[str, object]:
+    return {"endpoint": {"address": {"pipe": {"path": str(path)}}}}
+
+
+def _model_endpoint(endpoint: ModelEndpoint) -> dict[str, object]:
+    if endpoint.socket is not None:
+        return _pipe(endpoint.socket)
+    address = {"address": endpoint.host, "port_value": endpoint.port}
+    return {"endpoint": {"address": {"socket_address": address}}}
+
+
+def _transport_socket(endpoint: ModelEndpoint, trusted: Path) -> dict[str, object]:
+    kind = "type.googleapis.com/envoy.extensions.transport_sockets"
+    if not endpoint.tls:
+        raw = {"@type": f"{kind}.raw_buffer.v3.RawBuffer"}
+        return {"name": "envoy.transport_sockets.raw_buffer", "typed_config": raw}
+    # A certificate for a literal address names the address, in a field of another type.
+    san = "IP_ADDRESS" if endpoint.literal else "DNS"
+    tls: dict[str, object] = {
+        "@type": f"{kind}.tls.v3.UpstreamTlsContext",
+        "common_tls_context": {
+            "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+            "validation_context": {
+                "trusted_ca": {"filename": str(trusted)},
+                "match_typed_subject_alt_names": [
+                    {"san_type": san, "matcher": {"exact": endpoint.host}}
+                ],
+            },
+        },
+    }
+    if not endpoint.literal:
+        tls["sni"] = endpoint.host
+    return {"name": "envoy.transport_sockets.tls", "typed_config": tls}
+
+
+def ca_bundle() -> Path:
+    """Return this system's file of trusted authorities (the usual place if there is none here)."""
+    return next((bundle for bundle in CA_BUNDLES if bundle.is_file()), CA_BUNDLES[0])

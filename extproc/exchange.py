@@ -1,0 +1,189 @@
+"""One exchange: an HTTP request that Envoy holds while we answer it in its place (relay mode).
+
+Envoy sends the head, then the body; the head stays unanswered until the body is whole, so that every kind
+of answer is still possible: an immediate one, or a stream (docs/adr/0002). Rules E1, X5, R15.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from engine.answers import Answer
+from engine.errors import EngineError, InvalidRequest, TooLarge, TooSlow, UnsupportedMedia
+from engine.responses import Caller, Responses
+from extproc import messages, routes
+from extproc.encodings import decode
+from extproc.messages import Head
+from extproc.operations import answer_errors, perform
+from extproc.pb.ext_proc_pb2 import ProcessingMode, ProcessingRequest, ProcessingResponse
+from extproc.transport import MessageStream
+
+_log = logging.getLogger(__name__)
+
+# Until tenants are told apart, everything belongs to this one.
+TENANT = "default"
+_STREAM_HEADERS = (
+    ("content-type", "text/event-stream; charset=utf-8"),
+    ("cache-control", "no-cache"),
+    # Buffering proxies before Envoy (nginx among them) pass events on at once.
+    ("x-accel-buffering", "no"),
+)
+# Carried on to the model server, so that its log and traces can be joined with ours.
+_FORWARDED = ("x-request-id", "traceparent", "tracestate")
+_BODY_KINDS = ("request_body", "response_body")
+
+
+class ExtProcReply:
+    """The client's side of an exchange, over ext_proc messages."""
+
+    def __init__(self, stream: MessageStream) -> None:
+        self._stream = stream
+        self._streaming = False
+
+    async def answer(self, answer: Answer) -> None:
+        """Send a whole answer; where a stream was begun there is nothing left to say it with."""
+        if self._streaming:
+            await self._stream.write(messages.stream_end())
+        else:
+            await self._stream.write(messages.immediate(answer))
+
+    async def open(self) -> None:
+        """Start a 200 with an event stream."""
+        self._streaming = True
+        await self._stream.write(messages.stream_head(_STREAM_HEADERS))
+
+    async def write(self, frames: bytes) -> None:
+        """Send whole events."""
+        await self._stream.write(messages.stream_body(frames))
+
+    async def end(self) -> None:
+        """End the event stream."""
+        await self._stream.write(messages.stream_end())
+
+
+class Exchanges:
+    """Serves ext_proc streams, one exchange each.
+
+    `body_limit` is in bytes, before and after decoding; `body_silence` is how many seconds a client may
+    pause within its body.
+    """
+
+    def __init__(
+        self,
+        responses: Responses,
+        *,
+        body_limit: int,
+        forward_authorization: bool,
+        body_silence: float = 60.0,
+    ) -> None:
+        self._responses = responses
+        self._body_limit = body_limit
+        self._body_silence = body_silence
+        self._forwarded = (*_FORWARDED, "authorization") if forward_authorization else _FORWARDED
+
+    async def serve(self, stream: MessageStream) -> None:
+        """Serve one stream to its end."""
+        first = await stream.read()
+        if first is None:
+            return
+        if first.WhichOneof("request") != "request_headers":
+            # A local reply of Envoy's own (413, 504 …) shows itself by its response headers.
+            await _pass_all(stream, first)
+            return
+        reply = ExtProcReply(stream)
+        await answer_errors(self._exchange(stream, first, reply), reply)
+
+    async def _exchange(
+        self, stream: MessageStream, first: ProcessingRequest, reply: ExtProcReply
+    ) -> None:
+        head = messages.read_head(first.request_headers)
+        match = routes.find(head.method, head.target)
+        body = b""
+        if match.takes_body:
+            _check_media_type(head)
+            whole = await self._body(stream, first, head)
+            if whole is None:
+                return
+            body = whole
+        await perform(self._responses, match, self._caller(head), body, reply)
+
+    def _caller(self, head: Head) -> Caller:
+        forwarded = {name: head.headers[name] for name in self._forwarded if name in head.headers}
+        return Caller(TENANT, forwarded)
+
+    async def _body(
+        self, stream: MessageStream, first: ProcessingRequest, head: Head
+    ) -> bytes | None:
+        """Return the body; None where it will never be whole and nobody waits for our answer."""
+        if head.ended:
+            raise InvalidRequest("The request has no body.", code="invalid_json")
+        if first.protocol_config.request_body_mode != ProcessingMode.FULL_DUPLEX_STREAMED:
+            raise EngineError("This route's request body mode must be FULL_DUPLEX_STREAMED.")
+        self._check_length(head)
+        pieces: list[bytes] = []
+        size = 0
+        while (message := await self._next(stream)) is not None:
+            kind = message.WhichOneof("request")
+            if kind == "request_body":
+                pieces.append(message.request_body.body)
+                size += len(message.request_body.body)
+                if size > self._body_limit:
+                    raise self._too_large()
+            if kind == "response_headers":
+                # Envoy has answered on its own (a limit, a timeout): its answer passes, ours is too late.
+                await _pass_all(stream, message)
+                return None
+            if kind == "request_trailers" or message.request_body.end_of_stream:
+                break
+        else:
+            # The client left before its body was whole.
+            return None
+        encoding = head.headers.get("content-encoding", "")
+        body = b"".join(pieces)
+        return decode(body, encoding, self._body_limit) if encoding else body
+
+    async def _next(self, stream: MessageStream) -> ProcessingRequest | None:
+        """Return the next message of a body that is still coming; raises TooSlow."""
+        try:
+            async with asyncio.timeout(self._body_silence):
+                return await stream.read()
+        except TimeoutError:
+            raise TooSlow(
+                f"The request's body stopped for more than {self._body_silence:g} seconds."
+            ) from None
+
+    def _check_length(self, head: Head) -> None:
+        """Refuse a body that announces itself as too large before a byte of it is read."""
+        length = head.headers.get("content-length", "")
+        if length.isascii() and length.isdigit() and int(length) > self._body_limit:
+            raise self._too_large()
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"The body is larger than {self._body_limit} bytes.")
+
+
+def _check_media_type(head: Head) -> None:
+    media_type = head.headers.get("content-type", messages.JSON).partition(";")[0].strip().lower()
+    if media_type != messages.JSON:
+        raise UnsupportedMedia(f"Content type '{media_type}' cannot be read; send {messages.JSON}.")
+
+
+async def _pass_all(stream: MessageStream, first: ProcessingRequest) -> None:
+    """Let every message of a stream that is not ours pass unchanged, to its end (rule E1)."""
+    message: ProcessingRequest | None = first
+    while message is not None:
+        kind = message.WhichOneof("request")
+        if kind is not None:
+            await stream.write(_echo(message, kind))
+        message = await stream.read()
+
+
+def _echo(message: ProcessingRequest, kind: str) -> ProcessingResponse:
+    answer = messages.pass_on(kind)
+    if kind in _BODY_KINDS:
+        body = getattr(message, kind)
+        streamed = getattr(answer, kind).response.body_mutation.streamed_response
+        streamed.body = body.body
+        streamed.end_of_stream = body.end_of_stream
+    return answer

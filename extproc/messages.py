@@ -1,0 +1,100 @@
+"""Every message that we send to Envoy, and what is read of Envoy's headers.
+
+Messages are filled by assignment: nested constructors cost three times as much (measured).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from engine.answers import Answer
+from extproc.pb.ext_proc_pb2 import (
+    HeaderMap,
+    HeaderValueOption,
+    HttpHeaders,
+    ProcessingResponse,
+)
+
+_SET = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+JSON = "application/json"
+
+
+class Head(msgspec.Struct, frozen=True):
+    """The head of a request: method, target (path and query), and headers by lower-case name."""
+
+    method: str
+    target: str
+    headers: Mapping[str, str]
+    ended: bool
+    """True if there is no body."""
+
+
+def read_head(message: HttpHeaders) -> Head:
+    """Return what Envoy says of a request; of a repeated header the values are joined by a comma."""
+    headers: dict[str, str] = {}
+    for header in message.headers.headers:
+        value = (header.raw_value or header.value.encode()).decode("utf-8", "replace")
+        name = header.key.lower()
+        headers[name] = f"{headers[name]},{value}" if name in headers else value
+    return Head(
+        headers.get(":method", ""), headers.get(":path", ""), headers, message.end_of_stream
+    )
+
+
+def immediate(answer: Answer) -> ProcessingResponse:
+    """Return a whole answer; Envoy sets its length."""
+    message = ProcessingResponse()
+    response = message.immediate_response
+    response.status.code = answer.status
+    _set(response.headers.set_headers.add(), "content-type", JSON)
+    for name, value in answer.headers.items():
+        _set(response.headers.set_headers.add(), name, value)
+    response.body = answer.body
+    # Envoy's access log shows it, and the JSON mapper of local errors leaves it alone.
+    response.details = "holdfast"
+    return message
+
+
+def stream_head(headers: Iterable[tuple[str, str]]) -> ProcessingResponse:
+    """Return the head of a streamed answer with status 200 (Envoy 1.37 and later)."""
+    message = ProcessingResponse()
+    header_map = message.streamed_immediate_response.headers_response.headers
+    _add(header_map, ":status", "200")
+    for name, value in headers:
+        _add(header_map, name, value)
+    return message
+
+
+def stream_body(data: bytes) -> ProcessingResponse:
+    """Return a piece of a streamed answer's body."""
+    message = ProcessingResponse()
+    message.streamed_immediate_response.body_response.body = data
+    return message
+
+
+def stream_end() -> ProcessingResponse:
+    """Return the end of a streamed answer."""
+    message = ProcessingResponse()
+    message.streamed_immediate_response.body_response.end_of_stream = True
+    return message
+
+
+def pass_on(kind: str) -> ProcessingResponse:
+    """Return the answer that lets a message of Envoy's pass unchanged; `kind` is its field's name."""
+    message = ProcessingResponse()
+    getattr(message, kind).SetInParent()
+    return message
+
+
+def _set(option: HeaderValueOption, name: str, value: str) -> None:
+    option.header.key = name
+    option.header.raw_value = value.encode()
+    option.append_action = _SET
+
+
+def _add(header_map: HeaderMap, name: str, value: str) -> None:
+    header = header_map.headers.add()
+    header.key = name
+    header.raw_value = value.encode()

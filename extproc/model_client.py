@@ -1,0 +1,131 @@
+"""The way to the model server: HTTP over the unix socket of Envoy's model listener.
+
+aiohttp, not httpx: the latter collapses at half the token rate (docs/adr/0004). Retries, load balancing and
+limits are Envoy's; nothing here is tried twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Self
+
+import aiohttp
+
+from engine.errors import UpstreamFailed
+from engine.ports import ModelAnswer
+
+_BASE_HEADERS = {
+    "content-type": "application/json",
+    "accept": "text/event-stream, application/json",
+    # A compressed stream is a delayed one.
+    "accept-encoding": "identity",
+}
+
+
+# What may follow a terminal event: `[DONE]`, and the end of the body.
+_TRAILER_BYTES = 64 * 2**10
+_TRAILER_SECONDS = 0.25
+
+
+class HttpModelAnswer:
+    """An answer whose head has come."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self.status = response.status
+        self.media_type = response.content_type.lower()
+        self.retry_after = _seconds(response.headers.get("retry-after"))
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body as it arrives, all that has arrived at once; raises UpstreamFailed."""
+        content = self._response.content
+        try:
+            while chunk := await content.readany():
+                yield chunk
+        except (aiohttp.ClientError, OSError, TimeoutError) as exc:
+            raise _broken(exc) from exc
+
+    async def read(self, limit: int) -> bytes:
+        """Return the body, at most `limit` bytes of it; raises UpstreamFailed."""
+        pieces: list[bytes] = []
+        size = 0
+        async for chunk in self.chunks():
+            pieces.append(chunk)
+            size += len(chunk)
+            if size >= limit:
+                break
+        return b"".join(pieces)[:limit]
+
+    async def finish(self) -> None:
+        """Read what is left behind the terminal event, if it comes soon, so that the connection is kept."""
+        left = _TRAILER_BYTES
+        try:
+            async with asyncio.timeout(_TRAILER_SECONDS):
+                while left > 0 and (chunk := await self._response.content.readany()):
+                    left -= len(chunk)
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            pass
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Keep the connection if the body has ended; else cut it, which aborts the generation."""
+        if self._response.content.at_eof():
+            self._response.release()
+        else:
+            self._response.close()
+
+
+class HttpModelClient:
+    """Calls `POST /v1/responses` over `socket`; times in seconds."""
+
+    def __init__(
+        self, socket: Path, *, connect: float, silence: float, api_key: str | None
+    ) -> None:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.UnixConnector(str(socket), limit=0),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=silence),
+            headers=_BASE_HEADERS
+            if api_key is None
+            else {**_BASE_HEADERS, "authorization": f"Bearer {api_key}"},
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+    async def __aenter__(self) -> Self:
+        """Return the client; it opens connections as they are needed."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close all connections."""
+        await self._session.close()
+
+    async def call(self, body: bytes, headers: Mapping[str, str]) -> ModelAnswer:
+        """Send one turn and return when the status is known; raises UpstreamFailed."""
+        try:
+            response = await self._session.post(
+                "http://model/v1/responses",
+                # As a file: a body above 1 MiB is then written in pieces.
+                data=io.BytesIO(body),
+                headers=headers,
+                allow_redirects=False,
+            )
+        except (aiohttp.ClientError, OSError, TimeoutError) as exc:
+            raise _broken(exc) from exc
+        return HttpModelAnswer(response)
+
+
+def _broken(exc: Exception) -> UpstreamFailed:
+    if isinstance(exc, TimeoutError):
+        return UpstreamFailed("The model server was silent for too long.")
+    if isinstance(exc, aiohttp.ClientConnectorError):
+        return UpstreamFailed("The model server could not be reached.")
+    return UpstreamFailed("The connection to the model server broke off.")
+
+
+def _seconds(retry_after: str | None) -> int | None:
+    """Return `Retry-After` in seconds; its form as a date is not worth the trouble."""
+    text = retry_after or ""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None

@@ -1,0 +1,78 @@
+"""Method and path to operation: the one table that every adapter reads."""
+
+from __future__ import annotations
+
+from enum import Enum
+from urllib.parse import unquote
+
+import msgspec
+
+from engine.errors import MethodNotAllowed, NotFound
+
+
+class Operation(Enum):
+    """What can be asked of us."""
+
+    CREATE = "create"
+    LIST = "list"
+    RETRIEVE = "retrieve"
+    DELETE = "delete"
+    CANCEL = "cancel"
+    INPUT_ITEMS = "input_items"
+
+
+class Match(msgspec.Struct, frozen=True):
+    """An operation and what the path and query say of it; `id` is empty where the path has none."""
+
+    operation: Operation
+    id: str
+    query: str
+
+    @property
+    def takes_body(self) -> bool:
+        """True if the operation reads the request's body."""
+        return self.operation is Operation.CREATE
+
+
+# (method, segments after /v1; None stands for an id)
+_ROUTES: tuple[tuple[str, tuple[str | None, ...], Operation], ...] = (
+    ("POST", ("responses",), Operation.CREATE),
+    ("GET", ("responses",), Operation.LIST),
+    ("GET", ("responses", None), Operation.RETRIEVE),
+    ("DELETE", ("responses", None), Operation.DELETE),
+    ("POST", ("responses", None, "cancel"), Operation.CANCEL),
+    ("GET", ("responses", None, "input_items"), Operation.INPUT_ITEMS),
+)
+
+
+# Paths of the API that would be taken for ids.
+_NOT_YET = (["v1", "responses", "compact"], ["v1", "responses", "input_tokens"])
+
+
+def find(method: str, target: str) -> Match:
+    """Return the operation for a method and a request target; raises NotFound or MethodNotAllowed."""
+    path, _, query = target.partition("?")
+    segments = path.split("/")[1:]
+    allowed = []
+    if method == "POST" and segments in _NOT_YET:
+        raise NotFound(f"{method} {path} is not served here yet.", code="unsupported_url")
+    if segments[:1] == ["v1"]:
+        for route_method, pattern, operation in _ROUTES:
+            if not _fits(pattern, segments[1:]):
+                continue
+            if route_method == method:
+                found = [s for p, s in zip(pattern, segments[1:], strict=True) if p is None]
+                return Match(operation, unquote(found[0]) if found else "", query)
+            allowed.append(route_method)
+    if allowed:
+        raise MethodNotAllowed(
+            f"{method} is not allowed on {path}; use {', '.join(allowed)}.", allowed
+        )
+    raise NotFound(f"Unknown path: {method} {path}.", code="unknown_url")
+
+
+def _fits(pattern: tuple[str | None, ...], segments: list[str]) -> bool:
+    return len(pattern) == len(segments) and all(
+        segment if expected is None else segment == expected
+        for expected, segment in zip(pattern, segments, strict=True)
+    )

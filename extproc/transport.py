@@ -1,0 +1,47 @@
+"""What the exchange needs of a transport: messages of one ext_proc stream, read and written.
+
+gRPC is the largest cost of a streamed event (ADR 0006), so what carries the messages can be replaced
+without touching what they mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from extproc.pb.ext_proc_pb2 import ProcessingRequest, ProcessingResponse
+
+
+class MessageStream(Protocol):
+    """One ext_proc stream: one HTTP exchange at Envoy.
+
+    Both methods raise `asyncio.CancelledError` when Envoy gives the stream up: the client has gone.
+    """
+
+    async def read(self) -> ProcessingRequest | None:
+        """Return Envoy's next message; None when Envoy has ended the stream."""
+        ...
+
+    async def write(self, message: ProcessingResponse) -> None:
+        """Send a message to Envoy."""
+        ...
+
+
+Serve = Callable[[MessageStream], Awaitable[None]]
+"""Serves one stream; the stream is closed when it returns."""
+
+
+class Transport(Protocol):
+    """A server of ext_proc streams."""
+
+    async def start(self) -> None:
+        """Listen and serve; returns when listening."""
+        ...
+
+    async def drain(self) -> None:
+        """Tell Envoy's health check to send nothing new; go on serving."""
+        ...
+
+    async def stop(self, grace: float) -> None:
+        """Refuse new streams, give the running ones `grace` seconds, and end."""
+        ...

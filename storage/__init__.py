@@ -1,0 +1,1 @@
+"""Implementations of the engine's ports: Postgres, and memory for tests and trying out."""

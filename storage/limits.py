@@ -1,0 +1,69 @@
+"""What every store accepts as a name, and the refusals that all stores share.
+
+Names (tenants, ids, types, models) are index keys and Postgres `text`; payloads are bytes and free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from engine.errors import Conflict, InvalidRequest
+from engine.ports import FinishedResponse, NewResponse, StoredItem
+
+MAX_NAME_BYTES = 512
+"""Far above every id that is minted anywhere, and below what a btree entry holds (2,704 bytes)."""
+
+
+_NO_NAME = "-" * (MAX_NAME_BYTES + 1)
+
+
+def is_name(text: str) -> bool:
+    """Tell whether a store can hold this as a name."""
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:  # a lone surrogate: JSON can spell it, UTF-8 and Postgres cannot
+        return False
+    return size <= MAX_NAME_BYTES and "\0" not in text
+
+
+def wanted(text: str) -> str:
+    """Return a name to look up; one that nothing has, for what could not have been stored."""
+    return text if is_name(text) else _NO_NAME
+
+
+def check_new(new: NewResponse) -> None:
+    """Raise `InvalidRequest` if a name in an accepted request cannot be stored."""
+    _check(new.model, param="model")
+    _check(new.previous_response_id, param="previous_response_id")
+    _check(new.tenant, param=None)
+    _check(new.id, param=None)
+    _check_items(new.input, param="input")
+
+
+def check_finished(finished: FinishedResponse) -> None:
+    """Raise `InvalidRequest` if a name in an output item cannot be stored."""
+    _check_items(finished.output, param=None)
+
+
+def unknown_cursor(after: str) -> InvalidRequest:
+    """The error for an `after` that is not in the list that is being paged."""
+    return InvalidRequest(f"No object with id '{after}' found in this list.", param="after")
+
+
+def duplicate_response(response_id: str) -> Conflict:
+    """The error for accepting a second response under an id that the tenant already has."""
+    return Conflict(f"A response with id '{response_id}' already exists.")
+
+
+def _check_items(items: Iterable[StoredItem], *, param: str | None) -> None:
+    for item in items:
+        for name in (item.id, item.type, item.call_id):
+            _check(name, param=param)
+
+
+def _check(name: str | None, *, param: str | None) -> None:
+    if name is not None and not is_name(name):
+        raise InvalidRequest(
+            f"Names must be UTF-8 without NUL characters and at most {MAX_NAME_BYTES} bytes long.",
+            param=param,
+        )

@@ -1,0 +1,1 @@
+"""The engine's ports over Postgres; all SQL is in `sql/`, by name."""

@@ -1,0 +1,7 @@
+"""Shared by all tests: only the list of fixture modules."""
+
+pytest_plugins = [
+    "tests.support.fix_model",
+    "tests.support.fix_postgres",
+    "tests.support.fix_stack",
+]

@@ -1,0 +1,118 @@
+"""Every statement of ours names the tenant and goes by key; what a turn stores does not grow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.types.numeric import Int8
+
+from engine.ports import ThreadPoint
+from storage.postgres import queries
+from storage.postgres.migrate import migrate
+from storage.postgres.pool import open_pool
+from storage.postgres.responses import PostgresResponseStore
+from tests.support.stored import a_response, an_end, turn
+
+_STATEMENTS = queries.load("responses.sql")
+_VALUES: dict[str, Any] = {
+    "tenant": "t", "id": "r", "after": "a", "model": None, "limit": Int8(2), "token": Int8(1),
+    "count": Int8(1), "item_ids": ["i"], "types": ["t"], "call_ids": [None], "items": [b""],
+    "replays": [None], "status": "s", "head": b"", "worker": "w", "lease_seconds": 1.0,
+    "new_thread": "n", "after_thread": "a", "after_position": Int8(1), "previous": None,
+}  # fmt: skip
+_KEYS = {"threads": {"id"}, "items": {"thread_id", "id"}, "responses": {"id", "created_at"}}
+
+
+@pytest.mark.parametrize("name", sorted(_STATEMENTS))
+def test_every_statement_names_the_tenant_and_says_what_it_does(name: str) -> None:
+    """X1: in each WHERE and each INSERT."""
+    lines = _STATEMENTS[name].decode().splitlines()
+    assert lines[0].startswith("-- ")
+    code = "\n".join(line.split("--")[0] for line in lines)
+    conditions = (
+        code.count("WHERE") - code.count("WHERE NOT EXISTS") - code.count("WHERE i.position")
+    )
+    assert conditions + code.count("INSERT INTO") >= 1
+    assert code.count("%(tenant)s") >= conditions
+    for part in code.split("INSERT INTO")[1:]:
+        assert part.split("(", 1)[1].lstrip().startswith("tenant")
+
+
+@pytest.mark.parametrize("name", sorted(_STATEMENTS))
+async def test_every_statement_goes_by_key_also_over_tables_that_are_new(
+    empty_database: str, name: str
+) -> None:
+    """P8: no plan reads a table, or all of a tenant: with no statistics, or those of a few rows."""
+    await migrate(empty_database)
+    await _check_plan(empty_database, name)
+    async with open_pool(empty_database) as pool:
+        await turn(PostgresResponseStore(pool), "t", "r")
+    async with await psycopg.AsyncConnection.connect(empty_database, autocommit=True) as connection:
+        await connection.execute("ANALYZE")
+    await _check_plan(empty_database, name)
+
+
+async def _check_plan(database: str, name: str) -> None:
+    async with open_pool(database, max_size=2) as pool:
+
+        async def explain(
+            connection: psycopg.AsyncConnection[tuple[Any, ...]], _attempt: int
+        ) -> list[dict[str, Any]]:
+            cursor = await connection.execute(
+                b"EXPLAIN (FORMAT JSON) " + _STATEMENTS[name], _VALUES
+            )
+            row = await cursor.fetchone()
+            assert row is not None
+            plans: list[dict[str, Any]] = row[0]
+            return plans
+
+        [plan] = await pool.run(explain)
+    for scan in _scans(plan["Plan"]):
+        condition = scan.get("Index Cond") or scan.get("Recheck Cond") or ""
+        assert "tenant = " in condition, scan
+        columns = {word.strip("(),") for word in condition.split()}
+        assert columns & _KEYS[scan["Relation Name"]], scan
+
+
+def _scans(node: dict[str, Any]) -> list[dict[str, Any]]:
+    found = [scan for child in node.get("Plans", []) for scan in _scans(child)]
+    is_scan = "Relation Name" in node and node["Node Type"].endswith("Scan")
+    return [*found, node] if is_scan else found
+
+
+async def test_what_a_turn_stores_does_not_grow_with_the_conversation(database: str) -> None:
+    """P8: turn 500 takes no more than 1.1 times the bytes of turn 5."""
+    async with open_pool(database) as pool:
+        store = PostgresResponseStore(pool)
+        after: ThreadPoint | None = None
+        for number in range(501):
+            name = f"r{number:03}"
+            lease = await store.accept(a_response("long", name, after=after))
+            await store.finish(an_end(lease))
+            if after is None:
+                context = await store.load_context("long", name)
+                assert context is not None
+                after = context.end
+            else:
+                after = ThreadPoint(after.thread_id, after.position + 2)
+        context = await store.load_context("long", "r500")
+        assert context is not None
+        assert len(context.items) == 1002
+    assert await _bytes(database, "r500") <= 1.1 * await _bytes(database, "r005")
+
+
+async def _bytes(conninfo: str, response_id: str) -> int:
+    """Return the bytes of all rows that are there because of a response."""
+    async with await psycopg.AsyncConnection.connect(conninfo) as connection:
+        cursor = await connection.execute(
+            """
+            SELECT (SELECT sum(pg_column_size(i.*)) FROM items i WHERE response_id = %(id)s)
+                 + (SELECT sum(pg_column_size(r.*)) FROM responses r WHERE id = %(id)s)
+            """,
+            {"id": response_id},
+        )
+        row = await cursor.fetchone()
+    assert row is not None
+    return int(row[0])

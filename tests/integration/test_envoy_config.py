@@ -1,0 +1,221 @@
+"""The rendered config in a real Envoy: accepted in all its variants, and doing what it says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import tempfile
+from asyncio.subprocess import PIPE, STDOUT
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from yarl import URL
+
+from extproc.envoy.config import render
+from extproc.settings import Settings
+from extproc.up.envoy import envoy_command, find_binary, public_port
+from extproc.up.processes import running
+from tests.support import replies
+from tests.support.scripted_model import ScriptedModel
+from tests.support.scripts import Cut, Script
+
+DEADLINE = 15.0
+TURN = "http://model/v1/responses"
+JSON = {"content-type": "application/json"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response, read to its end; header names in small letters."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def error(self) -> dict[str, Any]:
+        error: dict[str, Any] = json.loads(self.body)["error"]
+        assert set(error) == {"message", "type", "param", "code"}
+        return error
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A directory with a path short enough for sockets."""
+    path = Path(tempfile.mkdtemp(prefix="holdfast-test-"))
+    yield path
+    shutil.rmtree(path)
+
+
+async def ask(method: str, url: str, socket: Path | None = None, **sent: Any) -> Answer:
+    """Send one request and return the whole answer; the path goes out as it is written."""
+    async with (
+        client(socket) as session,
+        session.request(method, URL(url, encoded=True), **sent) as answer,
+    ):
+        return Answer(
+            answer.status, {k.lower(): v for k, v in answer.headers.items()}, await answer.read()
+        )
+
+
+@asynccontextmanager
+async def envoy(directory: Path, model_url: str) -> AsyncIterator[tuple[str, Settings]]:
+    """An Envoy without any sidecar; gives the public listener's URL."""
+    environ = {"DATA_DIR": str(directory), "BACKEND_URL": model_url, "HOLDFAST_LISTEN__PORT": "0"}
+    settings = Settings.load(None, environ)
+    settings.sidecar.run_dir.mkdir()
+    async with running([envoy_command(settings, os.environ)], lambda line: None):
+        yield f"http://127.0.0.1:{await public_port(settings)}", settings
+
+
+@asynccontextmanager
+async def client(unix_socket: Path | None = None) -> AsyncIterator[aiohttp.ClientSession]:
+    """An HTTP client with a deadline, to the public or to a unix socket."""
+    connector = aiohttp.UnixConnector(str(unix_socket)) if unix_socket else None
+    timeout = aiohttp.ClientTimeout(total=DEADLINE)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        yield session
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {},
+        {"HOLDFAST_SIDECAR__WORKERS": "8", "HOLDFAST_ENVOY__STREAM_IDLE_SECONDS": "90.5"},
+        {"BACKEND_URL": "http://127.0.0.1:8000"},
+        {"BACKEND_URL": "http://localhost:8000/v1"},
+        {"BACKEND_URL": "http://[::1]:8000/base"},
+        {"BACKEND_URL": "https://models.example.com"},
+        {"BACKEND_URL": "https://models.example.com:8443/base/v1"},
+        {"BACKEND_URL": "https://10.0.0.1/v1"},
+        {"BACKEND_URL": "unix:/run/model.sock"},
+        {"HOLDFAST_LISTEN__HOST": "0.0.0.0", "PORT": "0"},
+        {"HOLDFAST_LISTEN__HOST": "::1"},
+    ],
+    ids=lambda environ: " ".join(environ.values()) or "defaults",
+)
+async def test_envoy_accepts_the_config(environ: dict[str, str], directory: Path) -> None:
+    """`envoy --mode validate` on each kind of model server and listener."""
+    settings = Settings.load(None, {"DATA_DIR": str(directory), **environ})
+    file = directory / "envoy.yaml"
+    file.write_text(render(settings), encoding="utf-8")
+
+    validation = await asyncio.create_subprocess_exec(
+        *(str(find_binary(settings)), "--mode", "validate", "--config-path", str(file)),
+        stdout=PIPE,
+        stderr=STDOUT,
+    )
+    async with asyncio.timeout(DEADLINE):
+        told, _ = await validation.communicate()
+
+    assert validation.returncode == 0, told.decode()
+
+
+async def test_without_a_sidecar_owned_routes_answer_503_in_the_shape_of_the_api(
+    directory: Path, model: ScriptedModel
+) -> None:
+    """E5: a dead sidecar gives 503 JSON, at once, and nothing reaches the model server unstored."""
+    async with envoy(directory, model.url) as (url, _):
+        for method in ("POST", "GET", "DELETE", "PUT"):
+            for path in ("/v1/responses", "/v1/responses/resp_1?x=y", "/v1//responses/a/cancel"):
+                answer = await ask(method, url + path)
+                assert answer.status == 503, (method, path)
+                assert answer.error["type"] == "server_error"
+                assert answer.error["code"] == "sidecar_unavailable"
+                assert answer.headers["retry-after"] == "1"
+                assert answer.headers["x-request-id"]
+
+    assert model.requests == []
+
+
+async def test_other_routes_pass_to_the_model_server_without_a_sidecar(
+    directory: Path, model: ScriptedModel
+) -> None:
+    """What we do not own does not depend on us."""
+    async with envoy(directory, model.url) as (url, _):
+        models = await ask("GET", f"{url}/v1/models")
+        other = await ask("GET", f"{url}/v1/responsesfoo?x=y")
+
+    assert (models.status, other.status) == (200, 404)
+    assert json.loads(models.body)["object"] == "list"
+
+    assert [probe.path for probe in model.probes] == ["/v1/models", "/v1/responsesfoo?x=y"]
+
+
+async def test_headers_of_ours_do_not_come_from_outside(
+    directory: Path, model: ScriptedModel
+) -> None:
+    """X6: a client cannot say what only Envoy or the sidecar may say; its own headers pass."""
+    sent = {
+        "x-holdfast-tenant": "other",
+        "X-Holdfast-Anything": "1",
+        "x-request-id": "chosen",
+        "authorization": "Bearer client",
+    }
+    async with envoy(directory, model.url) as (url, _):
+        answer = await ask("GET", f"{url}/v1/models", headers=sent)
+
+    headers = model.probes[0].headers
+    assert not [name for name in headers if name.lower().startswith("x-holdfast-")]
+    assert headers["authorization"] == "Bearer client"
+    assert headers["x-request-id"] == answer.headers["x-request-id"] != "chosen"
+
+
+async def test_a_path_of_the_model_url_comes_first(directory: Path, model: ScriptedModel) -> None:
+    """With a base URL that ends in /v1, as most do, /v1 is not said twice."""
+    async with envoy(directory, f"{model.url}/base/v1") as (url, settings):
+        await ask("GET", f"{url}/v1/models?x=y")
+        await ask("GET", "http://model/v1/models", settings.model.socket)
+
+    assert [probe.path for probe in model.probes] == ["/base/v1/models?x=y", "/base/v1/models"]
+    assert model.probes[0].headers["host"] == f"127.0.0.1:{model.port}"
+
+
+async def test_a_model_turn_is_tried_again_when_the_server_is_busy(
+    directory: Path, model: ScriptedModel
+) -> None:
+    """Promise 5: also with a body that Envoy would not keep by default."""
+    model.script(Script(replies.unavailable()))
+    body = json.dumps({"model": "holdfast-demo", "input": "x" * 3_000_000}).encode()
+    async with envoy(directory, model.url) as (_, settings):
+        answer = await ask("POST", TURN, settings.model.socket, data=BytesIO(body), headers=JSON)
+
+    assert answer.status == 200
+    first, second = model.requests
+    assert first.body == second.body == body
+
+
+async def test_a_model_turn_that_may_have_begun_is_not_tried_again(
+    directory: Path, model: ScriptedModel
+) -> None:
+    """Tokens cost money, and a tool of the model server's own may have had its effect."""
+    model.script(Script(Cut()))
+    body = {"model": "holdfast-demo", "input": "Hello"}
+    async with envoy(directory, model.url) as (_, settings):
+        answer = await ask("POST", TURN, settings.model.socket, json=body)
+
+    assert answer.status == 503
+    assert answer.error["code"] == "model_unavailable"
+    assert len(model.requests) == 1
+
+
+async def test_a_model_server_that_is_not_there_gives_503_in_the_shape_of_the_api(
+    directory: Path,
+) -> None:
+    """R15: also on routes that are not ours."""
+    nowhere = f"unix:{directory}/nobody.sock"
+    async with envoy(directory, nowhere) as (url, _):
+        answer = await ask("POST", f"{url}/v1/chat/completions", json={})
+
+    assert answer.status == 503
+    assert answer.error["code"] == "model_unavailable"
+    # Where the model server is, is nobody's business.
+    assert str(directory) not in answer.error["message"]

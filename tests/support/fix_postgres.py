@@ -1,0 +1,75 @@
+"""Fixtures: a real Postgres for the whole run, and databases in it.
+
+`HOLDFAST_TEST_POSTGRES_BIN` names the directory of another server's binaries (default: the wheel's).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import pytest_asyncio
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from storage.postgres.embedded import EmbeddedPostgres, embedded_postgres
+from storage.postgres.migrate import migrate
+
+
+@pytest.fixture(scope="session")
+def postgres_binaries() -> Path | None:
+    """Where `initdb` and `postgres` are; None for those of the wheel."""
+    given = os.environ.get("HOLDFAST_TEST_POSTGRES_BIN")
+    return Path(given) if given else None
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """A directory for a server; not in pytest's own, which only root may enter when root runs it."""
+    path = Path(tempfile.mkdtemp(prefix="holdfast-test-"))
+    path.chmod(0o711)  # a server in a directory below it runs as somebody else
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest_asyncio.fixture(scope="session")
+async def postgres_server(postgres_binaries: Path | None) -> AsyncIterator[EmbeddedPostgres]:
+    """One server for all tests that do not kill it."""
+    path = Path(tempfile.mkdtemp(prefix="holdfast-test-"))
+    try:
+        async with embedded_postgres(
+            path, binaries=postgres_binaries, max_connections=100
+        ) as server:
+            yield server
+    finally:
+        shutil.rmtree(path)
+
+
+@pytest_asyncio.fixture
+async def empty_database(postgres_server: EmbeddedPostgres) -> str:
+    """The conninfo of a new database without any table."""
+    return await create_database(postgres_server)
+
+
+@pytest_asyncio.fixture(scope="module")
+async def database(postgres_server: EmbeddedPostgres) -> str:
+    """The conninfo of a migrated database, one for each test module: use a tenant for each test."""
+    conninfo = await create_database(postgres_server)
+    await migrate(conninfo)
+    return conninfo
+
+
+async def create_database(server: EmbeddedPostgres) -> str:
+    """Make an empty database and return its conninfo; it goes with the server."""
+    name = f"test_{uuid.uuid4().hex}"
+    async with await psycopg.AsyncConnection.connect(
+        server.conninfo, autocommit=True
+    ) as connection:
+        await connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    return make_conninfo(server.conninfo, dbname=name)

@@ -1,0 +1,145 @@
+"""Fixtures: the real thing behind Envoy, and clients of it.
+
+`stack` is shared by all tests that break nothing; `hasty` is one with short times and small bounds;
+`own_stack` and its `own_postgres` are a module's own, for tests that kill something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import openai
+import pytest_asyncio
+
+from storage.postgres.embedded import EmbeddedPostgres
+from tests.support.fix_postgres import create_database
+from tests.support.scripted_model import ScriptedModel
+from tests.support.stack import (
+    CLIENT_KEY,
+    KillablePostgres,
+    Stack,
+    running_stack,
+    short_directory,
+)
+from tests.support.wire import Wire
+
+HASTY_BODY_LIMIT = 64 << 10
+
+
+@pytest_asyncio.fixture(scope="session")
+async def stage() -> AsyncIterator[ScriptedModel]:
+    """The model server behind every shared stack; tests add scripts under names of their own."""
+    async with ScriptedModel() as model:
+        yield model
+
+
+@pytest_asyncio.fixture(scope="session")
+async def stack(postgres_server: EmbeddedPostgres, stage: ScriptedModel) -> AsyncIterator[Stack]:
+    """Two workers with the settings of production."""
+    async with running_stack(stage, await create_database(postgres_server)) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="session")
+async def hasty(postgres_server: EmbeddedPostgres, stage: ScriptedModel) -> AsyncIterator[Stack]:
+    """One worker for which a second is a long time and 64 KiB are a lot."""
+    async with running_stack(
+        stage,
+        await create_database(postgres_server),
+        sidecar={"workers": 1, "heartbeat_seconds": 0.1, "open_after_seconds": 0.2},
+        model={"silence_seconds": 1.0},
+        limits={
+            "body_bytes": HASTY_BODY_LIMIT,
+            "line_bytes": 64 << 10,
+            "response_bytes": 256 << 10,
+        },
+    ) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module")
+async def own_postgres(postgres_binaries: Path | None) -> AsyncIterator[KillablePostgres]:
+    """A Postgres that may be killed."""
+    with short_directory() as directory:
+        postgres = KillablePostgres(directory, postgres_binaries)
+        try:
+            await postgres.start()
+            yield postgres
+        finally:
+            await postgres.stop()
+
+
+@pytest_asyncio.fixture(scope="module")
+async def own_stack(own_postgres: KillablePostgres, stage: ScriptedModel) -> AsyncIterator[Stack]:
+    """A stack that may be hurt; a worker that is told to stop drains as in production."""
+    assert own_postgres.server is not None
+    async with running_stack(
+        stage,
+        own_postgres.server.conninfo,
+        sidecar={"workers": 2, "drain_seconds": 2, "grace_seconds": 2},
+        postgres={"outage_seconds": 1.0},
+    ) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="session")
+async def wire(stack: Stack) -> AsyncIterator[Wire]:
+    """A plain client of `stack`."""
+    async with _session(stack.url) as session:
+        yield Wire(session)
+
+
+@pytest_asyncio.fixture(scope="session")
+async def hasty_wire(hasty: Stack) -> AsyncIterator[Wire]:
+    """A plain client of `hasty`."""
+    async with _session(hasty.url) as session:
+        yield Wire(session)
+
+
+@pytest_asyncio.fixture(scope="module")
+async def own_wire(own_stack: Stack) -> AsyncIterator[Wire]:
+    """A plain client of `own_stack`."""
+    async with _session(own_stack.url) as session:
+        yield Wire(session)
+
+
+@pytest_asyncio.fixture(scope="session")
+async def doors(stack: Stack) -> AsyncIterator[tuple[Wire, Wire]]:
+    """Plain clients of one worker of `stack` each."""
+    async with (
+        stack.door(0) as first,
+        stack.door(1) as second,
+        _session(first) as to_first,
+        _session(second) as to_second,
+    ):
+        yield Wire(to_first), Wire(to_second)
+
+
+@pytest_asyncio.fixture(scope="session")
+async def client(stack: Stack) -> AsyncIterator[openai.AsyncOpenAI]:
+    """The official SDK, asynchronous, without retries of its own."""
+    async with openai.AsyncOpenAI(
+        base_url=f"{stack.url}/v1", api_key=CLIENT_KEY, max_retries=0, timeout=20
+    ) as sdk:
+        yield sdk
+
+
+@pytest_asyncio.fixture(scope="session")
+async def sync_client(stack: Stack) -> AsyncIterator[openai.OpenAI]:
+    """The official SDK, synchronous: call it in a thread, the model runs in the test's loop."""
+    with openai.OpenAI(
+        base_url=f"{stack.url}/v1", api_key=CLIENT_KEY, max_retries=0, timeout=20
+    ) as sdk:
+        yield sdk
+
+
+def _session(url: str) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        url,
+        headers={"authorization": f"Bearer {CLIENT_KEY}"},
+        timeout=aiohttp.ClientTimeout(60),
+        connector=aiohttp.TCPConnector(limit=0),
+        auto_decompress=False,
+    )

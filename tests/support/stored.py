@@ -1,0 +1,84 @@
+"""Short ways to put responses into a store, for tests of stores."""
+
+from __future__ import annotations
+
+from engine.ports import (
+    Context,
+    FinishedResponse,
+    Lease,
+    NewResponse,
+    ResponseStore,
+    StoredItem,
+    ThreadPoint,
+)
+
+
+def an_item(item_id: str, *, call_id: str | None = None) -> StoredItem:
+    """Return an item whose bytes tell it from others; `replay` is its id, so that orders read well."""
+    return StoredItem(
+        item_id, "message", f'{{"id":"{item_id}"}}'.encode(), item_id.encode(), call_id
+    )
+
+
+def a_response(
+    tenant: str,
+    response_id: str,
+    *,
+    input: list[StoredItem] | None = None,
+    after: ThreadPoint | None = None,
+    model: str = "small",
+    previous: str | None = None,
+) -> NewResponse:
+    """Return an accepted request with one input item, `<response_id>/in`, unless told otherwise."""
+    return NewResponse(
+        tenant=tenant,
+        id=response_id,
+        model=model,
+        created_at=1_700_000_000,
+        head=f'{{"id":"{response_id}"}}'.encode(),
+        input=[an_item(f"{response_id}/in")] if input is None else input,
+        worker="worker-1",
+        lease_seconds=30.0,
+        after=after,
+        previous_response_id=previous,
+    )
+
+
+def an_end(lease: Lease, *, output: list[StoredItem] | None = None) -> FinishedResponse:
+    """Return a completion with one output item, `<response_id>/out`, unless told otherwise."""
+    return FinishedResponse(
+        lease=lease,
+        status="completed",
+        head=f'{{"id":"{lease.response_id}","done":true}}'.encode(),
+        output=[an_item(f"{lease.response_id}/out")] if output is None else output,
+    )
+
+
+async def begin(
+    store: ResponseStore, tenant: str, response_id: str, *, after: str | None = None
+) -> Lease:
+    """Accept a response that continues `after`."""
+    point = None if after is None else (await context(store, tenant, after)).end
+    return await store.accept(a_response(tenant, response_id, after=point, previous=after))
+
+
+async def turn(
+    store: ResponseStore, tenant: str, response_id: str, *, after: str | None = None
+) -> Lease:
+    """Accept and finish a response that continues `after`: `<id>/in`, then `<id>/out`."""
+    lease = await begin(store, tenant, response_id, after=after)
+    await store.finish(an_end(lease))
+    return lease
+
+
+async def context(store: ResponseStore, tenant: str, response_id: str) -> Context:
+    """Return the context of a response that there is."""
+    found = await store.load_context(tenant, response_id)
+    assert found is not None
+    return found
+
+
+async def history(store: ResponseStore, tenant: str, response_id: str) -> list[str]:
+    """Return the ids of the items that a continuation of the response would replay, in order."""
+    items = (await context(store, tenant, response_id)).items
+    return [(item.replay or b"-").decode() for item in items]

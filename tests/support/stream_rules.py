@@ -1,0 +1,377 @@
+"""The rules that every stream we send to a client keeps, checked on its bytes (an oracle for all tests).
+
+    events = check_stream(raw)      raises AssertionError that names the rule which is broken
+    response = response_of(events)  the object of the terminal event
+
+R1 one terminal event, then `[DONE]` · R2 created, in_progress · R3 one response id · R4 numbers without gaps
+· R5 items in pairs · R6 parts inside items · R7 concatenations · R9 how a cut shows · R10 the response object
+· R11 frames · R12 errors.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+Event = dict[str, Any]
+
+TERMINAL = ("response.completed", "response.incomplete", "response.failed")
+
+FIELDS = frozenset({
+    "background", "completed_at", "created_at", "error", "frequency_penalty", "id",
+    "incomplete_details", "instructions", "max_output_tokens", "max_tool_calls", "metadata", "model",
+    "object", "output", "parallel_tool_calls", "presence_penalty", "previous_response_id",
+    "prompt_cache_key", "reasoning", "safety_identifier", "service_tier", "status", "store",
+    "temperature", "text", "tool_choice", "tools", "top_logprobs", "top_p", "truncation", "usage",
+})  # fmt: skip
+"""The 31 fields of Open Responses' ResponseResource."""
+
+NEVER_NULL = frozenset({
+    "id", "object", "created_at", "status", "model", "output", "tools", "tool_choice", "truncation",
+    "parallel_tool_calls", "text", "top_p", "presence_penalty", "frequency_penalty", "top_logprobs",
+    "temperature", "store", "background", "service_tier", "metadata",
+})  # fmt: skip
+
+# Keys that are left out rather than null, wherever they stand.
+_OMITTED = frozenset({"verbosity", "phase", "logprobs", "content", "encrypted_content"})
+
+_TEXTS = {
+    "output_text": ("response.output_text", "text"),
+    "refusal": ("response.refusal", "refusal"),
+    "reasoning_text": ("response.reasoning_text", "text"),
+    "summary_text": ("response.reasoning_summary_text", "text"),
+}
+"""Type of a part -> the family of its events, and the key of its text."""
+
+
+def check_stream(raw: bytes) -> list[Event]:
+    """Check the whole body of a stream that answered 200; return its events in order."""
+    events = read_frames(raw)
+    check_events(events)
+    return events
+
+
+def response_of(events: list[Event]) -> Event:
+    """Return the response object of the terminal event."""
+    response: Event = events[-1]["response"]
+    return response
+
+
+def read_frames(raw: bytes) -> list[Event]:
+    """Check the framing (R11) and the end (R1) and return the events; comments may stand anywhere."""
+    assert b"\r" not in raw, "R11: a carriage return"
+    assert raw.endswith(b"\n\n"), f"R11: the stream ends inside a frame: {raw[-80:]!r}"
+    frames = raw[:-2].split(b"\n\n")
+    assert frames[-1] == b"data: [DONE]", f"R1: the last frame is {frames[-1][:200]!r}"
+    return [_event(frame) for frame in frames[:-1] if not _is_comment(frame)]
+
+
+def _is_comment(frame: bytes) -> bool:
+    return frame.startswith(b":") and b"\n" not in frame
+
+
+def _event(frame: bytes) -> Event:
+    lines = frame.split(b"\n")
+    assert len(lines) == 2, f"R11: {frame[:200]!r}"
+    kind, data = lines
+    assert kind.startswith(b"event: "), f"R11: {frame[:200]!r}"
+    assert data.startswith(b"data: {"), f"R11: {frame[:200]!r}"
+    event: Event = json.loads(data[6:])
+    assert event["type"] == kind[7:].decode(), f"R11: {kind!r} is not the type of {data[:80]!r}"
+    return event
+
+
+def check_events(events: list[Event]) -> None:
+    """Check everything but the framing."""
+    kinds = [event["type"] for event in events]
+    assert kinds[:2] == ["response.created", "response.in_progress"], f"R2: {kinds[:3]}"
+    terminal = [kind for kind in kinds if kind in TERMINAL]
+    assert len(terminal) == 1, f"R1: terminal events {terminal}"
+    assert kinds[-1] in TERMINAL, f"R1: {kinds[-1]} comes last"
+    assert [event["sequence_number"] for event in events] == list(range(len(events))), "R4: numbers"
+    ids = {event["response"]["id"] for event in events if "response" in event}
+    assert len(ids) == 1, f"R3: {ids}"
+    reader = _Reader()
+    for event in events[2:-1]:
+        reader.take(event)
+    reader.end()
+    for event in (events[0], events[1], events[-1]):
+        check_response(event["response"])
+    _check_beginning(events)
+    _check_ending(events, reader.done)
+
+
+def _check_beginning(events: list[Event]) -> None:
+    for event in events[:2]:
+        response = event["response"]
+        assert response["status"] == "in_progress", f"R2: {event['type']} is {response['status']}"
+        assert (response["output"], response["usage"], response["error"]) == ([], None, None)
+        assert response["completed_at"] is None
+    same = FIELDS - {"status", "completed_at", "error", "incomplete_details", "output", "usage"}
+    for name in same:
+        assert events[0]["response"][name] == events[-1]["response"][name], f"R10: {name} changed"
+
+
+def _check_ending(events: list[Event], done: list[Event]) -> None:
+    terminal = events[-1]
+    response = terminal["response"]
+    status = terminal["type"].removeprefix("response.")
+    assert response["status"] == status, f"R1: {terminal['type']} has status {response['status']}"
+    assert response["output"] == done, "R5: the terminal output is not what was streamed"
+    errors = [event for event in events if event["type"] == "error"]
+    assert len(errors) == (status == "failed"), f"R12: {len(errors)} errors in a {status} stream"
+    if errors:
+        assert events[-2] is errors[0], "R12: the error does not stand before response.failed"
+        _check_error(errors[0])
+        assert errors[0]["message"] == response["error"]["message"], "R12: two messages"
+
+
+def _check_error(event: Event) -> None:
+    nested = event["error"]
+    assert set(nested) == {"type", "code", "message", "param"}, f"R12: {nested}"
+    for name in ("code", "message", "param"):
+        assert event[name] == nested[name], f"R12: flat and nested {name} differ"
+    assert nested["message"], "R12: no message"
+
+
+# -- the response object -----------------------------------------------------------------------------
+
+
+def check_response(response: Event) -> None:
+    """R10: all 31 fields, nulls only where they may be, integers for times; R9: how a cut shows."""
+    assert set(response) >= FIELDS, f"R10: without {sorted(FIELDS - set(response))}"
+    nulls = {name for name in NEVER_NULL if response[name] is None}
+    assert not nulls, f"R10: null {sorted(nulls)}"
+    assert response["object"] == "response"
+    assert type(response["created_at"]) is int, "R10: created_at"
+    assert type(response["completed_at"]) in (int, type(None)), "R10: completed_at"
+    status = response["status"]
+    assert (response["completed_at"] is not None) == (status == "completed"), "R10: completed_at"
+    assert (response["error"] is not None) == (status == "failed"), "R10: error"
+    assert (response["incomplete_details"] is not None) == (status == "incomplete"), "R9: reason"
+    if status == "incomplete":
+        assert response["incomplete_details"]["reason"], "R9: no reason"
+    if response["error"] is not None:
+        assert response["error"]["code"]
+        assert response["error"]["message"]
+    _check_echo(response)
+    _check_usage(response["usage"])
+    _check_output(response)
+
+
+def _check_echo(response: Event) -> None:
+    assert response["text"]["format"] is not None, "R10: text.format"
+    assert not _nulls(response["text"]), f"R10: null in text {response['text']}"
+    if response["reasoning"] is not None:
+        assert {"effort", "summary"} <= set(response["reasoning"]), "R10: reasoning"
+    for tool in response["tools"]:
+        if tool["type"] == "function":
+            assert {"name", "description", "parameters", "strict"} <= set(tool), f"R10: {tool}"
+
+
+def _check_usage(usage: Event | None) -> None:
+    if usage is None:
+        return
+    counts = [
+        usage["input_tokens"],
+        usage["output_tokens"],
+        usage["total_tokens"],
+        usage["input_tokens_details"]["cached_tokens"],
+        usage["output_tokens_details"]["reasoning_tokens"],
+    ]
+    assert all(type(count) is int and count >= 0 for count in counts), f"R10: usage {usage}"
+    assert usage["total_tokens"] == usage["input_tokens"] + usage["output_tokens"], "R10: total"
+
+
+def _check_output(response: Event) -> None:
+    status, output = response["status"], response["output"]
+    assert len({item["id"] for item in output}) == len(output), "R5: ids repeat"
+    for item in output:
+        assert {"id", "type", "status"} <= set(item), f"R10: {item}"
+        assert not _nulls(item), f"R10: null in {item}"
+        if item["type"] == "function_call" and item["status"] == "completed":
+            assert item["call_id"]
+            assert item["name"]
+            if status == "completed":
+                json.loads(item["arguments"])  # R7
+    statuses = [item["status"] for item in output]
+    if status == "completed":
+        assert set(statuses) <= {"completed"}, f"R9: {statuses} in a completed response"
+    else:
+        assert set(statuses[:-1]) <= {"completed"}, f"R9: {statuses}"
+        assert status != "incomplete" or set(statuses[-1:]) <= {"incomplete"}, f"R9: {statuses}"
+
+
+def _nulls(item: Event) -> set[str]:
+    """Return keys that are null and should have been left out, here or in a part."""
+    parts = [*(item.get("content") or []), *(item.get("summary") or [])]
+    return {k for holder in (item, *parts) for k in _OMITTED if k in holder and holder[k] is None}
+
+
+# -- items and parts ---------------------------------------------------------------------------------
+
+
+@dataclass
+class _Part:
+    item: _Item
+    index: int
+    kind: str
+    text: str = ""
+    logprobs: list[Any] = field(default_factory=list)
+    said: bool = False
+    """True once its `….done` came."""
+
+
+@dataclass
+class _Item:
+    index: int
+    added: Event
+    arguments: str = ""
+    arguments_done: str | None = None
+    parts: dict[str, list[Event]] = field(default_factory=dict)
+    """Finished parts, by `content_index` or `summary_index`."""
+
+
+class _Reader:
+    """Follows the items and parts of a stream; `done` are the finished items."""
+
+    def __init__(self) -> None:
+        self.done: list[Event] = []
+        self._count = 0
+        self._item: _Item | None = None
+        self._part: _Part | None = None
+
+    def take(self, event: Event) -> None:
+        kind = event["type"]
+        for ending, take in _TAKES:
+            if kind.endswith(ending):
+                take(self, event)
+                return
+        assert kind == "error", f"an event of an unknown type: {kind}"
+
+    def end(self) -> None:
+        assert self._item is None, "R5: an item was never closed"
+
+    # items
+
+    def item_added(self, event: Event) -> None:
+        assert self._item is None, "R5: an item begins inside another"
+        assert event["output_index"] == self._count, f"R4: output_index {event['output_index']}"
+        item = event["item"]
+        assert item["status"] == "in_progress", f"R5: {item}"
+        assert not item.get("content"), f"R6: content before its events in {item}"
+        assert not item.get("summary"), f"R6: a summary before its events in {item}"
+        assert not item.get("arguments"), f"R7: arguments before their events in {item}"
+        assert not _nulls(item), f"R10: null in {item}"
+        self._count += 1
+        self._item = _Item(event["output_index"], item)
+
+    def item_done(self, event: Event) -> None:
+        item = self._place(event, with_id=False)
+        assert self._part is None, "R6: an item was closed before its part"
+        done: Event = event["item"]
+        for name in ("id", "type", "call_id", "name", "role"):
+            assert done.get(name) == item.added.get(name), f"R5: {name} of {done} changed"
+        assert done["status"] in ("completed", "incomplete"), f"R5: {done}"
+        for name, index in (("content", "content_index"), ("summary", "summary_index")):
+            assert done.get(name, []) == item.parts.get(index, []), f"R7: {name} of {done}"
+        if done["type"] == "function_call":
+            assert done["arguments"] == item.arguments, f"R7: arguments of {done}"
+            finished = item.arguments_done is not None
+            assert finished == (done["status"] == "completed"), f"R7: no arguments.done for {done}"
+        self.done.append(done)
+        self._item = None
+
+    def arguments_delta(self, event: Event) -> None:
+        item = self._place(event)
+        assert item.added["type"] == "function_call", f"R6: {event}"
+        assert item.arguments_done is None, f"R7: {event} after its end"
+        item.arguments += event["delta"]
+
+    def arguments_done(self, event: Event) -> None:
+        item = self._place(event)
+        assert item.arguments_done is None, "R7: arguments end twice"
+        assert event["arguments"] == item.arguments, f"R7: {event}"
+        assert event.get("name", item.added["name"]) == item.added["name"], f"R7: {event}"
+        item.arguments_done = event["arguments"]
+
+    def _place(self, event: Event, *, with_id: bool = True) -> _Item:
+        item = self._item
+        assert item is not None, f"R6: {event['type']} outside of an item"
+        assert event["output_index"] == item.index, f"R5: {event}"
+        given = event["item_id"] if with_id else event["item"]["id"]
+        assert given == item.added["id"], f"R5: {event}"
+        return item
+
+    # parts
+
+    def part_added(self, event: Event) -> None:
+        item = self._place(event)
+        assert self._part is None, "R6: a part begins inside another"
+        key = _index_key(event)
+        assert event[key] == len(item.parts.get(key, [])), f"R4: {event}"
+        part = event["part"]
+        _, text = _TEXTS[part["type"]]
+        assert part[text] == "", f"R6: {part}"
+        assert _holds(item.added["type"], part["type"]), f"R6: {part} in a {item.added['type']}"
+        self._part = _Part(item, event[key], part["type"])
+
+    def part_done(self, event: Event) -> None:
+        part = self._open_part(event)
+        assert part.said, f"R6: {event} without the end of its text"
+        _, text = _TEXTS[part.kind]
+        done = event["part"]
+        assert (done["type"], done[text]) == (part.kind, part.text), f"R7: {event}"
+        if part.kind == "output_text":
+            assert done["annotations"] == []
+            assert done["logprobs"] == part.logprobs, f"R7: logprobs of {event}"
+        part.item.parts.setdefault(_index_key(event), []).append(done)
+        self._part = None
+
+    def text_delta(self, event: Event) -> None:
+        part = self._open_part(event)
+        family, _ = _TEXTS[part.kind]
+        assert event["type"] == f"{family}.delta", f"R6: {event} in a part of type {part.kind}"
+        assert not part.said, f"R6: {event} after its end"
+        part.text += event["delta"]
+        part.logprobs += event.get("logprobs", [])
+
+    def text_done(self, event: Event) -> None:
+        part = self._open_part(event)
+        family, text = _TEXTS[part.kind]
+        assert event["type"] == f"{family}.done", f"R6: {event} in a part of type {part.kind}"
+        assert not part.said, "R6: a text ends twice"
+        assert event[text] == part.text, f"R7: {event}"
+        part.said = True
+
+    def _open_part(self, event: Event) -> _Part:
+        self._place(event)
+        part = self._part
+        assert part is not None, f"R6: {event} without its part"
+        assert event[_index_key(event)] == part.index, f"R6: {event}"
+        return part
+
+
+def _index_key(event: Event) -> str:
+    return "summary_index" if "reasoning_summary" in event["type"] else "content_index"
+
+
+def _holds(item: str, part: str) -> bool:
+    if item == "message":
+        return part in ("output_text", "refusal")
+    return item == "reasoning" and part in ("reasoning_text", "summary_text")
+
+
+# The end of an event's type -> what it is; the longer ones first.
+_TAKES: tuple[tuple[str, Callable[[_Reader, Event], None]], ...] = (
+    ("output_item.added", _Reader.item_added),
+    ("output_item.done", _Reader.item_done),
+    ("function_call_arguments.delta", _Reader.arguments_delta),
+    ("function_call_arguments.done", _Reader.arguments_done),
+    ("_part.added", _Reader.part_added),
+    ("_part.done", _Reader.part_done),
+    (".delta", _Reader.text_delta),
+    (".done", _Reader.text_done),
+)

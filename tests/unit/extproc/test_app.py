@@ -1,0 +1,76 @@
+"""`extproc.app`: how a worker serves and drains (E4)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from engine.runs import Runs
+from extproc.app import Worker, worker
+from extproc.settings import Settings, SettingsError
+
+NOW = {
+    "HOLDFAST_SIDECAR__DRAIN_SECONDS": "0",
+    "HOLDFAST_SIDECAR__GRACE_SECONDS": "0.01",
+}
+
+
+class FakeTransport:
+    """Keeps the order of what it is told; a stream that is cut at its stop may still start a run."""
+
+    def __init__(self, runs: Runs, late: bool) -> None:
+        self.told: list[str] = []
+        self.started = asyncio.Event()
+        self.words: list[str] = []
+        self.stopped = asyncio.Event()
+        self._runs = runs
+        self._late = late
+
+    async def start(self) -> None:
+        self.told.append("start")
+        self.started.set()
+
+    async def drain(self) -> None:
+        self.told.append("drain")
+
+    async def stop(self, grace: float) -> None:
+        assert grace > 0
+        if self._late:
+            # Its exchange was still reading a body when the others were counted.
+            await self.stopped.wait()
+            self._runs.start(self.run())
+        await asyncio.sleep(0)
+        self.told.append("stop")
+
+    async def run(self) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            self.words.append("stored")
+            self.stopped.set()
+
+
+@pytest.mark.parametrize("late", [True, False])
+async def test_a_worker_that_stops_brings_every_run_to_its_end(late: bool) -> None:
+    """E4, P4: also one that a stream began while the others were being stopped."""
+    runs, stop = Runs(), asyncio.Event()
+    transport = FakeTransport(runs, late)
+    built = Worker(transport, runs, Settings.load(None, NOW))
+    serving = asyncio.ensure_future(built.serve(stop))
+    async with asyncio.timeout(5):
+        await transport.started.wait()
+        runs.start(transport.run())
+        stop.set()
+        await serving
+    assert transport.told == ["start", "drain", "stop"]
+    assert transport.words == ["stored"] * (1 + late)
+    assert len(runs) == 0
+
+
+async def test_a_worker_without_a_database_is_not_built() -> None:
+    """The missing setting is named."""
+    with pytest.raises(SettingsError, match="HOLDFAST_POSTGRES__URL"):
+        async with worker(Settings.load(None, {}), 0):
+            pass

@@ -1,0 +1,93 @@
+"""`extproc.envoy`: the model's URL and the rendered config, without an Envoy."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from extproc.envoy.config import TEMPLATE, render
+from extproc.envoy.endpoint import ModelEndpoint, parse_model_url
+from extproc.settings import Settings
+
+
+def rendered(**environ: str) -> str:
+    return render(Settings.load(None, environ))
+
+
+@pytest.mark.parametrize(
+    ("url", "endpoint"),
+    [
+        ("http://vllm", ModelEndpoint("vllm", "vllm", 80)),
+        ("http://vllm:8000/", ModelEndpoint("vllm:8000", "vllm", 8000)),
+        ("http://vllm:8000/v1", ModelEndpoint("vllm:8000", "vllm", 8000)),
+        ("http://vllm:8000/v1/", ModelEndpoint("vllm:8000", "vllm", 8000)),
+        ("https://h/base", ModelEndpoint("h", "h", 443, tls=True, base="/base")),
+        ("https://h/base/v1", ModelEndpoint("h", "h", 443, tls=True, base="/base")),
+        ("https://h/a/b/v1/", ModelEndpoint("h", "h", 443, tls=True, base="/a/b")),
+        ("http://[::1]:8000", ModelEndpoint("[::1]:8000", "::1", 8000)),
+        ("unix:/run/m.sock", ModelEndpoint("localhost", socket=Path("/run/m.sock"))),
+        ("unix:.data/m.sock", ModelEndpoint("localhost", socket=Path(".data/m.sock"))),
+    ],
+)
+def test_a_base_url_says_where_and_below_which_path(url: str, endpoint: ModelEndpoint) -> None:
+    """With or without a final /v1, as people write base URLs."""
+    assert parse_model_url(url) == endpoint
+
+
+def test_no_placeholder_is_left_over() -> None:
+    """The template and the code name the same values."""
+    assert "${" in TEMPLATE.read_text(encoding="utf-8")
+    assert "${" not in rendered()
+
+
+def test_every_worker_is_an_endpoint_of_its_own() -> None:
+    """E3: connections to one socket are not balanced, endpoints are."""
+    config = rendered(HOLDFAST_SIDECAR__WORKERS="3", DATA_DIR="/d")
+
+    assert re.findall(r"/d/run/worker-\d\.sock", config) == [
+        "/d/run/worker-0.sock",
+        "/d/run/worker-1.sock",
+        "/d/run/worker-2.sock",
+    ]
+
+
+def test_no_secret_is_in_the_config() -> None:
+    """X4: the file lies in the run directory."""
+    config = rendered(DATABASE_URL="postgresql://u:hunter2@h/d", HOLDFAST_MODEL__API_KEY="hunter2")
+
+    assert "hunter2" not in config
+
+
+def test_admin_and_model_listeners_are_unix_sockets() -> None:
+    """X6: the public port is the only one."""
+    lines = [line for line in rendered().splitlines() if "socket_address" in line]
+    addresses = [line for line in lines if '"socket_address"' not in line]
+
+    assert len(addresses) == 1
+    assert "127.0.0.1" in addresses[0]
+
+
+def test_a_value_cannot_leave_its_place() -> None:
+    """Values are JSON: quotes and line breaks in them stay inside."""
+    config = rendered(HOLDFAST_LISTEN__HOST='"}\nadmin: {')
+
+    assert '"\\"}\\nadmin: {"' in config
+
+
+def test_a_name_is_resolved_and_an_address_is_not() -> None:
+    """A DNS lookup of an address is an error in Envoy."""
+    assert 'type: "STRICT_DNS"' in rendered(BACKEND_URL="http://localhost:1")
+    assert 'type: "STRICT_DNS"' not in rendered(BACKEND_URL="http://127.0.0.1:1")
+    assert 'type: "STRICT_DNS"' not in rendered(BACKEND_URL="http://[::1]:1")
+
+
+def test_tls_is_verified_against_the_name_and_the_trusted_authorities() -> None:
+    """An `https` model server that cannot prove who it is gets no conversation."""
+    config = rendered(BACKEND_URL="https://models.example.com", HOLDFAST_MODEL__CA_FILE="/ca.pem")
+
+    assert '"sni": "models.example.com"' in config
+    assert '"exact": "models.example.com"' in config
+    assert '"filename": "/ca.pem"' in config
+    assert "UpstreamTlsContext" not in rendered(BACKEND_URL="http://models.example.com")

@@ -1,0 +1,73 @@
+"""`extproc.routes`: method and path to operation."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.errors import MethodNotAllowed, NotFound
+from extproc.routes import Operation, find
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "operation", "wanted", "query"),
+    [
+        ("POST", "/v1/responses", Operation.CREATE, "", ""),
+        ("POST", "/v1/responses?x=1", Operation.CREATE, "", "x=1"),
+        ("GET", "/v1/responses?limit=2&after=a", Operation.LIST, "", "limit=2&after=a"),
+        ("GET", "/v1/responses/resp_1", Operation.RETRIEVE, "resp_1", ""),
+        ("GET", "/v1/responses/resp_1?include%5B%5D=a", Operation.RETRIEVE, "resp_1", "include%5B%5D=a"),
+        ("GET", "/v1/responses/a?b?c", Operation.RETRIEVE, "a", "b?c"),
+        ("DELETE", "/v1/responses/resp_1", Operation.DELETE, "resp_1", ""),
+        ("POST", "/v1/responses/resp_1/cancel", Operation.CANCEL, "resp_1", ""),
+        ("GET", "/v1/responses/resp_1/input_items", Operation.INPUT_ITEMS, "resp_1", ""),
+        ("GET", "/v1/responses/a%20b", Operation.RETRIEVE, "a b", ""),
+        ("GET", "/v1/responses/a%2Fb", Operation.RETRIEVE, "a/b", ""),
+        ("GET", "/v1/responses/%00", Operation.RETRIEVE, "\0", ""),
+        ("GET", "/v1/responses/%ff", Operation.RETRIEVE, "\ufffd", ""),
+        ("GET", "/v1/responses/cancel", Operation.RETRIEVE, "cancel", ""),
+    ],
+)  # fmt: skip
+def test_a_path_is_an_operation(
+    method: str, target: str, operation: Operation, wanted: str, query: str
+) -> None:
+    """With its id, decoded, and its query, not decoded."""
+    match = find(method, target)
+    assert (match.operation, match.id, match.query) == (operation, wanted, query)
+    assert match.takes_body == (operation is Operation.CREATE)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/", "", "*", "/v1", "/v1/", "/responses", "/v2/responses", "/v1/responses/",
+        "/v1/responses//input_items", "/v1/responses/a/b", "/v1/responses/a/cancel/",
+        "/v1/models", "//v1/responses", "/V1/responses", "/v1/responses/a/input_items/b",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_an_unknown_path_is_a_404(method: str, target: str) -> None:
+    """Whatever the method."""
+    with pytest.raises(NotFound) as caught:
+        find(method, target)
+    assert caught.value.code == "unknown_url"
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "others"),
+    [
+        ("PUT", "/v1/responses", "POST, GET"),
+        ("DELETE", "/v1/responses", "POST, GET"),
+        ("POST", "/v1/responses/resp_1", "GET, DELETE"),
+        ("GET", "/v1/responses/resp_1/cancel", "POST"),
+        ("POST", "/v1/responses/resp_1/input_items", "GET"),
+        ("HEAD", "/v1/responses/resp_1", "GET, DELETE"),
+        ("post", "/v1/responses", "POST, GET"),
+        ("", "/v1/responses", "POST, GET"),
+    ],
+)
+def test_a_wrong_method_is_a_405_that_names_the_right_ones(
+    method: str, target: str, others: str
+) -> None:
+    """The path exists."""
+    with pytest.raises(MethodNotAllowed, match=others):
+        find(method, target)
