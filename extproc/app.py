@@ -24,6 +24,8 @@ _log = logging.getLogger(__name__)
 
 # Seconds for the terminal events of stopped runs to reach their clients.
 _LAST_WORDS = 2.0
+# Longer than any run: what ends the streams is that their runs have ended.
+_FOR_EVER = 86_400.0
 
 
 class Worker:
@@ -46,10 +48,14 @@ class Worker:
         _log.info("draining, %d responses running", len(self._runs))
         await self._transport.drain()
         await asyncio.sleep(self._sidecar.drain_seconds)
-        async with asyncio.TaskGroup() as group:
-            # Streams end when their runs do, so both share the grace.
-            group.create_task(self._runs.drain(self._sidecar.grace_seconds))
-            group.create_task(self._transport.stop(self._sidecar.grace_seconds + _LAST_WORDS))
+        # New streams are refused from here on. Streams end when their runs do, and a run that is stopped
+        # may have to wait for the store: however long that takes, its client hears of its end.
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._sidecar.grace_seconds
+        stopping = asyncio.create_task(self._transport.stop(_FOR_EVER))
+        await self._runs.drain(self._sidecar.grace_seconds)
+        await self._transport.stop(max(_LAST_WORDS, deadline - clock()))
+        await stopping
         # A stream that was still reading its body may have started a run after the others were counted.
         await self._runs.drain(0)
         _log.info("stopped")

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 # Connections to the private Postgres beside those of the workers' pools.
 _OTHER_CONNECTIONS = 32
-# What a worker needs for its last steps after the grace time.
+# What a worker needs for its last words after the grace time, beside one statement of the database.
 _MARGIN_SECONDS = 2.5
 
 
@@ -214,7 +214,10 @@ def _workers(settings: Settings, output: Literal["prefixed", "inherited"]) -> li
             is_ready=partial(probes.worker_serves, settings.worker_socket(index)),
             is_alive=partial(probes.worker_answers, settings.worker_socket(index)),
             blocked_seconds=times.blocked_seconds,
-            stop_seconds=times.drain_seconds + times.grace_seconds + _MARGIN_SECONDS,
+            stop_seconds=times.drain_seconds
+            + times.grace_seconds
+            + settings.postgres.timeout_seconds
+            + _MARGIN_SECONDS,
             output=output,
         )
         for index in range(settings.sidecar.workers)

@@ -108,16 +108,20 @@ async def test_a_killed_worker_is_replaced_and_the_other_goes_on(
     held = own_stack.plays(ANSWER[:5], Hold(gate), ANSWER[5:])
     model = own_stack.plays(say(text("ok")))
 
+    reached = 0
+
     async def hold() -> Reading:
+        nonlocal reached
         async with own_wire.open(model=held) as reading:
             await reading.until("response.output_text.delta")
+            reached += 1
             await reading.rest(30)
             return reading
 
     old = own_stack.worker(0)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(hold()) for _ in range(8)]
-        await own_stack.asks(held, 8)
+        await eventually(lambda: reached == 8)
         await started_on_both(own_stack, held)
         on_first = (await own_stack.running_by_worker(held))[0]
         os.kill(old, signal.SIGKILL)

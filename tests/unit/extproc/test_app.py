@@ -41,7 +41,7 @@ class FakeTransport:
             await self.stopped.wait()
             self._runs.start(self.run())
         await asyncio.sleep(0)
-        self.told.append("stop")
+        self.told.append("stop" if grace < 60 else "refuse")
 
     async def run(self) -> None:
         try:
@@ -64,7 +64,8 @@ async def test_a_worker_that_stops_brings_every_run_to_its_end(late: bool) -> No
         runs.start(transport.run())
         stop.set()
         await serving
-    assert transport.told == ["start", "drain", "stop"]
+    # Streams are cut only once their runs have ended.
+    assert transport.told == ["start", "drain", "refuse", "stop"]
     assert transport.words == ["stored"] * (1 + late)
     assert len(runs) == 0
 
