@@ -9,6 +9,7 @@ the default `code` of the body (rule R15), so that no adapter has to choose.
       NotFound                404  invalid_request_error
       MethodNotAllowed        405  invalid_request_error
       Conflict                409  invalid_request_error
+        AlreadyAccepted       409  idempotency_key_reused
       TooSlow                 408  invalid_request_error
       TooLarge                413  invalid_request_error
       UnsupportedMedia        415  invalid_request_error
@@ -84,6 +85,17 @@ class Conflict(EngineError):
     status = 409
     type = "invalid_request_error"
     default_code = "conflict"
+
+
+class AlreadyAccepted(Conflict):
+    """The Idempotency-Key is that of `response_id`, whose request had `digest`."""
+
+    default_code = "idempotency_key_reused"
+
+    def __init__(self, response_id: str, digest: bytes) -> None:
+        super().__init__("This Idempotency-Key was used for another request.")
+        self.response_id = response_id
+        self.digest = digest
 
 
 class TooSlow(EngineError):
