@@ -12,14 +12,15 @@ import msgspec
 
 from engine.api.response_object import Usage
 from engine.errors import EngineError
+from engine.response.turn import TurnRequest
 
 ItemKind = Literal["message", "reasoning", "function_call"]
 
 
 class Begin(msgspec.Struct, frozen=True):
-    """The request is accepted; `body` is the first model turn's request."""
+    """The request is accepted; `turn` is the first that the model is asked for."""
 
-    body: bytes
+    turn: TurnRequest
 
 
 class ModelAnswered(msgspec.Struct, frozen=True):
@@ -83,6 +84,19 @@ class Failed(msgspec.Struct, frozen=True):
     error: EngineError
 
 
+class CutShort(msgspec.Struct, frozen=True):
+    """Nobody waits for more: the response ends incomplete with what was made (rule P3).
+
+    `reason` is `client_disconnected` or `detached_limit`.
+    """
+
+    reason: str
+
+
+class Cancelled(msgspec.Struct, frozen=True):
+    """Somebody asked for the response's end: it ends cancelled, with what was made."""
+
+
 class Saved(msgspec.Struct, frozen=True):
     """The store holds the terminal state."""
 
@@ -95,4 +109,5 @@ class SaveFailed(msgspec.Struct, frozen=True):
 
 
 Content = ItemStarted | TextDelta | RefusalDelta | ArgumentsDelta | ReasoningDelta | SummaryDelta
-Input = Begin | ModelAnswered | WaitedLong | Content | TurnEnded | Failed | Saved | SaveFailed
+Ending = TurnEnded | Failed | CutShort | Cancelled
+Input = Begin | ModelAnswered | WaitedLong | Content | Ending | Saved | SaveFailed
