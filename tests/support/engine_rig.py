@@ -9,13 +9,14 @@ from typing import Any
 
 import msgspec
 
+from engine import sse
 from engine.answers import Answer, error_answer
 from engine.detached import Detached
 from engine.errors import EngineError
 from engine.intake import Caller, Intake
 from engine.limits import Limits
 from engine.live import Live
-from engine.ports import Claim, Clock, StoredResponse
+from engine.ports import Claim, Clock, EventBatch, StoredResponse
 from engine.responses import Responses
 from engine.run import Means
 from tests.support.fake_model import FakeModel
@@ -127,6 +128,20 @@ class Rig:
         [stored] = await self.stored()
         return stored
 
+    async def log(self, wanted: str) -> bytes:
+        """Return the event log of a response with what its reader adds: the stream of one who stays."""
+        batches: list[EventBatch] = []
+        after = -1
+        while True:
+            read = await self.store.read_events(CALLER.tenant, wanted, after=after, limit=1000)
+            assert read is not None
+            for batch in read.batches:
+                assert batch.first == after + 1
+                after = batch.last
+            batches += read.batches
+            if not read.more:
+                return b"".join(batch.frames for batch in batches) + sse.DONE
+
     async def settled(self) -> None:
         """Wait until nothing runs any more."""
         await self.live.drain(5)
@@ -136,6 +151,12 @@ class Rig:
         """Return a stored response as the API shows it."""
         answer: Answer = await self.responses.retrieve(CALLER, wanted, "")
         return json.loads(answer.body)
+
+
+async def turns() -> None:
+    """Let everything run that can run now."""
+    for _ in range(100):
+        await asyncio.sleep(0)
 
 
 def small(limits: Limits | None = None, **changed: Any) -> Limits:
