@@ -142,6 +142,14 @@ class Rig:
             if not read.more:
                 return b"".join(batch.frames for batch in batches) + sse.DONE
 
+    async def until(self, happened: Callable[[], object]) -> None:
+        """Wait until something is so; the engine runs meanwhile."""
+        async with asyncio.timeout(5):
+            while True:
+                if happened():
+                    return
+                await asyncio.sleep(0.001)
+
     async def settled(self) -> None:
         """Wait until nothing runs any more."""
         await self.live.drain(5)
