@@ -35,6 +35,7 @@ class CreateRequest(msgspec.Struct, frozen=True, kw_only=True):
     input: list[StoredItem | Reference]
     stream: bool
     store: bool
+    background: bool
     previous_response_id: str | None
     tools: tuple[FunctionTool, ...]
     tool_choice: ToolChoice
@@ -145,7 +146,7 @@ _NAME = checks.matching(r"[^\x00-\x1f]{1,256}")
 # Fields of the Responses API, then those that model servers add to it (sent as they came: the server
 # that knows them judges them).
 FIELDS: Mapping[str, Field] = {
-    "background": _only(False, "responses cannot run in the background here yet."),
+    "background": Field(checks.boolean),
     "context_management": Field(_context_management),
     "conversation": _not_here("conversations cannot be used here yet."),
     "frequency_penalty": Field(checks.number(-2, 2), forward=True),
@@ -210,6 +211,7 @@ def parse_create(body: bytes, ids: ItemIds, limits: Limits) -> CreateRequest:
         input=parse_input(raw["input"], ids, most=limits.input_items),
         stream=values.get("stream") is True,
         store=values.get("store") is not False,
+        background=_background(values),
         previous_response_id=_text_or_none(values.get("previous_response_id")),
         tools=declared,
         tool_choice=ToolChoice()
@@ -238,6 +240,15 @@ def _simple_fields(raw: Mapping[str, msgspec.Raw]) -> dict[str, object]:
         if value is not None:
             values[name] = row.check(value, name)
     return values
+
+
+def _background(values: Mapping[str, object]) -> bool:
+    """Return whether it runs in the background, which only what is stored can (nobody could read it)."""
+    if values.get("background") is not True:
+        return False
+    if values.get("store") is False:
+        raise checks.unsupported("background", "a response in the background needs 'store'.")
+    return True
 
 
 def _optional(raw: Mapping[str, msgspec.Raw], name: str) -> object | None:

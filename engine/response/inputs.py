@@ -16,8 +16,12 @@ from engine.errors import EngineError
 ItemKind = Literal["message", "reasoning", "function_call"]
 
 
+class Queued(msgspec.Struct, frozen=True):
+    """The request is accepted and waits for a worker (`background: true`)."""
+
+
 class Begin(msgspec.Struct, frozen=True):
-    """The request is accepted; `body` is the first model turn's request."""
+    """The request is accepted, or its turn in the queue has come; `body` is the first model turn's."""
 
     body: bytes
 
@@ -68,6 +72,25 @@ class SummaryDelta(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
+class ItemEnded(msgspec.Struct, frozen=True):
+    """The open item is over, with this status, and what follows is not known yet.
+
+    Said by a redriven log only (`engine.response.redrive`): of a live stream it is never known earlier than
+    what follows.
+    """
+
+    status: str
+
+
+class Resumed(msgspec.Struct, frozen=True):
+    """The worker is gone that ran this; `body` is the turn that is asked for again.
+
+    What was made so far stays shown, and no later turn is sent it: the model makes it anew.
+    """
+
+    body: bytes
+
+
 class TurnEnded(msgspec.Struct, frozen=True):
     """The model's turn is over; `incomplete_reason` is set if it was cut short. `at`: Unix seconds."""
 
@@ -95,4 +118,16 @@ class SaveFailed(msgspec.Struct, frozen=True):
 
 
 Content = ItemStarted | TextDelta | RefusalDelta | ArgumentsDelta | ReasoningDelta | SummaryDelta
-Input = Begin | ModelAnswered | WaitedLong | Content | TurnEnded | Failed | Saved | SaveFailed
+Input = (
+    Queued
+    | Begin
+    | ModelAnswered
+    | WaitedLong
+    | Content
+    | ItemEnded
+    | Resumed
+    | TurnEnded
+    | Failed
+    | Saved
+    | SaveFailed
+)

@@ -3,8 +3,9 @@
 A row of TRANSITIONS is `(state, input type) -> (handler, states that it may lead to)`. An input without a
 row is a bug of the caller and raises IllegalInput; nothing is ignored. ARCHITECTURE.md draws this table.
 
-    NEW -> CALLING -> STREAMING -> SAVING -> CLOSED
-              `-- failed with nothing sent: refused -> CLOSED
+    NEW [-> QUEUED] -> CALLING -> STREAMING -> SAVING -> CLOSED
+                          ^           `-- taken over from a worker that is gone: CALLING again
+                          `-- failed with nothing sent: refused -> CLOSED
 """
 
 from __future__ import annotations
@@ -25,10 +26,13 @@ from engine.response.inputs import (
     Content,
     Failed,
     Input,
+    ItemEnded,
     ItemStarted,
     ModelAnswered,
+    Queued,
     ReasoningDelta,
     RefusalDelta,
+    Resumed,
     Saved,
     SaveFailed,
     SummaryDelta,
@@ -43,6 +47,7 @@ class Phase(Enum):
     """Where a response is in its life."""
 
     NEW = "new"
+    QUEUED = "queued"
     CALLING = "calling"
     STREAMING = "streaming"
     SAVING = "saving"
@@ -93,9 +98,17 @@ class ResponseMachine:
             self._rows = TRANSITIONS[self.phase]
         return effects
 
+    def _queued(self, _received: Queued) -> list[Effect]:
+        self.phase = Phase.QUEUED
+        self.opened = True
+        return [Send(self._lifecycles("queued", "created", "queued"))]
+
     def _begin(self, received: Begin) -> list[Effect]:
         self.phase = Phase.CALLING
-        return [CallModel(received.body)]
+        call = CallModel(received.body)
+        if self.opened:
+            return [Send(self._lifecycles("in_progress", "in_progress")), call]
+        return [call]
 
     def _waited(self, _received: WaitedLong) -> list[Effect]:
         return [Send(self._open())]
@@ -107,6 +120,15 @@ class ResponseMachine:
 
     def _content(self, received: Content) -> list[Effect]:
         return [Send(self._output.receive(received))]
+
+    def _item_ended(self, received: ItemEnded) -> list[Effect]:
+        return [Send(self._output.close(received.status))]
+
+    def _resumed(self, received: Resumed) -> list[Effect]:
+        self.phase = Phase.CALLING
+        frames = self._output.close("incomplete")
+        self._output.forget()
+        return [Send(frames), CallModel(received.body)]
 
     def _turn_ended(self, received: TurnEnded) -> list[Effect]:
         if received.usage is not None:
@@ -168,8 +190,12 @@ class ResponseMachine:
         if self.opened:
             return b""
         self.opened = True
-        body = join(self._shape.head(State(status="in_progress")), ())
-        return self._events.lifecycle("created", body) + self._events.lifecycle("in_progress", body)
+        return self._lifecycles("in_progress", "created", "in_progress")
+
+    def _lifecycles(self, status: str, *kinds: str) -> bytes:
+        """Return events that carry the object as it is before there is any output."""
+        body = join(self._shape.head(State(status=status)), ())
+        return b"".join(self._events.lifecycle(kind, body) for kind in kinds)
 
 
 Row = tuple[Callable[..., list[Effect]], frozenset[Phase]]
@@ -183,7 +209,14 @@ _M = ResponseMachine
 _ENDS = (Phase.SAVING, Phase.CLOSED)
 
 TRANSITIONS: Mapping[Phase, Mapping[type, Row]] = {
-    Phase.NEW: {Begin: _row(_M._begin, Phase.CALLING)},
+    Phase.NEW: {
+        Queued: _row(_M._queued, Phase.QUEUED),
+        Begin: _row(_M._begin, Phase.CALLING),
+    },
+    Phase.QUEUED: {
+        Begin: _row(_M._begin, Phase.CALLING),
+        Failed: _row(_M._failed, Phase.SAVING),
+    },
     Phase.CALLING: {
         WaitedLong: _row(_M._waited, Phase.CALLING),
         ModelAnswered: _row(_M._answered, Phase.STREAMING),
@@ -196,6 +229,8 @@ TRANSITIONS: Mapping[Phase, Mapping[type, Row]] = {
         ArgumentsDelta: _row(_M._content, Phase.STREAMING),
         ReasoningDelta: _row(_M._content, Phase.STREAMING),
         SummaryDelta: _row(_M._content, Phase.STREAMING),
+        ItemEnded: _row(_M._item_ended, Phase.STREAMING),
+        Resumed: _row(_M._resumed, Phase.CALLING),
         TurnEnded: _row(_M._turn_ended, *_ENDS),
         Failed: _row(_M._failed, *_ENDS),
     },

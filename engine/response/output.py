@@ -6,6 +6,8 @@ backend says so: only then is it known whether it was the last one, which a cut 
 
 from __future__ import annotations
 
+import msgspec
+
 from engine.api.events import EventWriter
 from engine.api.json import encode
 from engine.context.replay import replay
@@ -74,6 +76,10 @@ class Output:
         )
         self.items.append(stored)
         return frames
+
+    def forget(self) -> None:
+        """Send none of the finished items to a model again; they stay shown."""
+        self.items = [msgspec.structs.replace(item, replay=None) for item in self.items]
 
     def _start(self, start: ItemStarted) -> bytes:
         index = len(self.items)

@@ -19,10 +19,13 @@ from engine.response.inputs import (
     Content,
     Failed,
     Input,
+    ItemEnded,
     ItemStarted,
     ModelAnswered,
+    Queued,
     ReasoningDelta,
     RefusalDelta,
+    Resumed,
     Saved,
     SaveFailed,
     SummaryDelta,
@@ -38,6 +41,7 @@ USAGE = Usage(input_tokens=10, cached_tokens=4, output_tokens=5, reasoning_token
 ERROR = UpstreamFailed("broken")
 
 EXAMPLES: dict[type, Input] = {
+    Queued: Queued(),
     Begin: Begin(b"{}"),
     ModelAnswered: ModelAnswered(),
     WaitedLong: WaitedLong(),
@@ -47,6 +51,8 @@ EXAMPLES: dict[type, Input] = {
     ArgumentsDelta: ArgumentsDelta("a"),
     ReasoningDelta: ReasoningDelta("a"),
     SummaryDelta: SummaryDelta("a"),
+    ItemEnded: ItemEnded("completed"),
+    Resumed: Resumed(b"{}"),
     TurnEnded: TurnEnded(NOW, USAGE),
     Failed: Failed(NOW, ERROR),
     Saved: Saved(),
@@ -62,6 +68,7 @@ OPENERS = {
 }
 PATHS: dict[Phase, list[Input]] = {
     Phase.NEW: [],
+    Phase.QUEUED: [Queued()],
     Phase.CALLING: [Begin(b"{}")],
     Phase.STREAMING: [Begin(b"{}"), ModelAnswered()],
     Phase.SAVING: [Begin(b"{}"), ModelAnswered(), TurnEnded(NOW, USAGE)],
@@ -69,7 +76,10 @@ PATHS: dict[Phase, list[Input]] = {
 }
 # (phase, input) -> the effects' kinds and the phase it leads to, of a stored response.
 ROWS: dict[tuple[Phase, type], tuple[list[type], Phase]] = {
+    (Phase.NEW, Queued): ([Send], Phase.QUEUED),
     (Phase.NEW, Begin): ([CallModel], Phase.CALLING),
+    (Phase.QUEUED, Begin): ([Send, CallModel], Phase.CALLING),
+    (Phase.QUEUED, Failed): ([Save], Phase.SAVING),
     (Phase.CALLING, WaitedLong): ([Send], Phase.CALLING),
     (Phase.CALLING, ModelAnswered): ([Send], Phase.STREAMING),
     (Phase.CALLING, Failed): ([Refuse], Phase.CLOSED),
@@ -79,6 +89,8 @@ ROWS: dict[tuple[Phase, type], tuple[list[type], Phase]] = {
     (Phase.STREAMING, ArgumentsDelta): ([Send], Phase.STREAMING),
     (Phase.STREAMING, ReasoningDelta): ([Send], Phase.STREAMING),
     (Phase.STREAMING, SummaryDelta): ([Send], Phase.STREAMING),
+    (Phase.STREAMING, ItemEnded): ([Send], Phase.STREAMING),
+    (Phase.STREAMING, Resumed): ([Send, CallModel], Phase.CALLING),
     (Phase.STREAMING, TurnEnded): ([Save], Phase.SAVING),
     (Phase.STREAMING, Failed): ([Save], Phase.SAVING),
     (Phase.SAVING, Saved): ([Send, Close], Phase.CLOSED),
