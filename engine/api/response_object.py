@@ -74,6 +74,7 @@ class ResponseObject:
     """The head of one response, its constant part encoded once."""
 
     def __init__(self, response_id: str, created_at: int, request: CreateRequest) -> None:
+        self.created_at = created_at
         constant = {"id": response_id, "object": "response", "created_at": created_at}
         self._constant = encode({**constant, **_echo(request)})[:-1]
 

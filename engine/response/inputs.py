@@ -12,6 +12,7 @@ import msgspec
 
 from engine.api.response_object import Usage
 from engine.errors import EngineError
+from engine.response.turn import TurnRequest
 
 ItemKind = Literal["message", "reasoning", "function_call"]
 
@@ -21,9 +22,9 @@ class Queued(msgspec.Struct, frozen=True):
 
 
 class Begin(msgspec.Struct, frozen=True):
-    """The request is accepted, or its turn in the queue has come; `body` is the first model turn's."""
+    """The request is accepted, or its time in the queue is over; `turn` is the first to be asked for."""
 
-    body: bytes
+    turn: TurnRequest
 
 
 class ModelAnswered(msgspec.Struct, frozen=True):
@@ -83,12 +84,12 @@ class ItemEnded(msgspec.Struct, frozen=True):
 
 
 class Resumed(msgspec.Struct, frozen=True):
-    """The worker is gone that ran this; `body` is the turn that is asked for again.
+    """The worker is gone that ran this; `turn` is asked for again.
 
     What was made so far stays shown, and no later turn is sent it: the model makes it anew.
     """
 
-    body: bytes
+    turn: TurnRequest
 
 
 class TurnEnded(msgspec.Struct, frozen=True):
@@ -106,6 +107,19 @@ class Failed(msgspec.Struct, frozen=True):
     error: EngineError
 
 
+class CutShort(msgspec.Struct, frozen=True):
+    """Nobody waits for more: the response ends incomplete with what was made (rule P3).
+
+    `reason` is `client_disconnected` or `detached_limit`.
+    """
+
+    reason: str
+
+
+class Cancelled(msgspec.Struct, frozen=True):
+    """Somebody asked for the response's end: it ends cancelled, with what was made."""
+
+
 class Saved(msgspec.Struct, frozen=True):
     """The store holds the terminal state."""
 
@@ -118,6 +132,7 @@ class SaveFailed(msgspec.Struct, frozen=True):
 
 
 Content = ItemStarted | TextDelta | RefusalDelta | ArgumentsDelta | ReasoningDelta | SummaryDelta
+Ending = TurnEnded | Failed | CutShort | Cancelled
 Input = (
     Queued
     | Begin
@@ -126,8 +141,7 @@ Input = (
     | Content
     | ItemEnded
     | Resumed
-    | TurnEnded
-    | Failed
+    | Ending
     | Saved
     | SaveFailed
 )

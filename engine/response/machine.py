@@ -13,17 +13,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from enum import Enum
 
+import msgspec
+
 from engine import sse
 from engine.api.error import response_error, stream_error
 from engine.api.events import EventWriter
 from engine.api.response_object import ResponseObject, State, Usage, join
 from engine.errors import EngineError
 from engine.ids import ItemIds
+from engine.ports import EventBatch
 from engine.response.effects import CallModel, Close, Effect, Refuse, Save, Send
 from engine.response.inputs import (
     ArgumentsDelta,
     Begin,
+    Cancelled,
     Content,
+    CutShort,
     Failed,
     Input,
     ItemEnded,
@@ -70,15 +75,20 @@ class ResponseMachine:
         self._store = store
         self._events = EventWriter()
         self._output = Output(ids, self._events)
-        self._usage: Usage | None = None
-        self._ending = State(status="in_progress")
-        self._error: EngineError | None = None
+        self.usage: Usage | None = None
+        """The sum over the turns that ended so far."""
+        self._end: _End | None = None
 
     def __repr__(self) -> str:
         return (
             f"<ResponseMachine {self.phase.value} opened={self.opened}"
             f" events={self._events.sequence} items={len(self._output.items)}>"
         )
+
+    @property
+    def sequence(self) -> int:
+        """The number of the next event."""
+        return self._events.sequence
 
     @property
     def held(self) -> int:
@@ -101,53 +111,59 @@ class ResponseMachine:
     def _queued(self, _received: Queued) -> list[Effect]:
         self.phase = Phase.QUEUED
         self.opened = True
-        return [Send(self._lifecycles("queued", "created", "queued"))]
+        return [self._send(self._lifecycles("queued", "created", "queued"))]
 
     def _begin(self, received: Begin) -> list[Effect]:
         self.phase = Phase.CALLING
-        call = CallModel(received.body)
+        call = CallModel(received.turn)
         if self.opened:
-            return [Send(self._lifecycles("in_progress", "in_progress")), call]
+            return [self._send(self._lifecycles("in_progress", "in_progress")), call]
         return [call]
 
     def _waited(self, _received: WaitedLong) -> list[Effect]:
-        return [Send(self._open())]
+        return [self._send(self._open())]
 
     def _answered(self, _received: ModelAnswered) -> list[Effect]:
         self.phase = Phase.STREAMING
         frames = self._open()
-        return [Send(frames)] if frames else []
+        return [self._send(frames)] if frames else []
 
     def _content(self, received: Content) -> list[Effect]:
-        return [Send(self._output.receive(received))]
+        frames = self._output.receive(received)
+        return [Send(frames, self._events.sequence - 1)]
 
     def _item_ended(self, received: ItemEnded) -> list[Effect]:
-        return [Send(self._output.close(received.status))]
+        return [self._send(self._output.close(received.status))]
 
     def _resumed(self, received: Resumed) -> list[Effect]:
         self.phase = Phase.CALLING
         frames = self._output.close("incomplete")
         self._output.forget()
-        return [Send(frames), CallModel(received.body)]
+        return [self._send(frames), CallModel(received.turn)]
 
     def _turn_ended(self, received: TurnEnded) -> list[Effect]:
         if received.usage is not None:
-            self._usage = received.usage if self._usage is None else self._usage + received.usage
+            self.usage = received.usage if self.usage is None else self.usage + received.usage
         cut = received.incomplete_reason is not None
-        return self._end(
+        return self._finish(
             State(
                 status="incomplete" if cut else "completed",
                 completed_at=None if cut else received.at,
                 incomplete_reason=received.incomplete_reason,
-                usage=self._usage,
+                usage=self.usage,
             )
         )
 
-    def _failed(self, received: Failed) -> list[Effect]:
-        self._error = received.error
-        return self._end(
-            State(status="failed", error=response_error(received.error), usage=self._usage)
+    def _cut_short(self, received: CutShort) -> list[Effect]:
+        return self._finish(
+            State(status="incomplete", incomplete_reason=received.reason, usage=self.usage)
         )
+
+    def _cancelled(self, _received: Cancelled) -> list[Effect]:
+        return self._finish(State(status="cancelled", usage=self.usage))
+
+    def _failed(self, received: Failed) -> list[Effect]:
+        return self._finish(self._failure(received.error), received.error)
 
     def _refused(self, received: Failed) -> list[Effect]:
         if self.opened:
@@ -155,35 +171,50 @@ class ResponseMachine:
         self.phase = Phase.CLOSED
         return [Refuse(received.error)]
 
-    def _end(self, ending: State) -> list[Effect]:
-        self._ending = ending
-        frames = self._output.close("completed" if ending.status == "completed" else "incomplete")
-        effects: list[Effect] = [Send(frames)] if frames else []
+    def _finish(self, state: State, error: EngineError | None = None) -> list[Effect]:
+        """Close what is open; the terminal events are made, and held until they are saved (rule P1)."""
+        frames = self._open()
+        frames += self._output.close("completed" if state.status == "completed" else "incomplete")
+        effects: list[Effect] = [self._send(frames)] if frames else []
+        end = self._end = self._make_end(state, error)
         if not self._store:
-            return effects + self._close()
-        save = Save(ending.status, self._shape.head(ending), list(self._output.items))
+            return [*effects, *self._close(end)]
         self.phase = Phase.SAVING
-        return [*effects, save]
+        output = list(self._output.items)
+        return [*effects, Save(state.status, end.head, output, end.events)]
 
     def _saved(self, _received: Saved) -> list[Effect]:
-        return self._close()
+        assert self._end is not None
+        return self._close(self._end)
 
     def _save_failed(self, received: SaveFailed) -> list[Effect]:
-        self._error = received.error
-        self._ending = State(
-            status="failed", error=response_error(received.error), usage=self._usage
-        )
-        return self._close()
+        """Say that it failed, by events that take the numbers of those that were never released."""
+        assert self._end is not None
+        self._events.sequence = self._end.events.first
+        return self._close(self._make_end(self._failure(received.error), received.error))
 
-    def _close(self) -> list[Effect]:
-        status = self._ending.status
-        body = join(self._shape.head(self._ending), (item.item for item in self._output.items))
-        frames = b""
-        if self._error is not None:
-            frames = self._events.event(b"error", b"," + stream_error(self._error))
-        frames += self._events.lifecycle(status, body) + sse.DONE
+    def _close(self, end: _End) -> list[Effect]:
         self.phase = Phase.CLOSED
-        return [Send(frames), Close(status, body, self._error)]
+        released = Send(end.events.frames + sse.DONE, end.events.last)
+        return [released, Close(end.status, end.body, end.error)]
+
+    def _make_end(self, state: State, error: EngineError | None) -> _End:
+        first, head = self._events.sequence, self._shape.head(state)
+        frames = b""
+        if error is not None:
+            frames = self._events.event(b"error", b"," + stream_error(error))
+        # The wire knows three terminal events (rule R1); docs/adr/0008.
+        kind = "incomplete" if state.status == "cancelled" else state.status
+        body = join(head, (item.item for item in self._output.items))
+        frames += self._events.lifecycle(kind, body)
+        events = EventBatch(first, self._events.sequence - 1, frames)
+        return _End(state.status, head, body, events, error)
+
+    def _failure(self, error: EngineError) -> State:
+        return State(status="failed", error=response_error(error), usage=self.usage)
+
+    def _send(self, frames: bytes) -> Send:
+        return Send(frames, self._events.sequence - 1)
 
     def _open(self) -> bytes:
         """Return `created` and `in_progress` (rule R2), once."""
@@ -196,6 +227,16 @@ class ResponseMachine:
         """Return events that carry the object as it is before there is any output."""
         body = join(self._shape.head(State(status=status)), ())
         return b"".join(self._events.lifecycle(kind, body) for kind in kinds)
+
+
+class _End(msgspec.Struct, frozen=True):
+    """How a response ends: its terminal state, whole and as a head, and the events that tell of it."""
+
+    status: str
+    head: bytes
+    body: bytes
+    events: EventBatch
+    error: EngineError | None
 
 
 Row = tuple[Callable[..., list[Effect]], frozenset[Phase]]
@@ -216,11 +257,14 @@ TRANSITIONS: Mapping[Phase, Mapping[type, Row]] = {
     Phase.QUEUED: {
         Begin: _row(_M._begin, Phase.CALLING),
         Failed: _row(_M._failed, Phase.SAVING),
+        Cancelled: _row(_M._cancelled, Phase.SAVING),
     },
     Phase.CALLING: {
         WaitedLong: _row(_M._waited, Phase.CALLING),
         ModelAnswered: _row(_M._answered, Phase.STREAMING),
         Failed: _row(_M._refused, *_ENDS),
+        CutShort: _row(_M._cut_short, *_ENDS),
+        Cancelled: _row(_M._cancelled, *_ENDS),
     },
     Phase.STREAMING: {
         ItemStarted: _row(_M._content, Phase.STREAMING),
@@ -233,6 +277,8 @@ TRANSITIONS: Mapping[Phase, Mapping[type, Row]] = {
         Resumed: _row(_M._resumed, Phase.CALLING),
         TurnEnded: _row(_M._turn_ended, *_ENDS),
         Failed: _row(_M._failed, *_ENDS),
+        CutShort: _row(_M._cut_short, *_ENDS),
+        Cancelled: _row(_M._cancelled, *_ENDS),
     },
     Phase.SAVING: {
         Saved: _row(_M._saved, Phase.CLOSED),

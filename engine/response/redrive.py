@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from engine import sse
+from engine.ports import EventBatch
 from engine.response.effects import Send
 from engine.response.inputs import (
     ArgumentsDelta,
@@ -36,6 +37,7 @@ from engine.response.inputs import (
     WaitedLong,
 )
 from engine.response.machine import Phase, ResponseMachine
+from engine.response.turn import TurnRequest
 
 
 class NotRedrivable(Exception):
@@ -50,7 +52,7 @@ class Redriven(msgspec.Struct, frozen=True):
     """
 
     machine: ResponseMachine
-    unlogged: bytes
+    unlogged: EventBatch | None
 
 
 class _Item(msgspec.Struct, frozen=True):
@@ -73,6 +75,8 @@ class _Event(msgspec.Struct, frozen=True):
     part: _Part | None = None
 
 
+# What the dead worker asked the model for is asked no more.
+_NO_TURN = TurnRequest(b"")
 _decode = msgspec.json.Decoder(_Event).decode
 
 _KINDS: Mapping[str, ItemKind] = {
@@ -138,7 +142,7 @@ class Redrive:
             raise NotRedrivable(f"The log ends with what no machine makes: {self._logged[:200]!r}")
         if self._machine.phase is Phase.CALLING:
             self._give(ModelAnswered())
-        return Redriven(self._machine, b"".join(self._made))
+        return Redriven(self._machine, self._unlogged())
 
     def _take(self, event: _Event) -> None:
         if event.type in _OPENING:
@@ -157,13 +161,13 @@ class Redrive:
     def _lifecycle(self, kind: str) -> None:
         self._open()
         if kind == "response.in_progress" and self._machine.phase is Phase.QUEUED:
-            self._give(Begin(b""))
+            self._give(Begin(_NO_TURN))
 
     def _open(self) -> None:
         """Make the first events, once: those of the queue, or those of a run."""
         if self._machine.phase is not Phase.NEW:
             return
-        for received in (Queued(),) if self._queued else (Begin(b""), WaitedLong()):
+        for received in (Queued(),) if self._queued else (Begin(_NO_TURN), WaitedLong()):
             self._give(received)
 
     def _content(self, received: Content | ItemEnded) -> None:
@@ -188,6 +192,14 @@ class Redrive:
             whole = last.type == "response.function_call_arguments.done"
             self._give(ItemEnded("completed" if whole else "incomplete"))
         self._match()
+
+    def _unlogged(self) -> EventBatch | None:
+        frames = b"".join(self._made)
+        if not frames:
+            return None
+        # Each event is one frame with one number.
+        following = self._machine.sequence
+        return EventBatch(following - frames.count(b"\n\n"), following - 1, frames)
 
     def _match(self) -> None:
         """Drop what is both logged and made; raises NotRedrivable where they differ."""

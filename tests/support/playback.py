@@ -21,7 +21,8 @@ from engine.limits import Limits
 from engine.response.effects import CallModel, Close, Effect, Refuse, Save, Send
 from engine.response.inputs import Begin, Failed, Input, ModelAnswered, Saved, SaveFailed, TurnEnded
 from engine.response.machine import ResponseMachine
-from engine.upstream.responses import ResponsesStream, TurnRules
+from engine.response.turn import TurnRequest, TurnRules
+from engine.upstream.responses import ResponsesStream
 
 NOW = 1_700_000_000
 RESPONSE_ID = "resp_" + "0f" * 16

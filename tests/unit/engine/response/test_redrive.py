@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from engine.api.request import CreateRequest
 from engine.api.response_object import Usage
 from engine.errors import EngineError
+from engine.ports import EventBatch
 from engine.response.effects import Send
 from engine.response.inputs import (
     ArgumentsDelta,
@@ -33,12 +34,14 @@ from engine.response.inputs import (
 )
 from engine.response.machine import Phase, ResponseMachine
 from engine.response.redrive import NotRedrivable, Redrive, Redriven
-from engine.upstream.responses import ResponsesStream, TurnRules
+from engine.response.turn import TurnRequest, TurnRules
+from engine.upstream.responses import ResponsesStream
 from tests.support import transcripts
 from tests.support.playback import NOW, Player, functions, machine, read, request
 from tests.support.stream_rules import check_stream, response_of
 
 TOOLS = ("get_weather", "get_time", "now")
+TURN = TurnRequest(b"{}")
 DIED = EngineError("The gateway's worker died.")
 TERMINAL = (b"completed", b"incomplete", b"failed")
 
@@ -51,7 +54,7 @@ def asked(*, background: bool) -> CreateRequest:
 def opening(*, background: bool) -> list[Input]:
     """What every run begins with."""
     return (
-        [Queued(), Begin(b"{}"), ModelAnswered()] if background else [Begin(b"{}"), ModelAnswered()]
+        [Queued(), Begin(TURN), ModelAnswered()] if background else [Begin(TURN), ModelAnswered()]
     )
 
 
@@ -91,13 +94,18 @@ def carried_on(log: list[bytes], *received: Input, background: bool) -> bytes:
     player = Player(found.machine)
     for each in received:
         player.feed(each)
-    return b"".join([*log, found.unlogged, player.played.raw])
+    return b"".join([*log, beyond(found), player.played.raw])
+
+
+def beyond(found: Redriven) -> bytes:
+    """What was made and is not logged."""
+    return b"" if found.unlogged is None else found.unlogged.frames
 
 
 def again(found: Phase) -> list[Input]:
     """What a worker does that takes a run over: the turn once more, to its end."""
     return [
-        Begin(b"again") if found is Phase.QUEUED else Resumed(b"again"),
+        Begin(TURN) if found is Phase.QUEUED else Resumed(TURN),
         ModelAnswered(),
         ItemStarted("message"),
         TextDelta("once more"),
@@ -146,7 +154,7 @@ def test_a_redriven_machine_goes_on_as_the_dead_one_would_have(name: str) -> Non
         for received in (*opening(background=False), *inputs[:cut]):
             player.feed(received)
         found = redriven(frames_of(player.played.raw), background=False)
-        assert found.unlogged == b""
+        assert found.unlogged is None
         for received in (*inputs[cut:], TurnEnded(NOW, None)):
             assert found.machine.receive(received) == player.machine.receive(received)
 
@@ -211,7 +219,7 @@ def test_any_log_that_ends_anywhere_is_taken_over_any_number_of_times(
         player = Player(found.machine)
         for received in (*again(found.machine.phase)[:2], *data.draw(ITEMS)):
             player.feed(received)
-        log = frames_of(b"".join([*log, found.unlogged, player.played.raw]))
+        log = frames_of(b"".join([*log, beyond(found), player.played.raw]))
     raw = carried_on(log, Failed(NOW, DIED), background=True)
     assert response_of(check_stream(raw, taken_over=True))["status"] == "failed"
 
@@ -238,7 +246,7 @@ def test_what_the_log_lacks_of_one_step_is_the_next_to_be_logged() -> None:
     """R4: nothing is missing between the log's last event and the next worker's first."""
     log = recorded("0.18.1/text", background=False)
     found = redriven(log[:1], background=False)
-    assert found.unlogged == log[1]
+    assert found.unlogged == EventBatch(1, 1, log[1])
     assert found.machine.phase is Phase.STREAMING
 
 
