@@ -202,13 +202,28 @@ def parse_create(body: bytes, ids: ItemIds, limits: Limits) -> CreateRequest:
         raise checks.missing("model")
     if bytes(raw.get("input", b"null")) == b"null":
         raise checks.missing("input")
+    request = _request(raw, values, limits)
+    items = parse_input(raw["input"], ids, most=limits.input_items)
+    return msgspec.structs.replace(request, input=items)
+
+
+def parse_again(fields: bytes, limits: Limits) -> CreateRequest:
+    """Check a request that was stored without its input; raises InvalidRequest with `param`."""
+    raw = read_object(fields)
+    return _request(raw, _simple_fields(raw), limits)
+
+
+def _request(
+    raw: Mapping[str, msgspec.Raw], values: Mapping[str, object], limits: Limits
+) -> CreateRequest:
+    """Return the request, its input empty."""
     tools = _optional(raw, "tools")
     declared = () if tools is None else parse_tools(tools, "tools", most=limits.tools)
     choice = _optional(raw, "tool_choice")
     include = values.get("include")
     return CreateRequest(
         model=str(values["model"]),
-        input=parse_input(raw["input"], ids, most=limits.input_items),
+        input=[],
         stream=values.get("stream") is True,
         store=values.get("store") is not False,
         background=_background(values),

@@ -95,6 +95,26 @@ class ResponseMachine:
         """Characters of model output held (rule X5: the loop bounds it)."""
         return self._output.size
 
+    @property
+    def called(self) -> bool:
+        """True if the output has a finished call for the client to answer."""
+        return self._output.called
+
+    @property
+    def cut(self) -> bool:
+        """True if the output's last item is not whole."""
+        return self._output.cut
+
+    def skip_to(self, number: int) -> None:
+        """Be in the middle of a stream, at that number, with nothing of what was made before.
+
+        All that is left to do is to end: for a log that cannot be read back (`engine.response.redrive`).
+        """
+        self.opened = True
+        self._events.sequence = number
+        self.phase = Phase.STREAMING
+        self._rows = TRANSITIONS[self.phase]
+
     def receive(self, received: Input) -> list[Effect]:
         """Take what happened and return what is to be done, in order; raises IllegalInput."""
         row = self._rows.get(type(received))

@@ -38,6 +38,17 @@ class Output:
         self._ids = ids
         self._events = events
         self._open: OpenItem | None = None
+        self._whole = True
+
+    @property
+    def called(self) -> bool:
+        """True if there is a finished call for the client to answer."""
+        return any(item.call_id is not None and item.replay is not None for item in self.items)
+
+    @property
+    def cut(self) -> bool:
+        """True if the last item is not whole."""
+        return self._open is not None or not self._whole
 
     def receive(self, content: Content) -> bytes:
         """Take one piece of content and return the events that it makes."""
@@ -65,6 +76,7 @@ class Output:
         if item is None:
             return b""
         self._open = None
+        self._whole = status == "completed"
         frames, finished = item.closed(status)
         call_id = finished.get("call_id")
         stored = StoredItem(
