@@ -50,7 +50,8 @@ class EventLog:
         self._writing: asyncio.Task[None] | None = None
         self._error: EngineError | None = None
         self._ending = False
-        self._written = asyncio.Event()
+        self._tried = asyncio.Event()
+        self._away_since: float | None = None
 
     def open(self, lease: Lease) -> None:
         """Begin to write: the response is accepted."""
@@ -72,13 +73,13 @@ class EventLog:
 
     async def room(self) -> None:
         """Wait until the log is not crowded; raises StorageUnavailable when the store stays away."""
-        try:
-            async with asyncio.timeout(self._limits.save_wait):
-                while self.crowded and self._error is None:
-                    self._written.clear()
-                    await self._written.wait()
-        except TimeoutError:
-            raise _away() from None
+        clock = asyncio.get_running_loop().time
+        while self.crowded and self._error is None:
+            since = self._away_since
+            if since is not None and clock() - since >= self._limits.save_wait:
+                raise _away()
+            self._tried.clear()
+            await self._tried.wait()
 
     async def end(self, ending: EventBatch | None, seconds: float) -> EventBatch | None:
         """Return what is not written yet with `ending` behind it, once nothing is in flight any more.
@@ -136,7 +137,7 @@ class EventLog:
     async def _append(self, lease: Lease, batch: EventBatch) -> None:
         """Write a batch, however long it takes: what follows it must not be there without it."""
         try:
-            await outlast(lambda _again: self._store.append(lease, batch), lease.response_id)
+            await outlast(lambda _again: self._try(lease, batch), lease.response_id)
         except EngineError as error:
             self._fail(error)
         except Exception:
@@ -147,7 +148,17 @@ class EventLog:
             self._writing = None
             self._schedule()
         finally:
-            self._written.set()
+            self._tried.set()
+
+    async def _try(self, lease: Lease, batch: EventBatch) -> None:
+        try:
+            await self._store.append(lease, batch)
+        except StorageUnavailable:
+            if self._away_since is None:
+                self._away_since = asyncio.get_running_loop().time()
+            self._tried.set()
+            raise
+        self._away_since = None
 
     def _fail(self, error: EngineError) -> None:
         self._error = error

@@ -180,13 +180,10 @@ class Loop:
         """Release events; they are in the log's hands, too, before anything is waited for."""
         if not frames:
             return
-        log = self._log
-        if log is not None:
-            log.add(frames, last)
+        if self._log is not None:
+            self._log.add(frames, last)
         if self.run_of.stream:
             await self._pipe.write(frames, last)
-        if log is not None and log.crowded:
-            await log.room()
 
     def _close(self, close: Close) -> None:
         if self.run_of.stream:
@@ -254,6 +251,8 @@ class Loop:
         async with aclosing(call.contents()) as chunks:
             async for contents in chunks:
                 await self._feed(contents)
+                if self._log is not None and self._log.crowded:
+                    await self._log.room()
 
     async def _read_rest(self) -> None:
         """Let go of prose that was held back, where the stream broke off (rule R8)."""

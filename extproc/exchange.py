@@ -10,8 +10,10 @@ import asyncio
 import logging
 
 from engine.answers import Answer
+from engine.api.headers import IDEMPOTENCY_KEY, ON_DISCONNECT
 from engine.errors import EngineError, InvalidRequest, TooLarge, TooSlow, UnsupportedMedia
-from engine.responses import Caller, Responses
+from engine.intake import Caller
+from engine.responses import Responses
 from extproc import messages, routes
 from extproc.encodings import decode
 from extproc.messages import Head
@@ -110,7 +112,12 @@ class Exchanges:
 
     def _caller(self, head: Head) -> Caller:
         forwarded = {name: head.headers[name] for name in self._forwarded if name in head.headers}
-        return Caller(TENANT, forwarded)
+        return Caller(
+            TENANT,
+            forwarded,
+            on_disconnect=head.headers.get(ON_DISCONNECT),
+            idempotency_key=head.headers.get(IDEMPOTENCY_KEY),
+        )
 
     async def _body(
         self, stream: MessageStream, first: ProcessingRequest, head: Head

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from engine.answers import Answer, error_answer
 from engine.errors import EngineError
+from engine.intake import Caller
 from engine.ports import Reply
-from engine.responses import Caller, Responses
+from engine.responses import Responses
 from extproc.routes import Match, Operation
 
 _log = logging.getLogger(__name__)

@@ -10,14 +10,18 @@ from typing import Any
 import msgspec
 
 from engine.answers import Answer, error_answer
+from engine.detached import Detached
 from engine.errors import EngineError
+from engine.intake import Caller, Intake
 from engine.limits import Limits
-from engine.ports import StoredResponse
-from engine.responses import Caller, Responses
-from engine.runs import Runs
+from engine.live import Live
+from engine.ports import Claim, Clock, StoredResponse
+from engine.responses import Responses
+from engine.run import Means
 from tests.support.fake_model import FakeModel
 from tests.support.fake_reply import FakeReply
 from tests.support.faulty_store import FaultyStore
+from tests.support.log_reader import LogReader
 from tests.support.stream_rules import Event, check_stream, response_of
 
 CALLER = Caller("default", {"x-request-id": "req-1"})
@@ -41,29 +45,62 @@ SOON = Limits(save_wait=0.0)
 
 
 class Rig:
-    """An engine over a model that plays `model`'s steps, a memory store with faults, one caller."""
+    """An engine over a model that plays `model`'s steps, a memory store with faults, one caller.
 
-    def __init__(self, model: FakeModel, *, limits: Limits | None = None) -> None:
+    `store` is given where several workers share one; `worker` names this one.
+    """
+
+    def __init__(
+        self,
+        model: FakeModel,
+        *,
+        limits: Limits | None = None,
+        store: FaultyStore | None = None,
+        worker: str = "replica/0#1",
+    ) -> None:
         self.model = model
-        self.store = FaultyStore()
-        self.runs = Runs()
+        self.store = store if store is not None else FaultyStore()
+        self.notified: list[str] = []
+        self.limits = limits if limits is not None else SOON
+        self.detached = Detached()
+        self.clock: Clock = lambda: NOW
+        means = Means(
+            model=model,
+            store=self.store,
+            clock=lambda: self.clock(),
+            limits=self.limits,
+            notify=self.notified.append,
+            detached=self.detached,
+        )
+        self.live = Live(means, worker)
+        self.intake = Intake(
+            self.store,
+            clock=lambda: self.clock(),
+            randomness=counting(),
+            limits=self.limits,
+            worker=worker,
+        )
         self.responses = Responses(
             store=self.store,
-            model=model,
-            runs=self.runs,
-            clock=lambda: NOW,
-            randomness=counting(),
-            limits=limits if limits is not None else SOON,
-            worker="worker-1",
+            intake=self.intake,
+            live=self.live,
+            following=LogReader(self.store),
+            recovery=self,
         )
 
-    async def create(self, reply: FakeReply | None = None, **fields: Any) -> FakeReply:
+    async def take_over(self, claim: Claim) -> None:
+        """End what was still queued: nothing is, here."""
+        raise AssertionError(f"nothing is queued: {claim}")
+
+    async def create(
+        self, reply: FakeReply | None = None, *, caller: Caller = CALLER, **fields: Any
+    ) -> FakeReply:
         """Create a response and wait for its end; errors become answers, as every adapter does it."""
         reply = reply if reply is not None else FakeReply()
         body = json.dumps({"model": "m", "input": "hi", **fields}).encode()
         async with asyncio.timeout(5):
             try:
-                await self.responses.create(CALLER, body, "", reply)
+                await self.responses.create(caller, body, "", reply)
             except EngineError as error:
                 await reply.answer(error_answer(error))
         return reply
@@ -92,8 +129,8 @@ class Rig:
 
     async def settled(self) -> None:
         """Wait until nothing runs any more."""
-        await self.runs.drain(5)
-        assert not len(self.runs)
+        await self.live.drain(5)
+        assert not len(self.live)
 
     async def retrieve(self, wanted: str) -> Any:
         """Return a stored response as the API shows it."""

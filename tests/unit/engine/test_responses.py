@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from engine.errors import InvalidRequest, NotFound, StorageUnavailable, UnknownPreviousResponse
-from engine.responses import Caller
+from engine.intake import Caller
 from tests.support import replies
 from tests.support.engine_rig import CALLER, Rig, final, small
 from tests.support.fake_model import FakeModel, frames_of
