@@ -1,8 +1,8 @@
 """What dead workers left is found and brought to an end, or run again (rule P4).
 
 Each worker sweeps for runs whose lease ran out. A worker that starts takes what its own former life left, at
-once. A few are taken at a time and the next ones only when those have ended or run, so that a thousand of them
-are a matter of time and not of memory, and none is held by a worker that has no hand free.
+once. A few are taken at a time, and the next ones only when those have ended or run, so that a thousand of
+them are a matter of time and not of memory, and none is held by a worker that has no hand free.
 """
 
 from __future__ import annotations
