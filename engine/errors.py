@@ -16,6 +16,7 @@ the default `code` of the body (rule R15), so that no adapter has to choose.
       UpstreamRefused         4xx of the model server, rewritten
       UpstreamFailed          502  server_error, or the model server's own 5xx
       Stopped                 503  server_error
+      WorkerLost              500  server_error
       StorageUnavailable      503  server_error
       LeaseLost               500  server_error   (another worker owns the response)
 """
@@ -163,6 +164,15 @@ class Stopped(EngineError):
 
     def __init__(self) -> None:
         super().__init__("The gateway was stopped before the response was done.")
+
+
+class WorkerLost(EngineError):
+    """The worker that ran the response is gone (rule P4)."""
+
+    default_code = "server_error"
+
+    def __init__(self) -> None:
+        super().__init__("The gateway's worker that ran this response died before it was done.")
 
 
 class StorageUnavailable(EngineError):

@@ -19,15 +19,18 @@ from engine.limits import Limits
 from engine.ports import (
     Clock,
     Context,
+    EventBatch,
     Idempotency,
     NewResponse,
     ResponseStore,
     StoredItem,
 )
-from engine.response.inputs import Begin
+from engine.response.effects import Send
+from engine.response.inputs import Begin, Queued
 from engine.response.machine import ResponseMachine
 from engine.response.turn import TurnRequest, TurnRules
 from engine.run import Run
+from engine.work import pack
 
 UNFINISHED = ("queued", "in_progress")
 
@@ -69,6 +72,8 @@ class Intake:
         own_id = response_id(self._randomness(RANDOM_BYTES))
         ids = ItemIds(own_id)
         request = parse_create(body, ids, self._limits)
+        if request.background:
+            _check_repeatable(caller)
         on_disconnect = read_on_disconnect(caller.on_disconnect, self._on_disconnect)
         key = read_idempotency_key(caller.idempotency_key, store=request.store)
         items = await self._resolve(caller.tenant, request.input)
@@ -78,6 +83,7 @@ class Intake:
         replay = [*history.replay, *(item.replay for item in items if item.replay is not None)]
         self._check_size(replay)
         shape = ResponseObject(own_id, self._clock(), request)
+        machine = ResponseMachine(shape, ids, store=request.store)
         new = None
         if request.store:
             new = NewResponse(
@@ -92,17 +98,20 @@ class Intake:
                 after=None if context is None else context.end,
                 previous_response_id=request.previous_response_id,
                 streamed=request.stream,
+                work=pack(body, caller.model_headers, ids.minted),
                 idempotency=None if key is None else Idempotency(key, digest(body)),
                 keep_seconds=self._limits.keep,
             )
-        turn = turn_request(request, replay, caller.model_headers)
+        if request.background and new is not None:
+            new = _queued(new, shape, machine)
         return Run(
             id=own_id,
-            machine=ResponseMachine(shape, ids, store=request.store),
-            first=Begin(turn),
+            machine=machine,
+            first=Begin(turn_request(request, replay, caller.model_headers)),
             new=new,
             stream=request.stream,
             streamed=request.stream and request.store,
+            background=request.background,
             on_disconnect=on_disconnect,
         )
 
@@ -150,6 +159,28 @@ class Intake:
                 code="previous_response_not_finished",
             )
         return context
+
+
+def _check_repeatable(caller: Caller) -> None:
+    """Refuse what could not be run later: credentials are not stored (rule X4)."""
+    if "authorization" in caller.model_headers:
+        raise InvalidRequest(
+            "Responses cannot run in the background where the model is called with the client's own "
+            "credentials: they are not stored.",
+            param="background",
+            code="unsupported_value",
+        )
+
+
+def _queued(new: NewResponse, shape: ResponseObject, machine: ResponseMachine) -> NewResponse:
+    """Return it as it is accepted into the queue, the first events in its log if it has one."""
+    events = None
+    for effect in machine.receive(Queued()):
+        assert isinstance(effect, Send)
+        if new.streamed:
+            events = EventBatch(0, effect.last, effect.frames)
+    head = shape.head(State(status="queued"))
+    return msgspec.structs.replace(new, background=True, queued=True, head=head, events=events)
 
 
 def turn_request(

@@ -65,8 +65,11 @@ class Live:
                 loop.hand_over()
 
     async def drain(self, seconds: float) -> None:
-        """Wait for the runs to end; after `seconds` stop them, which brings each to a terminal state."""
-        await self._runs.drain(seconds)
+        """Wait for the runs to end; after `seconds` hand over what can be and stop the others.
+
+        Those are brought to a terminal state.
+        """
+        await self._runs.drain(seconds, self.hand_over)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._loops[task]

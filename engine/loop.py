@@ -39,7 +39,7 @@ from engine.run import Means, Run
 
 _log = logging.getLogger(__name__)
 
-_RUNNING = (Phase.NEW, Phase.CALLING, Phase.STREAMING)
+_RUNNING = (Phase.NEW, Phase.QUEUED, Phase.CALLING, Phase.STREAMING)
 
 
 class Loop:
@@ -336,7 +336,7 @@ class Loop:
         if self._saving is not None and self._machine.phase is Phase.SAVING:
             await self._drive(await self._saving)
         await self._work_off()
-        if self._machine.phase in (Phase.CALLING, Phase.STREAMING):
+        if self._machine.phase in _RUNNING:
             await self._drive(self._failed(Stopped()))
 
     async def _carefully(self, work: Awaitable[None]) -> None:
@@ -355,7 +355,7 @@ class Loop:
             try:
                 if self._machine.phase is Phase.SAVING:
                     await self._drive(SaveFailed(self._means.clock(), failure))
-                elif self._machine.phase in (Phase.CALLING, Phase.STREAMING):
+                elif self._machine.phase in _RUNNING:
                     await self._drive(self._failed(failure))
                 break
             except Exception:

@@ -7,56 +7,47 @@ Errors are raised as EngineError; the adapter has one place that answers them.
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
 
 import msgspec
 
 from engine import sse
 from engine.answers import Answer
 from engine.api.json import encode
-from engine.api.lists import check_retrieve, list_object, no_parameters, parse_list
-from engine.api.response_object import join
+from engine.api.lists import list_object, no_parameters, parse_list, parse_retrieve
+from engine.api.response_object import ResponseObject, State, join
+from engine.background import Background
 from engine.errors import AlreadyAccepted, Conflict, EngineError, InvalidRequest, NotFound
+from engine.following import Following
 from engine.intake import UNFINISHED, Caller, Intake
 from engine.live import Live
 from engine.pipe import Heartbeat, Pipe
-from engine.ports import Claim, Reply, Store, StoredResponse
+from engine.ports import Reply, Store, StoredResponse
 from engine.run import Run
+from engine.takeover import TakeOver
 
 # Seconds between two looks at a response that ends elsewhere.
 _LOOK = 0.1
-
-
-class Following(Protocol):
-    """Serves a stream from its event log."""
-
-    async def follow(self, tenant: str, response_id: str, after: int, reply: Reply) -> None:
-        """Open the reply and send it the events numbered above `after` until the terminal one, then end it.
-
-        Raises NotFound, before anything is sent.
-        """
-        ...
-
-
-class TakeOver(Protocol):
-    """Runs what was claimed; a run whose cancel was asked for is ended at once."""
-
-    async def take_over(self, claim: Claim) -> None:
-        """Start it."""
-        ...
 
 
 class Responses:
     """The operations on responses."""
 
     def __init__(
-        self, *, store: Store, intake: Intake, live: Live, following: Following, recovery: TakeOver
+        self,
+        *,
+        store: Store,
+        intake: Intake,
+        live: Live,
+        following: Following,
+        takeover: TakeOver,
+        background: Background,
     ) -> None:
         self._store = store
         self._intake = intake
         self._live = live
         self._following = following
-        self._recovery = recovery
+        self._takeover = takeover
+        self._background = background
         self._limits = live.means.limits
 
     # -- create ---------------------------------------------------------------------------------
@@ -65,6 +56,9 @@ class Responses:
         """Run `POST /v1/responses` and relay it to the client until its end."""
         no_parameters(query)
         run = await self._intake.admit(caller, body)
+        if run.background:
+            await self._enqueue(caller.tenant, run, reply)
+            return
         pipe = Pipe(self._limits.buffer_bytes, spills=run.streamed)
         self._live.start(run, pipe)
         try:
@@ -74,6 +68,20 @@ class Responses:
         finally:
             # The run goes its own way if it has not ended: that is what its client's leaving means to it.
             pipe.abandon()
+
+    async def _enqueue(self, tenant: str, run: Run, reply: Reply) -> None:
+        """Accept a run for the queue; its client is shown that it waits, or follows its log."""
+        assert run.new is not None
+        try:
+            await self._store.accept(run.new)
+        except AlreadyAccepted as earlier:
+            await self._repeat(tenant, run, earlier, reply)
+            return
+        self._background.wake()
+        if run.stream:
+            await self._following.follow(tenant, run.id, -1, reply)
+        else:
+            await reply.answer(Answer(200, join(run.new.head, ())))
 
     async def _relay(self, tenant: str, run: Run, pipe: Pipe, reply: Reply) -> None:
         answer = await pipe.first()
@@ -127,10 +135,14 @@ class Responses:
 
     # -- stored responses -----------------------------------------------------------------------
 
-    async def retrieve(self, caller: Caller, wanted: str, query: str) -> Answer:
-        """`GET /v1/responses/{id}`."""
-        check_retrieve(query)
-        return Answer(200, _whole(await self._stored(caller.tenant, wanted)))
+    async def retrieve(self, caller: Caller, wanted: str, query: str, reply: Reply) -> None:
+        """`GET /v1/responses/{id}`; with `stream=true` its events behind `starting_after` (rule P6)."""
+        asked = parse_retrieve(query)
+        if asked.stream:
+            await self._following.follow(caller.tenant, wanted, asked.after, reply)
+        else:
+            stored = await self._stored(caller.tenant, wanted)
+            await reply.answer(Answer(200, _whole(stored)))
 
     async def delete(self, caller: Caller, wanted: str, query: str) -> Answer:
         """`DELETE /v1/responses/{id}`."""
@@ -151,7 +163,7 @@ class Responses:
             raise _not_found(wanted)
         if asked.status in UNFINISHED:
             if asked.claim is not None:
-                await self._recovery.take_over(asked.claim)
+                await self._takeover.take_over(asked.claim)
             self._live.cancel(tenant, wanted)
             return Answer(200, _whole(await self._cancelled(tenant, wanted)))
         stored = await self._stored(tenant, wanted)
@@ -237,7 +249,11 @@ def _answer(stored: StoredResponse) -> Answer:
 
 
 def _whole(stored: StoredResponse) -> bytes:
-    return join(stored.head, stored.output)
+    head = stored.head
+    if stored.status in UNFINISHED:
+        # The head is as it was accepted; a worker may have taken it from the queue since.
+        head = ResponseObject.of_head(head).head(State(status=stored.status))
+    return join(head, stored.output)
 
 
 def _not_found(wanted: str) -> NotFound:

@@ -75,7 +75,8 @@ class Sidecar(Section):
     """Directory of the unix sockets; the path of each must stay below 100 bytes."""
 
     grace_seconds: Seconds = 25.0
-    """Time that running responses have to end after SIGTERM."""
+    """Time that running responses have to end after SIGTERM. What has no client waiting goes to another
+    worker then, and the rest fails."""
 
     drain_seconds: SecondsOrZero = 2.0
     """Time between reporting NOT_SERVING and refusing new requests, for Envoy to turn elsewhere."""
@@ -94,6 +95,14 @@ class Sidecar(Section):
 
     open_after_seconds: SecondsOrZero = 10.0
     """A stream starts after so long, even if the model has not answered with a status yet."""
+
+    on_disconnect: Literal["continue", "cancel"] = "continue"
+    """What a client's leaving does to its stored response: it goes on without the client, or it ends at once
+    and what was made is kept. A request chooses for itself by the header `holdfast-on-disconnect`. What is
+    not stored always ends."""
+
+    detached_seconds: Seconds = 300.0
+    """How long a response goes on without its client."""
 
     name: str = Field(
         default_factory=socket.gethostname,
@@ -182,10 +191,22 @@ class Postgres(Section):
     """Time for a connection or a statement before the store counts as unavailable."""
 
     outage_seconds: SecondsOrZero = 30.0
-    """How long a finished response waits for a database that is away before it fails."""
+    """How long a finished response, or a client that follows a stream, waits for a database that is away."""
 
     lease_seconds: Annotated[float, Field(ge=1, le=3600, allow_inf_nan=False)] = 30.0
-    """How long an accepted response belongs to its worker; what is unfinished then is not taken over yet."""
+    """How long a running response belongs to a worker that gives no sign of life; after that another one
+    takes it over. Longest time, but for a quarter of it, that a response of a dead worker is unfinished."""
+
+    log_bytes: Annotated[int, Field(ge=1024, le=4 << 20)] = 64 << 10
+    """So many bytes of a stream's events are written to its log at once."""
+
+    log_seconds: Annotated[float, Field(gt=0, le=60, allow_inf_nan=False)] = 0.2
+    """Events are written to the log of their stream after so long, be they ever so few. A client that
+    resumes at another worker is so much behind; a worker that dies loses so much of its streams."""
+
+    retention_days: Annotated[float, Field(ge=0, le=36_500, allow_inf_nan=False)] = 30.0
+    """How long a stored response is kept after its creation; 0 keeps it for ever. Counts for responses
+    that are accepted from then on."""
 
     @field_validator("url")
     @classmethod
@@ -203,6 +224,13 @@ class Postgres(Section):
                     "is no connection string: postgresql://user:password@host:5432/database"
                 ) from None
         return url
+
+
+class Background(Section):
+    """Responses that run without a client."""
+
+    concurrency: int = Field(default=32, ge=0, le=10_000)
+    """Responses in the background that each worker runs at a time; 0 leaves them to other workers."""
 
 
 class Limits(Section):
@@ -247,6 +275,7 @@ class Settings(BaseSettings):
     envoy: Envoy = Field(default_factory=Envoy)
     model: Model = Field(default_factory=Model)
     postgres: Postgres = Field(default_factory=Postgres)
+    background: Background = Field(default_factory=Background)
     limits: Limits = Field(default_factory=Limits)
 
     SECTIONS: ClassVar[dict[str, type[Section]]] = {
@@ -255,6 +284,7 @@ class Settings(BaseSettings):
         "envoy": Envoy,
         "model": Model,
         "postgres": Postgres,
+        "background": Background,
         "limits": Limits,
     }
 

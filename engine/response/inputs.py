@@ -17,8 +17,12 @@ from engine.response.turn import TurnRequest
 ItemKind = Literal["message", "reasoning", "function_call"]
 
 
+class Queued(msgspec.Struct, frozen=True):
+    """The request is accepted and waits for a worker (`background: true`)."""
+
+
 class Begin(msgspec.Struct, frozen=True):
-    """The request is accepted; `turn` is the first that the model is asked for."""
+    """The request is accepted, or its time in the queue is over; `turn` is the first to be asked for."""
 
     turn: TurnRequest
 
@@ -69,6 +73,25 @@ class SummaryDelta(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
+class ItemEnded(msgspec.Struct, frozen=True):
+    """The open item is over, with this status, and what follows is not known yet.
+
+    Said by a redriven log only (`engine.response.redrive`): of a live stream it is never known earlier than
+    what follows.
+    """
+
+    status: str
+
+
+class Resumed(msgspec.Struct, frozen=True):
+    """The worker is gone that ran this; `turn` is asked for again.
+
+    What was made so far stays shown, and no later turn is sent it: the model makes it anew.
+    """
+
+    turn: TurnRequest
+
+
 class TurnEnded(msgspec.Struct, frozen=True):
     """The model's turn is over; `incomplete_reason` is set if it was cut short. `at`: Unix seconds."""
 
@@ -110,4 +133,15 @@ class SaveFailed(msgspec.Struct, frozen=True):
 
 Content = ItemStarted | TextDelta | RefusalDelta | ArgumentsDelta | ReasoningDelta | SummaryDelta
 Ending = TurnEnded | Failed | CutShort | Cancelled
-Input = Begin | ModelAnswered | WaitedLong | Content | Ending | Saved | SaveFailed
+Input = (
+    Queued
+    | Begin
+    | ModelAnswered
+    | WaitedLong
+    | Content
+    | ItemEnded
+    | Resumed
+    | Ending
+    | Saved
+    | SaveFailed
+)

@@ -3,8 +3,9 @@
 A row of TRANSITIONS is `(state, input type) -> (handler, states that it may lead to)`. An input without a
 row is a bug of the caller and raises IllegalInput; nothing is ignored. ARCHITECTURE.md draws this table.
 
-    NEW -> CALLING -> STREAMING -> SAVING -> CLOSED
-              `-- failed with nothing sent: refused -> CLOSED
+    NEW [-> QUEUED] -> CALLING -> STREAMING -> SAVING -> CLOSED
+                          ^           `-- taken over from a worker that is gone: CALLING again
+                          `-- failed with nothing sent: refused -> CLOSED
 """
 
 from __future__ import annotations
@@ -30,10 +31,13 @@ from engine.response.inputs import (
     CutShort,
     Failed,
     Input,
+    ItemEnded,
     ItemStarted,
     ModelAnswered,
+    Queued,
     ReasoningDelta,
     RefusalDelta,
+    Resumed,
     Saved,
     SaveFailed,
     SummaryDelta,
@@ -48,6 +52,7 @@ class Phase(Enum):
     """Where a response is in its life."""
 
     NEW = "new"
+    QUEUED = "queued"
     CALLING = "calling"
     STREAMING = "streaming"
     SAVING = "saving"
@@ -90,6 +95,26 @@ class ResponseMachine:
         """Characters of model output held (rule X5: the loop bounds it)."""
         return self._output.size
 
+    @property
+    def called(self) -> bool:
+        """True if the output has a finished call for the client to answer."""
+        return self._output.called
+
+    @property
+    def cut(self) -> bool:
+        """True if the output's last item is not whole."""
+        return self._output.cut
+
+    def skip_to(self, number: int) -> None:
+        """Be in the middle of a stream, at that number, with nothing of what was made before.
+
+        All that is left to do is to end: for a log that cannot be read back (`engine.response.redrive`).
+        """
+        self.opened = True
+        self._events.sequence = number
+        self.phase = Phase.STREAMING
+        self._rows = TRANSITIONS[self.phase]
+
     def receive(self, received: Input) -> list[Effect]:
         """Take what happened and return what is to be done, in order; raises IllegalInput."""
         row = self._rows.get(type(received))
@@ -103,9 +128,17 @@ class ResponseMachine:
             self._rows = TRANSITIONS[self.phase]
         return effects
 
+    def _queued(self, _received: Queued) -> list[Effect]:
+        self.phase = Phase.QUEUED
+        self.opened = True
+        return [self._send(self._lifecycles("queued", "created", "queued"))]
+
     def _begin(self, received: Begin) -> list[Effect]:
         self.phase = Phase.CALLING
-        return [CallModel(received.turn)]
+        call = CallModel(received.turn)
+        if self.opened:
+            return [self._send(self._lifecycles("in_progress", "in_progress")), call]
+        return [call]
 
     def _waited(self, _received: WaitedLong) -> list[Effect]:
         return [self._send(self._open())]
@@ -118,6 +151,15 @@ class ResponseMachine:
     def _content(self, received: Content) -> list[Effect]:
         frames = self._output.receive(received)
         return [Send(frames, self._events.sequence - 1)]
+
+    def _item_ended(self, received: ItemEnded) -> list[Effect]:
+        return [self._send(self._output.close(received.status))]
+
+    def _resumed(self, received: Resumed) -> list[Effect]:
+        self.phase = Phase.CALLING
+        frames = self._output.close("incomplete")
+        self._output.forget()
+        return [self._send(frames), CallModel(received.turn)]
 
     def _turn_ended(self, received: TurnEnded) -> list[Effect]:
         if received.usage is not None:
@@ -199,8 +241,12 @@ class ResponseMachine:
         if self.opened:
             return b""
         self.opened = True
-        body = join(self._shape.head(State(status="in_progress")), ())
-        return self._events.lifecycle("created", body) + self._events.lifecycle("in_progress", body)
+        return self._lifecycles("in_progress", "created", "in_progress")
+
+    def _lifecycles(self, status: str, *kinds: str) -> bytes:
+        """Return events that carry the object as it is before there is any output."""
+        body = join(self._shape.head(State(status=status)), ())
+        return b"".join(self._events.lifecycle(kind, body) for kind in kinds)
 
 
 class _End(msgspec.Struct, frozen=True):
@@ -224,7 +270,15 @@ _M = ResponseMachine
 _ENDS = (Phase.SAVING, Phase.CLOSED)
 
 TRANSITIONS: Mapping[Phase, Mapping[type, Row]] = {
-    Phase.NEW: {Begin: _row(_M._begin, Phase.CALLING)},
+    Phase.NEW: {
+        Queued: _row(_M._queued, Phase.QUEUED),
+        Begin: _row(_M._begin, Phase.CALLING),
+    },
+    Phase.QUEUED: {
+        Begin: _row(_M._begin, Phase.CALLING),
+        Failed: _row(_M._failed, Phase.SAVING),
+        Cancelled: _row(_M._cancelled, Phase.SAVING),
+    },
     Phase.CALLING: {
         WaitedLong: _row(_M._waited, Phase.CALLING),
         ModelAnswered: _row(_M._answered, Phase.STREAMING),
@@ -239,6 +293,8 @@ TRANSITIONS: Mapping[Phase, Mapping[type, Row]] = {
         ArgumentsDelta: _row(_M._content, Phase.STREAMING),
         ReasoningDelta: _row(_M._content, Phase.STREAMING),
         SummaryDelta: _row(_M._content, Phase.STREAMING),
+        ItemEnded: _row(_M._item_ended, Phase.STREAMING),
+        Resumed: _row(_M._resumed, Phase.CALLING),
         TurnEnded: _row(_M._turn_ended, *_ENDS),
         Failed: _row(_M._failed, *_ENDS),
         CutShort: _row(_M._cut_short, *_ENDS),

@@ -10,19 +10,22 @@ from typing import Any
 import msgspec
 
 from engine import sse
-from engine.answers import Answer, error_answer
+from engine.answers import error_answer
+from engine.background import Background
 from engine.detached import Detached
 from engine.errors import EngineError
+from engine.following import Following
 from engine.intake import Caller, Intake
 from engine.limits import Limits
 from engine.live import Live
-from engine.ports import Claim, Clock, EventBatch, StoredResponse
+from engine.ports import Clock, EventBatch, StoredResponse
+from engine.recovery import Recovery
 from engine.responses import Responses
 from engine.run import Means
+from engine.takeover import TakeOver
 from tests.support.fake_model import FakeModel
 from tests.support.fake_reply import FakeReply
 from tests.support.faulty_store import FaultyStore
-from tests.support.log_reader import LogReader
 from tests.support.stream_rules import Event, check_stream, response_of
 
 CALLER = Caller("default", {"x-request-id": "req-1"})
@@ -62,6 +65,7 @@ class Rig:
         self.model = model
         self.store = store if store is not None else FaultyStore()
         self.notified: list[str] = []
+        self.following = Following(self.store, limits if limits is not None else SOON)
         self.limits = limits if limits is not None else SOON
         self.detached = Detached()
         self.clock: Clock = lambda: NOW
@@ -70,7 +74,7 @@ class Rig:
             store=self.store,
             clock=lambda: self.clock(),
             limits=self.limits,
-            notify=self.notified.append,
+            notify=self._notify,
             detached=self.detached,
         )
         self.live = Live(means, worker)
@@ -81,17 +85,21 @@ class Rig:
             limits=self.limits,
             worker=worker,
         )
+        self.takeover = TakeOver(self.live)
+        self.background = Background(self.live, self.takeover, most=2)
+        self.recovery = Recovery(self.live, self.takeover, self.background)
         self.responses = Responses(
             store=self.store,
             intake=self.intake,
             live=self.live,
-            following=LogReader(self.store),
-            recovery=self,
+            following=self.following,
+            takeover=self.takeover,
+            background=self.background,
         )
 
-    async def take_over(self, claim: Claim) -> None:
-        """End what was still queued: nothing is, here."""
-        raise AssertionError(f"nothing is queued: {claim}")
+    def _notify(self, response_id: str) -> None:
+        self.notified.append(response_id)
+        self.following.notify(response_id)
 
     async def create(
         self, reply: FakeReply | None = None, *, caller: Caller = CALLER, **fields: Any
@@ -157,8 +165,9 @@ class Rig:
 
     async def retrieve(self, wanted: str) -> Any:
         """Return a stored response as the API shows it."""
-        answer: Answer = await self.responses.retrieve(CALLER, wanted, "")
-        return json.loads(answer.body)
+        reply = FakeReply()
+        await self.responses.retrieve(CALLER, wanted, "", reply)
+        return reply.json
 
 
 async def turns() -> None:

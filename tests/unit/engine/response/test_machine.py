@@ -22,10 +22,13 @@ from engine.response.inputs import (
     CutShort,
     Failed,
     Input,
+    ItemEnded,
     ItemStarted,
     ModelAnswered,
+    Queued,
     ReasoningDelta,
     RefusalDelta,
+    Resumed,
     Saved,
     SaveFailed,
     SummaryDelta,
@@ -43,6 +46,7 @@ ERROR = UpstreamFailed("broken")
 BEGIN = Begin(TurnRequest(b"{}"))
 
 EXAMPLES: dict[type, Input] = {
+    Queued: Queued(),
     Begin: BEGIN,
     ModelAnswered: ModelAnswered(),
     WaitedLong: WaitedLong(),
@@ -52,6 +56,8 @@ EXAMPLES: dict[type, Input] = {
     ArgumentsDelta: ArgumentsDelta("a"),
     ReasoningDelta: ReasoningDelta("a"),
     SummaryDelta: SummaryDelta("a"),
+    ItemEnded: ItemEnded("completed"),
+    Resumed: Resumed(TurnRequest(b"{}")),
     TurnEnded: TurnEnded(NOW, USAGE),
     Failed: Failed(NOW, ERROR),
     CutShort: CutShort("client_disconnected"),
@@ -69,6 +75,7 @@ OPENERS = {
 }
 PATHS: dict[Phase, list[Input]] = {
     Phase.NEW: [],
+    Phase.QUEUED: [Queued()],
     Phase.CALLING: [BEGIN],
     Phase.STREAMING: [BEGIN, ModelAnswered()],
     Phase.SAVING: [BEGIN, ModelAnswered(), TurnEnded(NOW, USAGE)],
@@ -76,7 +83,11 @@ PATHS: dict[Phase, list[Input]] = {
 }
 # (phase, input) -> the effects' kinds and the phase it leads to, of a stored response.
 ROWS: dict[tuple[Phase, type], tuple[list[type], Phase]] = {
+    (Phase.NEW, Queued): ([Send], Phase.QUEUED),
     (Phase.NEW, Begin): ([CallModel], Phase.CALLING),
+    (Phase.QUEUED, Begin): ([Send, CallModel], Phase.CALLING),
+    (Phase.QUEUED, Failed): ([Save], Phase.SAVING),
+    (Phase.QUEUED, Cancelled): ([Save], Phase.SAVING),
     (Phase.CALLING, WaitedLong): ([Send], Phase.CALLING),
     (Phase.CALLING, ModelAnswered): ([Send], Phase.STREAMING),
     (Phase.CALLING, Failed): ([Refuse], Phase.CLOSED),
@@ -88,6 +99,8 @@ ROWS: dict[tuple[Phase, type], tuple[list[type], Phase]] = {
     (Phase.STREAMING, ArgumentsDelta): ([Send], Phase.STREAMING),
     (Phase.STREAMING, ReasoningDelta): ([Send], Phase.STREAMING),
     (Phase.STREAMING, SummaryDelta): ([Send], Phase.STREAMING),
+    (Phase.STREAMING, ItemEnded): ([Send], Phase.STREAMING),
+    (Phase.STREAMING, Resumed): ([Send, CallModel], Phase.CALLING),
     (Phase.STREAMING, TurnEnded): ([Save], Phase.SAVING),
     (Phase.STREAMING, Failed): ([Save], Phase.SAVING),
     (Phase.STREAMING, CutShort): ([Save], Phase.SAVING),
