@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from engine import sse
 from engine.answers import error_answer
 from engine.background import Background
 from engine.detached import Detached
@@ -17,7 +18,7 @@ from engine.following import Following
 from engine.intake import Caller, Intake
 from engine.limits import Limits
 from engine.live import Live
-from engine.ports import Clock, StoredResponse
+from engine.ports import Clock, EventBatch, StoredResponse
 from engine.recovery import Recovery
 from engine.responses import Responses
 from engine.run import Means
@@ -135,6 +136,28 @@ class Rig:
         [stored] = await self.stored()
         return stored
 
+    async def log(self, wanted: str) -> bytes:
+        """Return the event log of a response with what its reader adds: the stream of one who stays."""
+        batches: list[EventBatch] = []
+        after = -1
+        while True:
+            read = await self.store.read_events(CALLER.tenant, wanted, after=after, limit=1000)
+            assert read is not None
+            for batch in read.batches:
+                assert batch.first == after + 1
+                after = batch.last
+            batches += read.batches
+            if not read.more:
+                return b"".join(batch.frames for batch in batches) + sse.DONE
+
+    async def until(self, happened: Callable[[], object]) -> None:
+        """Wait until something is so; the engine runs meanwhile."""
+        async with asyncio.timeout(5):
+            while True:
+                if happened():
+                    return
+                await asyncio.sleep(0.001)
+
     async def settled(self) -> None:
         """Wait until nothing runs any more."""
         await self.live.drain(5)
@@ -145,6 +168,12 @@ class Rig:
         reply = FakeReply()
         await self.responses.retrieve(CALLER, wanted, "", reply)
         return reply.json
+
+
+async def turns() -> None:
+    """Let everything run that can run now."""
+    for _ in range(100):
+        await asyncio.sleep(0)
 
 
 def small(limits: Limits | None = None, **changed: Any) -> Limits:

@@ -21,7 +21,7 @@ from engine.response.machine import ResponseMachine
 from engine.response.output import Output
 from engine.upstream.responses import ResponsesStream
 from tests.support import frames, replies
-from tests.support.engine_rig import CALLER, Rig, final, small
+from tests.support.engine_rig import CALLER, Rig, final, small, turns
 from tests.support.fake_model import JSON, STREAM, Break, FakeModel, Hang, Head, Step, frames_of
 from tests.support.fake_reply import FakeReply
 from tests.support.replies import call, reasoning, text
@@ -33,12 +33,6 @@ TOOLS = [{"type": "function", "name": "f"}]
 
 def kinds(reply: FakeReply) -> list[str]:
     return [line[7:].decode() for line in reply.raw.split(b"\n") if line.startswith(b"event: ")]
-
-
-async def turns() -> None:
-    """Let everything run that can run now."""
-    for _ in range(100):
-        await asyncio.sleep(0)
 
 
 # -- the ordinary way --------------------------------------------------------------------------------
