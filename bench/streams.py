@@ -28,6 +28,7 @@ _WAYS = (
 
 @asynccontextmanager
 async def backend(socket: Path, events: int, rate: float) -> AsyncIterator[None]:
+    """Run the prepared model server on a socket."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bench.backend", "--socket", str(socket),
         "--events", str(events), "--rate", str(rate), stdout=asyncio.subprocess.PIPE,
@@ -42,6 +43,7 @@ async def backend(socket: Path, events: int, rate: float) -> AsyncIterator[None]
 
 
 async def load(port: int, path: str, streams: int, requests: int, store: bool) -> dict[str, float]:
+    """Run the client and return its figures."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bench.load", "--port", str(port), "--path", path,
         "--streams", str(streams), "--requests", str(requests), *(["--store"] if store else []),
