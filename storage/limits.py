@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from engine.errors import Conflict, InvalidRequest
-from engine.ports import FinishedResponse, NewResponse, StoredItem
+from engine.errors import Conflict, InvalidRequest, LeaseLost
+from engine.ports import FinishedResponse, Lease, NewResponse, StoredItem
 
 MAX_NAME_BYTES = 512
 """Far above every id that is minted anywhere, and below what a btree entry holds (2,704 bytes)."""
@@ -37,6 +37,8 @@ def check_new(new: NewResponse) -> None:
     _check(new.previous_response_id, param="previous_response_id")
     _check(new.tenant, param=None)
     _check(new.id, param=None)
+    if new.idempotency is not None:
+        _check(new.idempotency.key, param="Idempotency-Key")
     _check_items(new.input, param="input")
 
 
@@ -53,6 +55,11 @@ def unknown_cursor(after: str) -> InvalidRequest:
 def duplicate_response(response_id: str) -> Conflict:
     """The error for accepting a second response under an id that the tenant already has."""
     return Conflict(f"A response with id '{response_id}' already exists.")
+
+
+def lease_lost(lease: Lease) -> LeaseLost:
+    """The error for a write by a lease that no longer entitles to it."""
+    return LeaseLost(f"The lease of response '{lease.response_id}' is lost.")
 
 
 def _check_items(items: Iterable[StoredItem], *, param: str | None) -> None:
