@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 
 from engine.errors import EngineError
 from engine.outage import outlast
@@ -79,8 +79,8 @@ class Watch:
         batches = [batch for batch in self._batches if batch.last > after]
         return LoggedEvents(self._status, streamed=True, batches=batches, more=not self._over)
 
-    def change(self) -> Coroutine[None, None, object]:
-        """Wait for the next news after this call, whenever it is awaited."""
+    def change(self) -> Awaitable[object]:
+        """Return what ends with the next news, counted from this call and not from when it is awaited."""
         return self._changed.wait()
 
     async def _poll(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -113,7 +114,8 @@ async def test_events_are_released_before_they_are_logged() -> None:
 
 async def test_a_response_that_is_not_streamed_or_not_stored_has_no_log() -> None:
     """P5: nothing to resume, nothing kept."""
-    for fields in ({"stream": False}, {"stream": True, "store": False}):
+    kinds: list[dict[str, Any]] = [{"stream": False}, {"stream": True, "store": False}]
+    for fields in kinds:
         rig = Rig(FakeModel(*WORDS), limits=small(log_bytes=1))
         await rig.create(**fields)
         assert not rig.store.reached["append"].is_set()

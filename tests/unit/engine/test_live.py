@@ -141,7 +141,7 @@ async def test_a_run_whose_lease_is_lost_while_it_is_saved_tells_of_no_success()
 async def test_the_log_tells_of_a_lost_lease_before_the_renewal_does() -> None:
     """P4: the next batch is refused."""
     gate = asyncio.Event()
-    script = [*HELLO[:5], Hang(gate), *HELLO[5:6], Hang(FOR_EVER)]
+    script: list[Step] = [*HELLO[:5], Hang(gate), *HELLO[5:6], Hang(FOR_EVER)]
     rig = Rig(FakeModel(*script), limits=small(log_interval=0.0))
     reply = FakeReply()
     running = rig.start(reply, stream=True)
