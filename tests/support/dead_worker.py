@@ -1,4 +1,4 @@
-"""Leaves behind what a worker leaves that is killed: an accepted response, a log, and a lease that runs out."""
+"""Leaves what a worker leaves that is killed: an accepted response, a log, and a lease that runs out."""
 
 from __future__ import annotations
 

@@ -159,6 +159,15 @@ class Rig:
                     return
                 await asyncio.sleep(0.001)
 
+    async def becomes(self, wanted: str, *statuses: str) -> Any:
+        """Wait until a stored response has one of these statuses; return it."""
+        async with asyncio.timeout(5):
+            while True:
+                response = await self.retrieve(wanted)
+                if response["status"] in statuses:
+                    return response
+                await asyncio.sleep(0.001)
+
     async def settled(self) -> None:
         """Wait until nothing runs any more."""
         await self.live.drain(5)

@@ -10,7 +10,7 @@ import pytest
 from engine.intake import Caller
 from tests.support import replies
 from tests.support.engine_rig import CALLER, Rig, final, small
-from tests.support.fake_model import FakeModel, Head, Hang, frames_of
+from tests.support.fake_model import FakeModel, Hang, Head, frames_of
 from tests.support.fake_reply import FakeReply
 from tests.support.replies import text
 from tests.support.stream_rules import check_response, check_stream
@@ -28,19 +28,10 @@ def running(*steps: Any) -> Rig:
 
 async def ended(rig: Rig, wanted: str) -> dict[str, Any]:
     """Wait for a response's end."""
-    async with asyncio.timeout(5):
-        while (await rig.retrieve(wanted))["status"] in ("queued", "in_progress"):
-            await asyncio.sleep(0.002)
+    await rig.becomes(wanted, "completed", "incomplete", "failed", "cancelled")
     await rig.background.stop()
     response: dict[str, Any] = await rig.retrieve(wanted)
     return response
-
-
-async def status_of(rig: Rig, wanted: str, status: str) -> None:
-    """Wait until a response has that status."""
-    async with asyncio.timeout(5):
-        while (await rig.retrieve(wanted))["status"] != status:
-            await asyncio.sleep(0.002)
 
 
 async def test_it_is_answered_at_once_and_runs_later() -> None:
@@ -53,7 +44,7 @@ async def test_it_is_answered_at_once_and_runs_later() -> None:
     assert await rig.retrieve(queued["id"]) == queued
 
     rig.background.start()
-    await status_of(rig, queued["id"], "in_progress")
+    await rig.becomes(queued["id"], "in_progress")
     shown = await rig.retrieve(queued["id"])
     check_response(shown)
     assert shown == {**queued, "status": "in_progress"}
@@ -113,9 +104,7 @@ async def test_a_worker_runs_so_many_and_no_more() -> None:
     assert rig.background.room == 0
     gate.set()
     for each in ids:
-        async with asyncio.timeout(5):
-            while (await rig.retrieve(each))["status"] != "completed":
-                await asyncio.sleep(0.002)
+        await rig.becomes(each, "completed")
     await rig.background.stop()
     assert len(rig.model.bodies) == 7
 
@@ -172,9 +161,7 @@ async def test_a_retry_with_its_key_finds_it(stream: bool) -> None:
     """One response for one Idempotency-Key; the model is called once."""
     rig = running()
     caller = Caller("default", {}, idempotency_key="k")
-    replies_ = [
-        await rig.create(caller=caller, background=True, stream=stream) for _ in range(3)
-    ]
+    replies_ = [await rig.create(caller=caller, background=True, stream=stream) for _ in range(3)]
     [stored] = await rig.stored()
     for reply in replies_:
         if stream:

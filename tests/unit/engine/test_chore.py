@@ -30,7 +30,9 @@ def counted(*results: bool | Exception) -> tuple[list[int], Callable[[], Awaitab
 async def until(done: list[int], times: int) -> None:
     """Wait until it was done so often."""
     async with asyncio.timeout(5):
-        while len(done) < times:
+        while True:
+            if len(done) >= times:
+                return
             await asyncio.sleep(0.001)
 
 

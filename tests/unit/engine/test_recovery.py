@@ -11,7 +11,7 @@ import pytest
 from engine.errors import StorageUnavailable
 from engine.intake import Caller
 from engine.ports import EventBatch, Lease
-from engine.response.inputs import ArgumentsDelta, ItemStarted, TextDelta
+from engine.response.inputs import ArgumentsDelta, Input, ItemStarted, TextDelta
 from engine.takeover import MOST_ATTEMPTS
 from tests.support import replies
 from tests.support.dead_worker import GONE, leave
@@ -24,6 +24,7 @@ from tests.support.stream_rules import check_stream
 
 HELLO = frames_of(replies.stream(text("Hel", "lo")))
 BEGUN = (ItemStarted("message"), TextDelta("Hal"))
+ENDED = ("completed", "incomplete", "failed", "cancelled")
 TOOLS = [{"type": "function", "name": "f"}]
 
 
@@ -41,13 +42,8 @@ async def recovered(rig: Rig, wanted: str) -> dict[str, Any]:
     """Let a worker sweep until the response has ended; return it."""
     rig.recovery.start()
     rig.background.start()
-
-    async def ended() -> bool:
-        return (await rig.retrieve(wanted))["status"] not in ("queued", "in_progress")
-
+    await rig.becomes(wanted, *ENDED)
     async with asyncio.timeout(5):
-        while not await ended():
-            await asyncio.sleep(0.005)
         await rig.recovery.stop()
         await rig.background.stop()
     await rig.settled()
@@ -128,9 +124,7 @@ async def test_a_later_turn_is_sent_the_second_run_only() -> None:
 async def test_the_model_is_sent_the_same_bytes_again() -> None:
     """M9, M6: history, calls and their outputs included."""
     store = FaultyStore()
-    asking = Rig(
-        FakeModel(*frames_of(replies.stream(replies.call("f", '{"a":1}')))), store=store
-    )
+    asking = Rig(FakeModel(*frames_of(replies.stream(replies.call("f", '{"a":1}')))), store=store)
     called = (await asking.create(tools=TOOLS)).json
     output = {
         "type": "function_call_output",
@@ -158,7 +152,11 @@ async def test_the_model_is_sent_the_same_bytes_again() -> None:
 async def test_a_call_that_was_made_is_not_asked_for_twice(cut: bool) -> None:
     """P4: its client would run it twice; the turn ends with the calls that it has."""
     store = FaultyStore()
-    inputs = [ItemStarted("function_call", "f"), ArgumentsDelta("{}"), ItemStarted("message")]
+    inputs: list[Input] = [
+        ItemStarted("function_call", "f"),
+        ArgumentsDelta("{}"),
+        ItemStarted("message"),
+    ]
     if not cut:
         inputs = [*inputs[:2], ItemStarted("function_call", "f"), *inputs[1:2]]
     lease = await leave(dead(store), *inputs, background=True, stream=True, tools=TOOLS)
