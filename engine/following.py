@@ -185,7 +185,8 @@ class _Follower:
         """Send the terminal event to a client that saw more than the log ever got.
 
         Its worker died with events that were out and not yet logged, and so the log ends at a lower number.
-        A client that has seen all of the log is sent nothing.
+        The event gets the number that this client waits for: one that counts would drop it otherwise. A
+        client that has seen all of the log is sent nothing.
         """
         if self.after < 0 or (await self._read(self.after - 1)).batches:
             return
@@ -199,7 +200,9 @@ class _Follower:
                 below = ending.last
             else:
                 above = middle
-        await self._reply.write(_above(ending, ending.last - 1))
+        frame = _above(ending, ending.last - 1)
+        logged, expected = (b'"sequence_number":%d' % n for n in (ending.last, self.after + 1))
+        await self._reply.write(frame.replace(logged, expected, 1))
 
     async def _read(self, after: int) -> LoggedEvents:
         return await self._beating(self._following.read(self._tenant, self._id, after))

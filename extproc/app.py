@@ -27,7 +27,7 @@ from extproc.model_client import HttpModelClient
 from extproc.settings import Settings, SettingsError
 from extproc.transport import Transport
 from storage.postgres.pool import open_pool
-from storage.postgres.responses import PostgresResponseStore
+from storage.postgres.store import PostgresStore
 
 _log = logging.getLogger(__name__)
 
@@ -145,7 +145,7 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
         ) as pool,
         _model_client(settings) as model,
     ):
-        engine = Engine(PostgresResponseStore(pool), model, settings, name)
+        engine = Engine(PostgresStore(pool), model, settings, name)
         exchanges = Exchanges(
             engine.responses,
             body_limit=settings.limits.body_bytes,

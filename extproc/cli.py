@@ -163,7 +163,7 @@ def _purge(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     from engine.errors import EngineError
     from extproc.purge import purge
     from storage.postgres.pool import open_pool
-    from storage.postgres.responses import PostgresResponseStore
+    from storage.postgres.store import PostgresStore
 
     settings = _settings(arguments, environ)
     conninfo, tenant = _database(settings), arguments.tenant
@@ -173,7 +173,7 @@ def _purge(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     async def work() -> int:
         timeout = settings.postgres.timeout_seconds
         async with open_pool(conninfo, min_size=1, max_size=1, timeout=timeout) as pool:
-            return await purge(PostgresResponseStore(pool), tenant, say)
+            return await purge(PostgresStore(pool), tenant, say)
 
     try:
         removed = asyncio.run(work())

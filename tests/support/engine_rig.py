@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
+from zlib import crc32
 
 import msgspec
 
@@ -32,9 +33,9 @@ CALLER = Caller("default", {"x-request-id": "req-1"})
 NOW = 1_700_000_000
 
 
-def counting() -> Callable[[int], bytes]:
-    """Return a source of bytes that never repeats and is the same in each test."""
-    count = 0
+def counting(worker: str) -> Callable[[int], bytes]:
+    """Return a source of bytes that never repeats, is the same in each test and another for each worker."""
+    count = crc32(worker.encode()) << 32
 
     def take(size: int) -> bytes:
         nonlocal count
@@ -81,7 +82,7 @@ class Rig:
         self.intake = Intake(
             self.store,
             clock=lambda: self.clock(),
-            randomness=counting(),
+            randomness=counting(worker),
             limits=self.limits,
             worker=worker,
         )
@@ -156,6 +157,15 @@ class Rig:
             while True:
                 if happened():
                     return
+                await asyncio.sleep(0.001)
+
+    async def becomes(self, wanted: str, *statuses: str) -> Any:
+        """Wait until a stored response has one of these statuses; return it."""
+        async with asyncio.timeout(5):
+            while True:
+                response = await self.retrieve(wanted)
+                if response["status"] in statuses:
+                    return response
                 await asyncio.sleep(0.001)
 
     async def settled(self) -> None:

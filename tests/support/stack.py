@@ -164,8 +164,10 @@ class Stack:
         """Return how many responses with that model each worker runs, as the database has it."""
         owned = dict(
             await self.sql(
-                "SELECT lease_owner, count(*) FROM responses"
-                " WHERE status = 'in_progress' AND model = %s GROUP BY 1",
+                # What follows the # is another in each life of a worker.
+                "SELECT split_part(owner, '#', 1), count(*) FROM runs"
+                " JOIN responses r ON r.tenant = runs.tenant AND r.id = response_id"
+                " WHERE owner IS NOT NULL AND model = %s GROUP BY 1",
                 model,
             )
         )
