@@ -137,12 +137,13 @@ async def told(
     jwt: Mapping[str, str] | None = None,
     edit: Edit = str,
     scheme: str = "http",
+    environ: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Told]:
     """Run an Envoy with these settings, its config edited, before a worker that tells the tenant."""
     named = {f"HOLDFAST_TENANCY__{name}": value for name, value in tenancy.items()}
     named |= {f"HOLDFAST_JWT__{name}": value for name, value in (jwt or {}).items()}
     base = {"DATA_DIR": str(directory), "PORT": "0", "BACKEND_URL": model.url}
-    settings = Settings.load(None, {**base, **named})
+    settings = Settings.load(None, {**base, **named, **(environ or {})})
     settings.sidecar.run_dir.mkdir()
     identify = identity_source(settings)
 
@@ -402,6 +403,27 @@ async def test_keys_are_fetched_and_a_claim_may_be_within_another(
             for claim in (7, True, None, "", ["acme"], {"id": "acme"}):
                 assert await envoy.tenant(bearer(claim), path) == "401 missing_identity"
             assert await envoy.tenant({}, path) == "401 missing_identity"
+        # What is no path at all matches no rule of a filter, and gets past none.
+        whole = "OPTIONS * HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+        assert await envoy.spoken(whole) == "404 absolute_path_rejected"
+    (probe,) = model.probes
+    assert "authorization" not in probe.headers
+
+
+async def test_a_token_is_forwarded_where_a_setting_says_so(
+    directory: Path, model: ScriptedModel
+) -> None:
+    """X4: `model.forward_authorization`, on the model's own routes too."""
+    issuer = Issuer()
+    token = issuer.token("unused", org={"https://acme.com/id": "acme"})
+    forward = {"HOLDFAST_MODEL__FORWARD_AUTHORIZATION": "true"}
+    async with (
+        key_server(issuer, 200) as url,
+        told(directory, model, JWT, tokens(issuer, url), environ=forward) as envoy,
+    ):
+        headers = {"authorization": f"Bearer {token}"}
+        assert await envoy.tenant(headers, "/v1/models") == "the model server"
+    assert model.probes[0].headers.getall("authorization") == [f"Bearer {token}"]
 
 
 async def test_without_keys_nobody_is_let_in_and_nobody_is_blamed(
