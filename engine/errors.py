@@ -6,6 +6,7 @@ the default `code` of the body (rule R15), so that no adapter has to choose.
     EngineError
       InvalidRequest          400  invalid_request_error
         UnknownPreviousResponse  400  previous_response_not_found
+      Unauthenticated         401  invalid_request_error
       NotFound                404  invalid_request_error
       MethodNotAllowed        405  invalid_request_error
       Conflict                409  invalid_request_error
@@ -58,6 +59,14 @@ class UnknownPreviousResponse(InvalidRequest):
         super().__init__(
             f"Previous response with id '{response_id}' not found.", param="previous_response_id"
         )
+
+
+class Unauthenticated(EngineError):
+    """The request does not prove whose it is (rule X2)."""
+
+    status = 401
+    type = "invalid_request_error"
+    default_code = "missing_identity"
 
 
 class NotFound(EngineError):

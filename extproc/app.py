@@ -23,8 +23,16 @@ from engine.takeover import TakeOver
 from engine.upkeep import Upkeep
 from extproc.exchange import Exchanges
 from extproc.grpc_server import GrpcTransport
+from extproc.identity import (
+    Identify,
+    from_attribute,
+    from_header,
+    from_metadata,
+    nobody_in_particular,
+)
 from extproc.model_client import HttpModelClient
 from extproc.settings import Settings, SettingsError
+from extproc.settings_tenancy import JWT_KEY, JWT_NAMESPACE
 from extproc.transport import Transport
 from storage.postgres.pool import open_pool
 from storage.postgres.store import PostgresStore
@@ -150,6 +158,7 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
             engine.responses,
             body_limit=settings.limits.body_bytes,
             forward_authorization=settings.model.forward_authorization,
+            identify=identity_source(settings),
         )
         address = f"unix:{settings.worker_socket(index).absolute()}"
         yield Worker(GrpcTransport(address, exchanges.serve), engine, settings)
@@ -167,6 +176,22 @@ def _model_client(settings: Settings) -> HttpModelClient:
         silence=settings.model.silence_seconds,
         api_key=None if key is None else key.get_secret_value(),
     )
+
+
+def identity_source(settings: Settings) -> Identify:
+    """Return how a request's tenant is found; the settings were checked to name all that it needs."""
+    tenancy = settings.tenancy
+    match tenancy.source:
+        case None:
+            return nobody_in_particular
+        case "jwt":
+            return from_metadata(JWT_NAMESPACE, (JWT_KEY, *settings.jwt.claim))
+        case "header":
+            return from_header(tenancy.header or "")
+        case "metadata":
+            return from_metadata(tenancy.metadata_namespace or "", tenancy.metadata_path)
+        case "attribute":
+            return from_attribute(tenancy.attribute or "")
 
 
 def _limits(settings: Settings) -> Limits:

@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -31,6 +29,7 @@ from pydantic_settings import (
 )
 
 from extproc.envoy.endpoint import parse_model_url
+from extproc.settings_section import Section
 from extproc.settings_source import (
     NESTED,
     PREFIX,
@@ -41,6 +40,7 @@ from extproc.settings_source import (
     read_toml,
     with_aliases,
 )
+from extproc.settings_tenancy import Jwt, Tenancy
 
 __all__ = ["Settings", "SettingsError"]
 
@@ -55,14 +55,6 @@ Bytes = Annotated[int, Field(ge=1024, le=1 << 31)]
 def _shown(default: str) -> dict[str, Any]:
     """Return what the documentation shows in place of a default that depends on something."""
     return {"shown_default": default}
-
-
-class Section(BaseModel):
-    """A frozen group of settings that refuses what it does not know."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
-    )
 
 
 class Sidecar(Section):
@@ -277,6 +269,8 @@ class Settings(BaseSettings):
     postgres: Postgres = Field(default_factory=Postgres)
     background: Background = Field(default_factory=Background)
     limits: Limits = Field(default_factory=Limits)
+    tenancy: Tenancy = Field(default_factory=Tenancy)
+    jwt: Jwt = Field(default_factory=Jwt)
 
     SECTIONS: ClassVar[dict[str, type[Section]]] = {
         "sidecar": Sidecar,
@@ -286,6 +280,8 @@ class Settings(BaseSettings):
         "postgres": Postgres,
         "background": Background,
         "limits": Limits,
+        "tenancy": Tenancy,
+        "jwt": Jwt,
     }
 
     @classmethod
@@ -353,6 +349,12 @@ class Settings(BaseSettings):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _tokens_fit(self) -> Self:
+        if problem := self.jwt.problem(wanted=self.tenancy.source == "jwt"):
+            raise ValueError(f"jwt: {problem}")
+        return self
+
     def worker_socket(self, index: int) -> Path:
         """Return the socket on which worker `index` serves Envoy."""
         return self.sidecar.run_dir / f"worker-{index}.sock"
@@ -385,9 +387,15 @@ class Settings(BaseSettings):
             for step in place:
                 value = getattr(value, step)
             if value is not None:
-                secret = isinstance(value, SecretStr)
-                variables[variable] = value.get_secret_value() if secret else str(value)
+                variables[variable] = _spelled(value)
         return variables
+
+
+def _spelled(value: object) -> str:
+    """Return a value as a variable holds it."""
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _given(section: object) -> Any:

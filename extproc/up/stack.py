@@ -291,4 +291,5 @@ def _allow_many_files() -> None:
 def _example(settings: Settings, url: str) -> str:
     model = "holdfast-demo" if settings.model.url is None else "YOUR_MODEL"
     body = f'{{"model": "{model}", "input": "Hello!"}}'
-    return f"  curl {url}/v1/responses -H 'content-type: application/json' -d '{body}'"
+    token = " -H 'authorization: Bearer YOUR_TOKEN'" if settings.tenancy.source == "jwt" else ""
+    return f"  curl {url}/v1/responses{token} -H 'content-type: application/json' -d '{body}'"
