@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias, TypeVar
 
+import msgspec
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
@@ -36,10 +37,46 @@ _RETRIED = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure
 _NO_SCHEMA = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)
 
 
+class Scope(msgspec.Struct, frozen=True):
+    """Whose rows a statement may see: those of a tenant, and with `sweeps` what no tenant owns alone.
+
+    The policies of row-level security read it (sql/migrations/0002).
+    """
+
+    tenant: str
+    sweeps: bool = False
+
+
+NOBODY = Scope("")
+SWEEPS = Scope("", sweeps=True)
+
+_ENTER = b"""
+    SELECT set_config('holdfast.tenant', %(tenant)s, false),
+           set_config('holdfast.sweeps', %(sweeps)s, false)
+"""
+_SET_ROLE = b"SET ROLE holdfast_app"
+
+
 class _Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
-    """A connection that knows when it was opened, in seconds of the loop's clock."""
+    """A connection that knows when it was opened, in seconds of the loop's clock, and what it may see."""
 
     opened: float = 0.0
+    guarded = False
+    """True once it works under the role that row-level security holds for."""
+    scope: Scope | None = None
+    """What was last entered; None where a broken transaction may have undone it."""
+
+
+async def enter(connection: Connection, scope: Scope) -> None:
+    """Let the statements that follow see the rows of `scope` alone."""
+    assert isinstance(connection, _Connection)
+    if connection.scope == scope:
+        return
+    connection.scope = None
+    await connection.execute(
+        _ENTER, {"tenant": scope.tenant, "sweeps": "on" if scope.sweeps else "off"}
+    )
+    connection.scope = scope
 
 
 class Pool:
@@ -68,10 +105,13 @@ class Pool:
         self._in_use = 0
         self._replaced_at = 0.0
 
-    async def run(self, work: Work[_T]) -> _T:
-        """Return what `work` returns; raises `StorageUnavailable` if Postgres cannot do it now."""
+    async def run(self, work: Work[_T], scope: Scope = NOBODY) -> _T:
+        """Return what `work` returns; raises `StorageUnavailable` if Postgres cannot do it now.
+
+        Work sees the rows of `scope`: with none given, no row at all (rule X1).
+        """
         try:
-            return await self._repeat(work, _now() + self._timeout)
+            return await self._repeat(work, scope, _now() + self._timeout)
         except TimeoutError as error:
             raise StorageUnavailable("The database refuses connections.") from error
         except psycopg.Error as error:
@@ -85,16 +125,16 @@ class Pool:
         """Close all connections; work that waits for one fails with `StorageUnavailable`."""
         await self._pool.close()
 
-    async def _repeat(self, work: Work[_T], deadline: float) -> _T:
+    async def _repeat(self, work: Work[_T], scope: Scope, deadline: float) -> _T:
         for attempt in range(ATTEMPTS - 1):
             try:
-                return await self._once(work, attempt, deadline)
+                return await self._once(work, scope, attempt, deadline)
             except (_ConnectionLost, *_RETRIED):
                 if _now() >= deadline:
                     raise
-        return await self._once(work, ATTEMPTS - 1, deadline)
+        return await self._once(work, scope, ATTEMPTS - 1, deadline)
 
-    async def _once(self, work: Work[_T], attempt: int, deadline: float) -> _T:
+    async def _once(self, work: Work[_T], scope: Scope, attempt: int, deadline: float) -> _T:
         connection = await self._connection(deadline)
         self._in_use += 1
         # The server ends a slow statement by itself, a little earlier: this is for one that went
@@ -102,16 +142,23 @@ class Pool:
         loop = asyncio.get_running_loop()
         end = loop.call_later(self._timeout, _hang_up, connection)
         try:
+            await _guard(connection)
+            await enter(connection, scope)
             return await work(connection, attempt)
         except psycopg.errors.ReadOnlySqlTransaction:
             # A primary that became a standby keeps its connections: they would fail for ever.
             await connection.close()
             raise
         except psycopg.OperationalError as error:
+            connection.scope = None
             if not connection.closed:
                 raise
             await self._replace(connection)
             raise _ConnectionLost(*error.args) from error
+        except BaseException:
+            # What was entered in a transaction that broke is undone with it.
+            connection.scope = None
+            raise
         finally:
             end.cancel()
             self._in_use -= 1
@@ -139,6 +186,10 @@ class Pool:
         if lost.opened > self._replaced_at:
             self._replaced_at = _now()
             await self._pool.drain()
+
+
+class _NoRole(psycopg.ProgrammingError):
+    """The role of workers is missing, or we may not take it on."""
 
 
 class _ConnectionLost(psycopg.OperationalError):
@@ -190,6 +241,17 @@ async def _note_opening(connection: _Connection) -> None:
     connection.opened = _now()
 
 
+async def _guard(connection: _Connection) -> None:
+    """Take on the role of workers; raises `_NoRole` where the database is not prepared for us."""
+    if connection.guarded:
+        return
+    try:
+        await connection.execute(_SET_ROLE)
+    except (psycopg.errors.InvalidParameterValue, psycopg.errors.InsufficientPrivilege) as error:
+        raise _NoRole(*error.args) from error
+    connection.guarded = True
+
+
 def _hang_up(connection: _Connection) -> None:
     """End a connection from our side; whoever reads from it sees that the server has gone."""
     if not connection.closed:
@@ -207,6 +269,10 @@ def _translated(error: psycopg.Error) -> EngineError | psycopg.Error:
         return StorageUnavailable("The database connection is closed.")
     if isinstance(error, PoolTimeout):
         return StorageUnavailable("No database connection became free in time.")
+    if isinstance(error, _NoRole):
+        return StorageUnavailable(
+            f"The database is not prepared: run `holdfast migrate` ({str(error).strip()})."
+        )
     if isinstance(error, _NO_SCHEMA):
         return StorageUnavailable("The database schema is not up to date: run `holdfast migrate`.")
     if isinstance(error, psycopg.OperationalError | psycopg.errors.ReadOnlySqlTransaction):

@@ -45,13 +45,22 @@ LEFT JOIN history h ON true
 ORDER BY h.position;
 
 -- name: accept
--- Claims the tip of the thread or branches it, writes input and response; returns the lease token.
+-- Claims the tip of the thread or branches it, writes input, response, run and first events; returns
+-- the lease token. Nothing is written, and no row returned, where id or Idempotency-Key are in use.
 -- Of two that claim one tip, the second waits for the first, finds the tip gone, and branches.
-WITH claimed AS (
+WITH keyed AS (
+    INSERT INTO idempotency_keys (tenant, key, response_id, digest)
+    SELECT %(tenant)s, %(key)s, %(id)s, %(digest)b
+    WHERE %(key)s::text IS NOT NULL
+    ON CONFLICT DO NOTHING
+    RETURNING key
+), free AS (
+    SELECT WHERE %(key)s::text IS NULL OR EXISTS (SELECT FROM keyed)
+), claimed AS (
     UPDATE threads
     SET writer = %(id)s, length = length + %(count)s
     WHERE tenant = %(tenant)s AND id = %(after_thread)s AND tip = %(after_position)s
-      AND writer IS NULL
+      AND writer IS NULL AND EXISTS (SELECT FROM free)
     RETURNING id, length - %(count)s AS start
 ), branched AS (
     INSERT INTO threads (tenant, id, root_id, parent_id, parent_length, tip, writer, length)
@@ -63,7 +72,7 @@ WITH claimed AS (
         ),
         %(after_thread)s, %(after_position)s,
         coalesce(%(after_position)s, 0), %(id)s, coalesce(%(after_position)s, 0) + %(count)s
-    WHERE NOT EXISTS (SELECT FROM claimed)
+    WHERE NOT EXISTS (SELECT FROM claimed) AND EXISTS (SELECT FROM free)
     RETURNING id, length - %(count)s AS start
 ), place AS (
     SELECT id, start FROM claimed UNION ALL SELECT id, start FROM branched
@@ -79,49 +88,85 @@ WITH claimed AS (
         %(item_ids)b::text[], %(types)b::text[], %(call_ids)b::text[],
         %(items)b::bytea[], %(replays)b::bytea[]
     ) WITH ORDINALITY AS i (id, type, call_id, item, replay, number)
+), accepted AS (
+    INSERT INTO responses (
+        tenant, id, thread_id, input_start, output_start, status, model, previous_response_id, head,
+        streamed, idempotency_key, expires_at
+    )
+    SELECT
+        %(tenant)s, %(id)s, p.id, p.start, p.start + %(count)s, %(status)s, %(model)s,
+        %(previous)s, %(head)b, %(streamed)s, %(key)s,
+        clock_timestamp() + make_interval(secs => %(keep_seconds)s)
+    FROM place p
+    RETURNING id
+), logged AS (
+    INSERT INTO events (tenant, response_id, first_number, last_number, frames)
+    SELECT %(tenant)s, id, %(first)s, %(last)s, %(frames)b
+    FROM accepted
+    WHERE %(first)s::bigint IS NOT NULL
 )
-INSERT INTO responses (
-    tenant, id, thread_id, input_start, output_start, status, model, previous_response_id, head,
-    lease_owner, lease_expires, lease_token, attempts
+INSERT INTO runs (
+    tenant, response_id, owner, lease_expires, token, attempts, background, work
 )
 SELECT
-    %(tenant)s, %(id)s, p.id, p.start, p.start + %(count)s, 'in_progress', %(model)s,
-    %(previous)s, %(head)b,
-    %(worker)s, clock_timestamp() + make_interval(secs => %(lease_seconds)s), 1, 1
-FROM place p
-RETURNING lease_token;
+    %(tenant)s, a.id, %(worker)s,
+    clock_timestamp() + make_interval(secs => %(lease_seconds)s), %(token)s, %(token)s,
+    %(background)s, %(work)b
+FROM accepted a
+RETURNING token;
 
 -- name: accepted_before
 -- The lease token of a response that this worker accepted: for an accept whose answer was lost.
-SELECT lease_token
-FROM responses
-WHERE tenant = %(tenant)s AND id = %(id)s AND lease_owner = %(worker)s AND output_end IS NULL;
+SELECT %(token)s::bigint
+FROM runs
+WHERE tenant = %(tenant)s AND response_id = %(id)s AND coalesce(owner, '') = coalesce(%(worker)s, '');
+
+-- name: find_key
+-- The response that an Idempotency-Key belongs to, and the digest of its request.
+SELECT response_id, digest
+FROM idempotency_keys
+WHERE tenant = %(tenant)s AND key = %(key)s;
 
 -- name: abandon
--- Removes an unfinished response and its input, and gives the tip back; nothing for a stale token.
-WITH abandoned AS (
+-- Removes an unfinished response and its input, and gives tip and key back; nothing for a stale token.
+WITH ended AS (
+    DELETE FROM runs
+    WHERE tenant = %(tenant)s AND response_id = %(id)s AND token = %(token)s AND coalesce(owner, '') <> ''
+    RETURNING response_id
+), abandoned AS (
     DELETE FROM responses
-    WHERE tenant = %(tenant)s AND id = %(id)s AND lease_token = %(token)s AND output_end IS NULL
-    RETURNING thread_id, input_start, output_start
+    WHERE tenant = %(tenant)s AND id = (SELECT response_id FROM ended)
+    RETURNING thread_id, input_start, output_start, idempotency_key
 ), emptied AS (
     DELETE FROM items
     WHERE tenant = %(tenant)s
       AND thread_id = (SELECT thread_id FROM abandoned)
       AND position >= (SELECT input_start FROM abandoned)
       AND position < (SELECT output_start FROM abandoned)
+), unlogged AS (
+    DELETE FROM events
+    WHERE tenant = %(tenant)s AND response_id = (SELECT response_id FROM ended)
+), unkeyed AS (
+    DELETE FROM idempotency_keys
+    WHERE tenant = %(tenant)s AND key = (SELECT idempotency_key FROM abandoned)
 )
 UPDATE threads
 SET writer = NULL
-WHERE tenant = %(tenant)s AND id = (SELECT thread_id FROM abandoned) AND writer = %(id)s;
+WHERE tenant = %(tenant)s AND id = (SELECT thread_id FROM abandoned) AND writer = %(id)s
+RETURNING id;
 
 -- name: finish
--- Completes a response whose token is still good, writes its output after its input, and frees the
--- tip; returns one row if it did.
-WITH finished AS (
+-- Ends a run whose token is still good: completes its response, writes output and the log's tail, and
+-- frees the tip; returns one row if it did.
+WITH ended AS (
+    DELETE FROM runs
+    WHERE tenant = %(tenant)s AND response_id = %(id)s AND token = %(token)s AND coalesce(owner, '') <> ''
+    RETURNING response_id
+), finished AS (
     UPDATE responses
     SET status = %(status)s, head = %(head)b, output_end = output_start + %(count)s,
-        completed_at = clock_timestamp(), lease_owner = NULL, lease_expires = NULL
-    WHERE tenant = %(tenant)s AND id = %(id)s AND lease_token = %(token)s AND output_end IS NULL
+        completed_at = clock_timestamp(), finished_token = %(token)s
+    WHERE tenant = %(tenant)s AND id = (SELECT response_id FROM ended)
     RETURNING thread_id, output_start
 ), advanced AS (
     UPDATE threads
@@ -139,6 +184,11 @@ WITH finished AS (
         %(item_ids)b::text[], %(types)b::text[], %(call_ids)b::text[],
         %(items)b::bytea[], %(replays)b::bytea[]
     ) WITH ORDINALITY AS i (id, type, call_id, item, replay, number)
+), logged AS (
+    INSERT INTO events (tenant, response_id, first_number, last_number, frames)
+    SELECT %(tenant)s, %(id)s, %(first)s, %(last)s, %(frames)b
+    FROM finished
+    WHERE %(first)s::bigint IS NOT NULL
 )
 SELECT thread_id FROM finished;
 
@@ -146,12 +196,22 @@ SELECT thread_id FROM finished;
 -- Whether this very lease finished the response: for a finish whose answer was lost.
 SELECT id
 FROM responses
-WHERE tenant = %(tenant)s AND id = %(id)s AND lease_token = %(token)s AND output_end IS NOT NULL;
+WHERE tenant = %(tenant)s AND id = %(id)s AND finished_token = %(token)s;
 
 -- name: get
 -- One response with its output.
 SELECT
-    r.id, r.status, r.head,
+    r.id,
+    CASE
+        WHEN r.output_end IS NOT NULL THEN r.status
+        WHEN (
+            SELECT u.owner IS NULL
+            FROM runs u
+            WHERE u.tenant = %(tenant)s AND u.response_id = r.id
+        ) THEN 'queued'
+        ELSE 'in_progress'
+    END,
+    r.head,
     ARRAY(
         SELECT i.item
         FROM items i
@@ -162,47 +222,89 @@ SELECT
 FROM responses r
 WHERE r.tenant = %(tenant)s AND r.id = %(id)s;
 
+-- name: lock_run
+-- Waits for whoever is writing the response, in the order in which they lock.
+SELECT response_id FROM runs WHERE tenant = %(tenant)s AND response_id = %(id)s FOR UPDATE;
+
 -- name: lock_response
--- Waits for whoever is writing the response, so that the next statement sees what they wrote.
+-- The same for a response that is finished, so that the next statement sees what they wrote.
 SELECT id FROM responses WHERE tenant = %(tenant)s AND id = %(id)s FOR UPDATE;
 
 -- name: delete
--- Removes a response with its items, and frees the tip if it was still being written; returns its id.
+-- Removes a response with its items, events and run, and frees tip and key; returns its thread.
 WITH deleted AS (
     DELETE FROM responses
     WHERE tenant = %(tenant)s AND id = %(id)s
-    RETURNING id, thread_id, input_start, coalesce(output_end, output_start) AS until
+    RETURNING id, thread_id, input_start, coalesce(output_end, output_start) AS until,
+        idempotency_key
 ), emptied AS (
     DELETE FROM items
     WHERE tenant = %(tenant)s
       AND thread_id = (SELECT thread_id FROM deleted)
       AND position >= (SELECT input_start FROM deleted)
       AND position < (SELECT until FROM deleted)
+), ended AS (
+    DELETE FROM runs
+    WHERE tenant = %(tenant)s AND response_id = (SELECT id FROM deleted)
+), unlogged AS (
+    DELETE FROM events
+    WHERE tenant = %(tenant)s AND response_id = (SELECT id FROM deleted)
+), unkeyed AS (
+    DELETE FROM idempotency_keys
+    WHERE tenant = %(tenant)s AND key = (SELECT idempotency_key FROM deleted)
 ), freed AS (
     UPDATE threads
     SET writer = NULL
     WHERE tenant = %(tenant)s AND id = (SELECT thread_id FROM deleted) AND writer = %(id)s
 )
-SELECT id FROM deleted;
+SELECT thread_id FROM deleted;
+
+-- name: drop_empty_thread
+-- Removes a thread in which nothing is and on which nothing hangs; returns its parent.
+DELETE FROM threads t
+WHERE t.tenant = %(tenant)s AND t.id = %(thread)s AND t.writer IS NULL
+  AND NOT EXISTS (
+      SELECT FROM items i WHERE i.tenant = %(tenant)s AND i.thread_id = %(thread)s
+  )
+  AND NOT EXISTS (
+      SELECT FROM responses r WHERE r.tenant = %(tenant)s AND r.thread_id = %(thread)s
+  )
+  AND NOT EXISTS (
+      SELECT FROM threads c WHERE c.tenant = %(tenant)s AND c.parent_id = %(thread)s
+  )
+RETURNING t.parent_id;
 
 -- name: list_responses_asc
 -- A page from the oldest on; each row starts with whether the cursor is known, id NULL if it is empty.
 WITH place AS (
     SELECT created_at, id FROM responses WHERE tenant = %(tenant)s AND id = %(after)s
+), bound AS (
+    -- Apart from the comparison: row-level security lets no COALESCE in it come near the index.
+    SELECT
+        coalesce((SELECT created_at FROM place), '-infinity') AS created_at,
+        coalesce(%(after)s::text, '') AS id
 ), page AS (
     SELECT created_at, id, status, head, thread_id, output_start, output_end
     FROM responses
     WHERE tenant = %(tenant)s
-      AND (created_at, id) > (
-          coalesce((SELECT created_at FROM place), '-infinity'), coalesce(%(after)s, '')
-      )
+      AND (created_at, id) > ((SELECT created_at FROM bound), (SELECT id FROM bound))
       AND (%(model)s::text IS NULL OR model = %(model)s)
     ORDER BY created_at, id
     LIMIT %(limit)s
 )
 SELECT
     %(after)s::text IS NULL OR EXISTS (SELECT FROM place),
-    p.id, p.status, p.head,
+    p.id,
+    CASE
+        WHEN p.output_end IS NOT NULL THEN p.status
+        WHEN (
+            SELECT u.owner IS NULL
+            FROM runs u
+            WHERE u.tenant = %(tenant)s AND u.response_id = p.id
+        ) THEN 'queued'
+        ELSE 'in_progress'
+    END,
+    p.head,
     ARRAY(
         SELECT i.item
         FROM items i
@@ -218,20 +320,33 @@ ORDER BY p.created_at, p.id;
 -- A page from the newest on; otherwise as list_responses_asc.
 WITH place AS (
     SELECT created_at, id FROM responses WHERE tenant = %(tenant)s AND id = %(after)s
+), bound AS (
+    -- Apart from the comparison: row-level security lets no COALESCE in it come near the index.
+    SELECT
+        coalesce((SELECT created_at FROM place), 'infinity') AS created_at,
+        coalesce(%(after)s::text, '') AS id
 ), page AS (
     SELECT created_at, id, status, head, thread_id, output_start, output_end
     FROM responses
     WHERE tenant = %(tenant)s
-      AND (created_at, id) < (
-          coalesce((SELECT created_at FROM place), 'infinity'), coalesce(%(after)s, '')
-      )
+      AND (created_at, id) < ((SELECT created_at FROM bound), (SELECT id FROM bound))
       AND (%(model)s::text IS NULL OR model = %(model)s)
     ORDER BY created_at DESC, id DESC
     LIMIT %(limit)s
 )
 SELECT
     %(after)s::text IS NULL OR EXISTS (SELECT FROM place),
-    p.id, p.status, p.head,
+    p.id,
+    CASE
+        WHEN p.output_end IS NOT NULL THEN p.status
+        WHEN (
+            SELECT u.owner IS NULL
+            FROM runs u
+            WHERE u.tenant = %(tenant)s AND u.response_id = p.id
+        ) THEN 'queued'
+        ELSE 'in_progress'
+    END,
+    p.head,
     ARRAY(
         SELECT i.item
         FROM items i
