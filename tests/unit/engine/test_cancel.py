@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from engine.errors import InvalidRequest, NotFound
@@ -116,6 +117,19 @@ async def test_a_response_whose_client_left_can_be_cancelled() -> None:
     assert (await cancelled(rig, wanted))["status"] == "cancelled"
     await rig.settled()
     assert rig.detached.runs == 1
+
+
+async def test_the_first_that_ends_a_response_says_how() -> None:
+    """P3: a cancel and its client's leaving cross; the object says what was asked for first."""
+    rig = Rig(FakeModel(*HELLO[:6], Hang(FOR_EVER)), limits=SOON)
+    caller = msgspec.structs.replace(CALLER, on_disconnect="cancel")
+    _, running, wanted = await started(rig, stream=True, caller=caller)
+    rig.live.cancel(CALLER.tenant, wanted)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await rig.settled()
+
+    assert (await rig.the_stored()).status == "cancelled"
 
 
 async def test_a_response_that_has_ended_cannot_be_cancelled() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 
@@ -11,6 +12,7 @@ import pytest
 
 from engine.errors import InvalidRequest
 from engine.intake import Caller
+from engine.loop import Loop
 from engine.ports import StoredResponse
 from tests.support import replies
 from tests.support.engine_rig import CALLER, Rig, final, small, turns
@@ -153,12 +155,13 @@ async def test_a_client_that_leaves_while_the_row_is_written_is_one_that_left() 
     assert final(check_stream(await rig.log(stored.id)))["status"] == "incomplete"
 
 
-async def test_a_client_that_leaves_while_the_end_is_saved_changes_nothing() -> None:
+@pytest.mark.parametrize("caller", [CONTINUES, CANCELS], ids=["continue", "cancel"])
+async def test_a_client_that_leaves_while_the_end_is_saved_changes_nothing(caller: Caller) -> None:
     """P3: it is over already."""
     rig = Rig(FakeModel(*SCRIPT))
     rig.store.holds["finish"] = gate = asyncio.Event()
     reply = FakeReply()
-    running = rig.start(reply, stream=True, caller=CANCELS, tools=TOOLS)
+    running = rig.start(reply, stream=True, caller=caller, tools=TOOLS)
     async with asyncio.timeout(5):
         await rig.store.reached["finish"].wait()
     running.cancel()
@@ -189,6 +192,20 @@ async def test_a_response_does_not_run_on_for_ever(caplog: pytest.LogCaptureFixt
         record.message for record in caplog.records if "after its client left" in record.message
     ]
     assert stored.id in line
+
+
+async def test_a_run_that_has_ended_is_forgotten() -> None:
+    """X5: also where its limit would have come only minutes later."""
+    gate = asyncio.Event()
+    rig = Rig(FakeModel(*SCRIPT[:8], Hang(gate), *SCRIPT[8:]))
+    tasks = len(asyncio.all_tasks())
+    await leave_in_silence(rig, gate)
+    await rig.settled()
+    await turns()
+
+    gc.collect()
+    assert not [found for found in gc.get_objects() if type(found) is Loop]
+    assert len(asyncio.all_tasks()) == tasks
 
 
 async def test_tokens_that_nobody_waited_for_are_counted() -> None:

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from engine import responses
+from engine.errors import StorageUnavailable
 from engine.pipe import Pipe
 from tests.support import replies
 from tests.support.engine_rig import Rig, final, small
@@ -86,6 +87,22 @@ async def test_a_slow_reader_hears_of_a_failure_too() -> None:
     """R1: the terminal event is in the log as well."""
     slow = asyncio.Event()
     rig = Rig(FakeModel(*WORDS[:400], Break()), limits=TIGHT)
+    reply = FakeReply(slow)
+    running = rig.start(reply, stream=True)
+    await finished(rig)
+    slow.set()
+    await running
+
+    assert final(check_stream(reply.raw))["status"] == "failed"
+
+
+async def test_a_slow_reader_hears_that_nothing_could_be_saved() -> None:
+    """P1, R1: no log has these last events, so they are kept for it, over the bound if need be."""
+    few = frames_of(replies.stream(text("a" * 300, "b" * 300)))
+    whole = (await Rig(FakeModel(*few)).create(stream=True)).raw
+    slow = asyncio.Event()
+    rig = Rig(FakeModel(*few), limits=small(buffer_bytes=whole.index(b"event: response.completed")))
+    rig.store.faults["finish"] = StorageUnavailable("gone")
     reply = FakeReply(slow)
     running = rig.start(reply, stream=True)
     await finished(rig)
