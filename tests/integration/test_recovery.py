@@ -72,7 +72,9 @@ async def test_a_response_in_the_foreground_fails_and_says_why(
     index = await runs_it(rugged, model)
     [[response_id]] = await rugged.sql("SELECT id FROM responses WHERE model = %s", model)
     if stream:
-        await eventually(lambda: rugged.sql("SELECT 1 FROM events WHERE response_id = %s", response_id))
+        await eventually(
+            lambda: rugged.sql("SELECT 1 FROM events WHERE response_id = %s", response_id)
+        )
     old = await kill(rugged, index)
     await asyncio.gather(asking, return_exceptions=True)
 
@@ -89,9 +91,7 @@ async def test_a_response_in_the_foreground_fails_and_says_why(
     assert len(rugged.asked(model)) == 1
 
 
-async def test_a_response_in_the_background_is_taken_over(
-    rugged: Stack, rugged_wire: Wire
-) -> None:
+async def test_a_response_in_the_background_is_taken_over(rugged: Stack, rugged_wire: Wire) -> None:
     """P4, P6: it is run again, in the stream that was begun."""
     gate = asyncio.Event()
     model = rugged.plays(BEGUN, Hold(gate), ANSWER[5:])
