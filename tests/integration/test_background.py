@@ -32,9 +32,7 @@ async def ended(client: openai.AsyncOpenAI, response_id: str) -> Response:
     return seen[0]
 
 
-async def test_it_is_created_polled_and_continued(
-    stack: Stack, client: openai.AsyncOpenAI
-) -> None:
+async def test_it_is_created_polled_and_continued(stack: Stack, client: openai.AsyncOpenAI) -> None:
     """P3, M2: queued at once, completed later, and a turn like any other."""
     gate = asyncio.Event()
     model = stack.plays(Hold(gate), ANSWER)

@@ -28,9 +28,7 @@ async def restart(stack: Stack, index: int) -> None:
 async def statuses(stack: Stack, model: str) -> dict[str, int]:
     """Return how many responses with a model have each status."""
     return dict(
-        await stack.sql(
-            "SELECT status, count(*) FROM responses WHERE model = %s GROUP BY 1", model
-        )
+        await stack.sql("SELECT status, count(*) FROM responses WHERE model = %s GROUP BY 1", model)
     )
 
 
@@ -41,7 +39,7 @@ async def all_completed(stack: Stack, model: str) -> bool:
 async def test_a_rolling_restart_loses_no_request_and_no_response(
     rugged: Stack, rugged_wire: Wire
 ) -> None:
-    """E4: streams, whole answers and background responses, from before the first restart to after the last."""
+    """E4: streams, whole answers, background responses, from before the first restart to after the last."""
     model = rugged.plays(say(text("Hel", "lo")))
     answers: list[Seen] = []
     over = asyncio.Event()
@@ -79,8 +77,8 @@ async def test_what_has_no_client_is_handed_over(rugged: Stack, rugged_wire: Wir
     gate = asyncio.Event()
     model = rugged.plays(ANSWER[:5], Hold(gate), ANSWER[5:])
     ids = []
-    for body in ({"background": True}, {"background": False}, {"background": True}):
-        async with rugged_wire.open(model=model, **body) as reading:
+    for background in (True, False, True):
+        async with rugged_wire.open(model=model, background=background) as reading:
             await reading.until("response.output_text.delta", timeout=PATIENCE)
             ids.append(reading.events[0]["response"]["id"])
     queued = await rugged_wire.create(model=model, background=True, stream=False)
