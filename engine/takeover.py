@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import msgspec
 
 from engine.api.response_object import ResponseObject
 from engine.context.history import usable_history
-from engine.errors import EngineError, NotFound, WorkerLost
+from engine.errors import InvalidRequest, NotFound, WorkerLost
 from engine.ids import ItemIds
 from engine.intake import turn_request
 from engine.live import Live
@@ -28,6 +30,8 @@ from engine.run import Run
 from engine.work import Work, unpack
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MOST_ATTEMPTS = 3
 # Bytes of the log that are read at once.
@@ -112,21 +116,29 @@ class TakeOver:
         raise _Unreadable(last, str(broken))
 
     async def _page(self, claim: Claim, after: int) -> LoggedEvents:
-        found: list[LoggedEvents | None] = []
         lease = claim.lease
+        return await self._patiently(
+            lambda: self._store.read_events(
+                lease.tenant, lease.response_id, after=after, limit=_PAGE
+            ),
+            lease.response_id,
+        )
+
+    async def _patiently(self, read: Callable[[], Awaitable[T | None]], response_id: str) -> T:
+        """Read what there is of a response; while the store is away, as long as the claim is ours.
+
+        Raises NotFound, StorageUnavailable.
+        """
+        found: list[T | None] = []
 
         async def attempt(_again: bool) -> None:
-            found.append(
-                await self._store.read_events(
-                    lease.tenant, lease.response_id, after=after, limit=_PAGE
-                )
-            )
+            found.append(await read())
 
-        await outlast(attempt, lease.response_id, self._limits.lease)
-        page = found[-1]
-        if page is None:
-            raise NotFound(f"Response with id '{lease.response_id}' not found.")
-        return page
+        await outlast(attempt, response_id, self._limits.lease)
+        read_last = found[-1]
+        if read_last is None:
+            raise NotFound(f"Response with id '{response_id}' not found.")
+        return read_last
 
     async def _first(self, claim: Claim, work: Work, machine: ResponseMachine) -> Input:
         """Return what its machine is told first."""
@@ -140,16 +152,17 @@ class TakeOver:
             return TurnEnded(self._live.means.clock(), None, reason)
         try:
             turn = await self._turn(claim, work)
-        except EngineError as error:
+        except InvalidRequest as error:
+            # A setting or a newer release refuses today what was accepted then.
             return Failed(self._live.means.clock(), error)
         return Begin(turn) if machine.phase is Phase.QUEUED else Resumed(turn)
 
     async def _turn(self, claim: Claim, work: Work) -> TurnRequest:
         """Return the turn as it was asked for when the request came."""
         lease = claim.lease
-        context = await self._store.load_context(lease.tenant, lease.response_id)
-        if context is None:
-            raise NotFound(f"Response with id '{lease.response_id}' not found.")
+        context = await self._patiently(
+            lambda: self._store.load_context(lease.tenant, lease.response_id), lease.response_id
+        )
         history = usable_history(context.items)
         return turn_request(work.request(self._limits), history.replay, work.headers)
 

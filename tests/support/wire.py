@@ -101,6 +101,12 @@ class Reading(Seen):
                 await self._more()
         return [event for event in self.events if event["type"] == kind][number - 1]
 
+    async def until_events(self, number: int, timeout: float = DEADLINE) -> None:
+        """Read on until so many events have come."""
+        async with asyncio.timeout(timeout):
+            while len(self.logged) < number:
+                await self._more()
+
     async def until_comments(self, number: int, timeout: float = DEADLINE) -> None:
         """Read on until so many heartbeats have come."""
         async with asyncio.timeout(timeout):

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from engine.errors import StorageUnavailable
-from engine.ports import Lease
+from engine.ports import Claim, Lease
 from tests.support import replies
 from tests.support.engine_rig import CALLER, Rig, final, small, turns
 from tests.support.fake_model import FakeModel, Hang, Step, frames_of
@@ -154,6 +154,38 @@ async def test_the_log_tells_of_a_lost_lease_before_the_renewal_does() -> None:
 
     assert rig.model.aborted.is_set()
     assert final(check_stream(reply.raw))["error"]["code"] == "server_error"
+
+
+@pytest.mark.parametrize("logs", [True, False])
+async def test_an_owner_that_comes_back_changes_nothing(logs: bool) -> None:
+    """P4: its lease ran out while it could not renew it; the fencing token refuses all that it writes."""
+    gate = asyncio.Event()
+    interval = 0.0 if logs else 60.0
+    rig = Rig(
+        FakeModel(*HELLO[:5], Hang(gate), *HELLO[5:]),
+        limits=small(lease=0.03, log_interval=interval),
+    )
+    rig.store.faults["renew"] = StorageUnavailable("not for this worker")
+    other = Rig(FakeModel(), store=rig.store, worker="replica/1#1")
+    reply = FakeReply()
+    running = rig.start(reply, stream=True)
+    async with asyncio.timeout(5):
+        await rig.model.silent.wait()
+        claims: list[Claim] = []
+        while not claims:
+            await asyncio.sleep(0.01)
+            claims = await rig.store.claim(other.live.worker, 30.0, queued=0, expired=1)
+        await asyncio.wait({await other.takeover.take_over(claims[0])})
+    stored = await rig.the_stored()
+    log = await rig.log(stored.id)
+    gate.set()
+    await running
+
+    assert stored.status == "failed"
+    assert await rig.the_stored() == stored
+    assert await rig.log(stored.id) == log
+    assert final(check_stream(log)) == await rig.retrieve(stored.id)
+    assert final(check_stream(reply.raw))["status"] == "failed"
 
 
 # -- handing over ------------------------------------------------------------------------------------

@@ -148,6 +148,26 @@ async def test_the_model_is_sent_the_same_bytes_again() -> None:
     assert rig.model.bodies == [run.first.turn.body]  # type: ignore[union-attr]
 
 
+async def test_a_store_that_goes_away_in_a_takeover_fails_nothing() -> None:
+    """P2, P4: the run begins once the history can be read."""
+    store = Away()
+    lease = await leave(dead(store), *BEGUN, background=True, stream=True)
+    store.failures, store.also_context = 3, True
+    response = await recovered(alive(store), lease.response_id)
+    assert response["status"] == "completed"
+    assert store.failures == 0
+
+
+async def test_what_this_release_refuses_is_failed_with_the_reason() -> None:
+    """P4: a stricter bound; it is not tried for ever."""
+    store = FaultyStore()
+    lease = await leave(dead(store), *BEGUN, background=True, tools=TOOLS)
+    strict = Rig(FakeModel(), store=store, limits=small(lease=0.04, tools=0))
+    response = await recovered(strict, lease.response_id)
+    assert response["status"] == "failed"
+    assert "tools" in response["error"]["message"]
+
+
 @pytest.mark.parametrize("cut", [True, False])
 async def test_a_call_that_was_made_is_not_asked_for_twice(cut: bool) -> None:
     """P4: its client would run it twice; the turn ends with the calls that it has."""
@@ -276,6 +296,12 @@ class Away(FaultyStore):
     """Fails so many claims and reads."""
 
     failures = 0
+    also_context = False
+
+    async def load_context(self, *args: Any, **kwargs: Any) -> Any:
+        if self.also_context:
+            self._fail()
+        return await super().load_context(*args, **kwargs)
 
     def _fail(self) -> None:
         if self.failures:
