@@ -135,7 +135,6 @@ class _Follower:
         self._tenant = tenant
         self._id = response_id
         self._reply = reply
-        self._sent = False
 
     async def run(self, page: LoggedEvents) -> None:
         """Send everything up to the terminal event."""
@@ -144,8 +143,6 @@ class _Follower:
             if page.status not in _UNFINISHED:
                 break
             page = await self._follow_live()
-        if not self._sent:
-            await self._send_ending()
 
     async def _catch_up(self, page: LoggedEvents) -> LoggedEvents:
         """Send pages of the store up to its newest event; return the last page."""
@@ -179,30 +176,6 @@ class _Follower:
             if batch.last > self.after:
                 await self._reply.write(_above(batch, self.after))
                 self.after = batch.last
-                self._sent = True
-
-    async def _send_ending(self) -> None:
-        """Send the terminal event to a client that saw more than the log ever got.
-
-        Its worker died with events that were out and not yet logged, and so the log ends at a lower number.
-        The event gets the number that this client waits for: one that counts would drop it otherwise. A
-        client that has seen all of the log is sent nothing.
-        """
-        if self.after < 0 or (await self._read(self.after - 1)).batches:
-            return
-        below, above = -1, self.after
-        ending = EventBatch(0, -1, b"")
-        while below + 1 < above:
-            middle = (below + above) // 2
-            found = (await self._read(middle)).batches
-            if found:
-                ending = found[-1]
-                below = ending.last
-            else:
-                above = middle
-        frame = _above(ending, ending.last - 1)
-        logged, expected = (b'"sequence_number":%d' % n for n in (ending.last, self.after + 1))
-        await self._reply.write(frame.replace(logged, expected, 1))
 
     async def _read(self, after: int) -> LoggedEvents:
         return await self._beating(self._following.read(self._tenant, self._id, after))

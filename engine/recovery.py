@@ -12,7 +12,7 @@ import logging
 
 from engine.background import Background
 from engine.chore import Chore
-from engine.errors import EngineError
+from engine.errors import EngineError, StorageUnavailable
 from engine.live import Live
 from engine.ports import Claim
 from engine.takeover import TakeOver
@@ -33,6 +33,8 @@ class Recovery:
         self._takeover = takeover
         self._background = background
         self._inherited = False
+        self._away = False
+        self._patient_until = 0.0
         self._sweeping = Chore(self._sweep, min(self._lease / 4, _LONGEST_PAUSE), jitter=0.2)
 
     def start(self) -> None:
@@ -46,17 +48,37 @@ class Recovery:
     async def _sweep(self) -> bool:
         """Take over some; True if there may be more."""
         worker = self._live.worker
-        if self._inherited:
-            claims = await self._store.claim(worker, self._lease, queued=0, expired=_AT_ONCE)
-        else:
+        if not self._inherited:
             claims = await self._store.inherit(worker, self._lease, limit=_AT_ONCE)
             self._inherited = len(claims) < _AT_ONCE
+        elif await self._is_patient():
+            return False
+        else:
+            claims = await self._expired()
         if claims:
             _log.warning("taking over %d runs", len(claims))
         async with asyncio.TaskGroup() as group:
             for claim in claims:
                 group.create_task(self._take(claim))
         return len(claims) == _AT_ONCE
+
+    async def _is_patient(self) -> bool:
+        """While the store was away nobody could renew a lease: all get the time to do it now (rule P2)."""
+        clock = asyncio.get_running_loop().time
+        if self._away:
+            await self._store.cancelled(self._live.worker)  # raises while it is away
+            self._away = False
+            self._patient_until = clock() + self._lease
+        return clock() < self._patient_until
+
+    async def _expired(self) -> list[Claim]:
+        try:
+            return await self._store.claim(
+                self._live.worker, self._lease, queued=0, expired=_AT_ONCE
+            )
+        except StorageUnavailable:
+            self._away = True
+            raise
 
     async def _take(self, claim: Claim) -> None:
         try:

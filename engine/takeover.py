@@ -21,10 +21,10 @@ from engine.ids import ItemIds
 from engine.intake import turn_request
 from engine.live import Live
 from engine.outage import outlast
-from engine.ports import Claim, LoggedEvents
+from engine.ports import Claim, EventBatch, Lease, LoggedEvents
 from engine.response.inputs import Begin, Cancelled, Failed, Input, Resumed, TurnEnded
 from engine.response.machine import Phase, ResponseMachine
-from engine.response.redrive import NotRedrivable, Redrive, Redriven
+from engine.response.redrive import LEAP, NotRedrivable, Redrive, Redriven
 from engine.response.turn import TurnRequest
 from engine.run import Run
 from engine.work import Work, unpack
@@ -36,6 +36,8 @@ T = TypeVar("T")
 MOST_ATTEMPTS = 3
 # Bytes of the log that are read at once.
 _PAGE = 1 << 20
+# The first events, `created` and `in_progress`.
+_OPENING = 2
 
 
 class _Accepted(msgspec.Struct, frozen=True):
@@ -73,10 +75,12 @@ class TakeOver:
         try:
             redriven = await self._redriven(claim, machine)
             machine, unlogged = redriven.machine, redriven.unlogged
+            if claim.streamed and not claim.background and not claim.fresh:
+                unlogged = await self._leap(claim.lease, machine, unlogged)
         except _Unreadable as unreadable:
             _log.error("%s cannot go on: %s", claim.lease.response_id, unreadable)
             machine = self._machine(claim, work)
-            machine.skip_to(unreadable.last + 1)
+            machine.skip_to(unreadable.last + 1 + LEAP)
             first = self._lost()
         return Run(
             id=claim.lease.response_id,
@@ -114,6 +118,25 @@ class TakeOver:
         except NotRedrivable as error:
             broken = error
         raise _Unreadable(last, str(broken))
+
+    async def _leap(
+        self, lease: Lease, machine: ResponseMachine, unlogged: EventBatch | None
+    ) -> EventBatch | None:
+        """Let the machine go on with numbers that its client cannot have seen; return what is unlogged.
+
+        What opens a stream is the same whoever makes it: it keeps its numbers and is logged by itself.
+        """
+        machine.leap_to(machine.sequence + LEAP)
+        if unlogged is None:
+            return None
+        if unlogged.first >= _OPENING:
+            return _leaped(unlogged)
+        await outlast(
+            lambda _again: self._store.append(lease, unlogged),
+            lease.response_id,
+            self._limits.lease,
+        )
+        return None
 
     async def _page(self, claim: Claim, after: int) -> LoggedEvents:
         lease = claim.lease
@@ -168,6 +191,15 @@ class TakeOver:
 
     def _lost(self) -> Failed:
         return Failed(self._live.means.clock(), WorkerLost())
+
+
+def _leaped(batch: EventBatch) -> EventBatch:
+    frames = batch.frames
+    for number in range(batch.first, batch.last + 1):
+        # A frame begins with type and number, so the first to be found is the frame's own.
+        old, new = (b'"sequence_number":%d,' % n for n in (number, number + LEAP))
+        frames = frames.replace(old, new, 1)
+    return EventBatch(batch.first + LEAP, batch.last + LEAP, frames)
 
 
 class _Unreadable(Exception):

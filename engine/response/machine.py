@@ -105,6 +105,10 @@ class ResponseMachine:
         """True if the output's last item is not whole."""
         return self._output.cut
 
+    def leap_to(self, number: int) -> None:
+        """Give the next event this number."""
+        self._events.sequence = number
+
     def skip_to(self, number: int) -> None:
         """Be in the middle of a stream, at that number, with nothing of what was made before.
 

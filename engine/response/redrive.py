@@ -39,6 +39,11 @@ from engine.response.inputs import (
 from engine.response.machine import Phase, ResponseMachine
 from engine.response.turn import TurnRequest
 
+LEAP = 1_000_000
+"""More events than can have been sent and not logged: how far the numbers of a stream leap whose worker
+died while its client was reading. The client may have seen events that are in no log; none of their
+numbers is used again."""
+
 
 class NotRedrivable(Exception):
     """The log is not what this release's machine would have written."""
@@ -69,6 +74,7 @@ class _Event(msgspec.Struct, frozen=True):
     """What of an event is needed to tell the input that made it."""
 
     type: str
+    sequence_number: int
     delta: str = ""
     logprobs: msgspec.Raw = msgspec.Raw(b"[]")
     item: _Item | None = None
@@ -129,6 +135,9 @@ class Redrive:
                 last = self._last = _decode(event.data)
             except msgspec.DecodeError as exc:
                 raise NotRedrivable(f"The log holds what is no event: {exc}.") from exc
+            if last.sequence_number >= self._machine.sequence + LEAP:
+                # It was taken over before.
+                self._machine.leap_to(last.sequence_number)
             self._take(last)
         self._logged += frames
         self._match()

@@ -145,7 +145,8 @@ class Rig:
             read = await self.store.read_events(CALLER.tenant, wanted, after=after, limit=1000)
             assert read is not None
             for batch in read.batches:
-                assert batch.first == after + 1
+                # By a million, where it was taken over.
+                assert batch.first == after + 1 or batch.first > after + 1_000_000
                 after = batch.last
             batches += read.batches
             if not read.more:
