@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.ports import ResponseStore
-from storage.memory import MemoryResponseStore
+from storage.memory import MemoryStore
 from tests.contract.response_store import ResponseStoreContract, tenant
 
 __all__ = ["tenant"]
@@ -13,8 +13,8 @@ __all__ = ["tenant"]
 
 @pytest.fixture(scope="module")
 def store() -> ResponseStore:
-    return MemoryResponseStore()
+    return MemoryStore()
 
 
-class TestMemoryResponseStore(ResponseStoreContract):
+class TestMemoryStore(ResponseStoreContract):
     """`storage.memory` does what every store does."""

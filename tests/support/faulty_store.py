@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from engine.ports import Context, FinishedResponse, Lease, NewResponse
-from storage.memory import MemoryResponseStore
+from storage.memory import MemoryStore
 
 
-class FaultyStore(MemoryResponseStore):
+class FaultyStore(MemoryStore):
     """`faults` are raised by the methods of these names, `holds` are waited for by them first."""
 
     def __init__(self) -> None:
