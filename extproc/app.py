@@ -18,7 +18,7 @@ from extproc.model_client import HttpModelClient
 from extproc.settings import Settings, SettingsError
 from extproc.transport import Transport
 from storage.postgres.pool import open_pool
-from storage.postgres.responses import PostgresResponseStore
+from storage.postgres.store import PostgresStore
 
 _log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
         _model_client(settings) as model,
     ):
         responses = Responses(
-            store=PostgresResponseStore(pool),
+            store=PostgresStore(pool),
             model=model,
             runs=runs,
             clock=lambda: int(time.time()),

@@ -62,15 +62,10 @@ def lost(lease: Lease) -> LeaseLost:
     return LeaseLost(f"The lease of response '{lease.response_id}' is lost.")
 
 
-def stem(worker: str) -> str:
-    """Return the part of a worker's name that it keeps over its lives, `#` included."""
+def name_of(worker: str) -> str:
+    """Return what a worker is called in all of its lives: its name up to the last `#`."""
     name, found, _life = worker.rpartition("#")
-    return f"{name if found else worker}#"
-
-
-def same_worker(owner: str, worker: str) -> bool:
-    """Tell whether two names are those of one worker, whichever its lives."""
-    return stem(owner) == stem(worker)
+    return name if found else worker
 
 
 def _check_items(items: Iterable[StoredItem], *, param: str | None) -> None:

@@ -26,7 +26,7 @@ from engine.ports import (
     StoredResponse,
     ThreadPoint,
 )
-from storage.limits import check_finished, check_new, duplicate_response, lost, same_worker
+from storage.limits import check_finished, check_new, duplicate_response, lost, name_of
 from storage.memory.pages import batches_of, ordered, past
 from storage.memory.records import Response, Run, Tenants, lease_of, take
 from storage.memory.threads import append, append_output, history, place, remove
@@ -185,10 +185,13 @@ class MemoryStore:
     async def inherit(self, worker: str, lease_seconds: float, *, limit: int) -> list[Claim]:
         """Take runs, expired or not, that an earlier life of this very worker left."""
         expires = self._clock() + lease_seconds
+        name = name_of(worker)
         left = [
             each
             for each in self._tenants.runs()
-            if each[1].owner not in (None, worker) and same_worker(each[1].owner or "", worker)
+            if (owner := each[1].owner) is not None
+            and owner != worker
+            and (owner == name or owner.startswith(f"{name}#"))
         ]
         return [take(*each, worker, expires) for each in left[:limit]]
 

@@ -8,7 +8,7 @@ import pytest_asyncio
 
 from engine.ports import ResponseStore
 from storage.postgres.pool import open_pool
-from storage.postgres.responses import PostgresResponseStore
+from storage.postgres.store import PostgresStore
 from tests.contract.response_store import ResponseStoreContract, tenant
 
 __all__ = ["tenant"]
@@ -17,8 +17,8 @@ __all__ = ["tenant"]
 @pytest_asyncio.fixture(scope="module")
 async def store(database: str) -> AsyncIterator[ResponseStore]:
     async with open_pool(database) as pool:
-        yield PostgresResponseStore(pool)
+        yield PostgresStore(pool)
 
 
-class TestPostgresResponseStore(ResponseStoreContract):
+class TestPostgresStore(ResponseStoreContract):
     """`storage.postgres` does what every store does."""

@@ -12,7 +12,7 @@ from engine.ports import ThreadPoint
 from storage.postgres import queries
 from storage.postgres.migrate import migrate
 from storage.postgres.pool import open_pool
-from storage.postgres.responses import PostgresResponseStore
+from storage.postgres.store import PostgresStore
 from tests.support.stored import a_response, an_end, turn
 
 _STATEMENTS = queries.load("responses.sql")
@@ -48,7 +48,7 @@ async def test_every_statement_goes_by_key_also_over_tables_that_are_new(
     await migrate(empty_database)
     await _check_plan(empty_database, name)
     async with open_pool(empty_database) as pool:
-        await turn(PostgresResponseStore(pool), "t", "r")
+        await turn(PostgresStore(pool), "t", "r")
     async with await psycopg.AsyncConnection.connect(empty_database, autocommit=True) as connection:
         await connection.execute("ANALYZE")
     await _check_plan(empty_database, name)
@@ -85,7 +85,7 @@ def _scans(node: dict[str, Any]) -> list[dict[str, Any]]:
 async def test_what_a_turn_stores_does_not_grow_with_the_conversation(database: str) -> None:
     """P8: turn 500 takes no more than 1.1 times the bytes of turn 5."""
     async with open_pool(database) as pool:
-        store = PostgresResponseStore(pool)
+        store = PostgresStore(pool)
         after: ThreadPoint | None = None
         for number in range(501):
             name = f"r{number:03}"

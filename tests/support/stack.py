@@ -164,8 +164,9 @@ class Stack:
         """Return how many responses with that model each worker runs, as the database has it."""
         owned = dict(
             await self.sql(
-                "SELECT lease_owner, count(*) FROM responses"
-                " WHERE status = 'in_progress' AND model = %s GROUP BY 1",
+                "SELECT split_part(owner, '#', 1), count(*)"
+                " FROM runs JOIN responses ON runs.tenant = responses.tenant AND response_id = id"
+                " WHERE model = %s GROUP BY 1",
                 model,
             )
         )
