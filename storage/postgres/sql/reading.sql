@@ -66,6 +66,8 @@ WITH place AS (
     SELECT created_at, id, status, head, thread_id, output_start, output_end
     FROM responses
     WHERE tenant = %(tenant)s
+      -- for the index: row-level security lets no comparison of rows reach it
+      AND created_at >= coalesce((SELECT created_at FROM place), '-infinity')
       AND (created_at, id) > (
           coalesce((SELECT created_at FROM place), '-infinity'), coalesce(%(after)s, '')
       )
@@ -95,6 +97,8 @@ WITH place AS (
     SELECT created_at, id, status, head, thread_id, output_start, output_end
     FROM responses
     WHERE tenant = %(tenant)s
+      -- for the index: row-level security lets no comparison of rows reach it
+      AND created_at <= coalesce((SELECT created_at FROM place), 'infinity')
       AND (created_at, id) < (
           coalesce((SELECT created_at FROM place), 'infinity'), coalesce(%(after)s, '')
       )

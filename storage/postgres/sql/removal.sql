@@ -11,7 +11,7 @@ FOR UPDATE;
 -- name: end_run
 -- Ends a run whose lease is still good, for a response that is given up; returns the response.
 DELETE FROM runs
-WHERE tenant = %(tenant)s AND response_id = %(id)s AND token = %(token)s AND state = 'running'
+WHERE tenant = %(tenant)s AND response_id = %(id)s AND token = %(token)s AND owner IS NOT NULL
 RETURNING response_id;
 
 -- name: lock_expired
@@ -19,7 +19,7 @@ RETURNING response_id;
 SELECT id
 FROM responses
 WHERE tenant = %(tenant)s AND id = ANY (%(ids)s)
-  AND expires_at <= clock_timestamp() AND output_end IS NOT NULL
+  AND coalesce(expires_at <= clock_timestamp(), false) AND output_end IS NOT NULL
 FOR UPDATE SKIP LOCKED;
 
 -- name: responses_of_tenant

@@ -4,7 +4,7 @@
 -- Puts a run back into the queue where it was; whoever had it has it no longer.
 UPDATE runs
 SET state = 'queued', owner = NULL, expires = NULL, token = token + 1, attempts = attempts - 1
-WHERE tenant = %(tenant)s AND response_id = %(id)s AND token = %(token)s AND state = 'running';
+WHERE tenant = %(tenant)s AND response_id = %(id)s AND token = %(token)s AND owner IS NOT NULL;
 
 -- name: cancel
 -- Notes that a run shall end, and holds it for what follows.
@@ -20,7 +20,7 @@ SELECT taken.*
 FROM (
     SELECT response_id
     FROM runs
-    WHERE tenant = %(tenant)s AND response_id = %(id)s AND state = 'queued'
+    WHERE tenant = %(tenant)s AND response_id = %(id)s AND owner IS NULL
 ) waiting
 CROSS JOIN LATERAL
     holdfast_take(%(tenant)s, waiting.response_id, %(worker)s, %(lease_seconds)s) taken;

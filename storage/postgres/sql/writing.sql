@@ -100,7 +100,7 @@ WHERE tenant = %(tenant)s AND key = %(key)s;
 -- log, ends its run and frees the tip; returns one row if it did.
 WITH held AS (
     DELETE FROM runs
-    WHERE tenant = %(tenant)s AND response_id = %(id)s AND token = %(token)s AND state = 'running'
+    WHERE tenant = %(tenant)s AND response_id = %(id)s AND token = %(token)s AND owner IS NOT NULL
     RETURNING token
 ), finished AS (
     UPDATE responses
@@ -148,7 +148,7 @@ WHERE tenant = %(tenant)s AND id = %(id)s AND finished_by = %(token)s;
 WITH held AS (
     SELECT token
     FROM runs
-    WHERE tenant = %(tenant)s AND response_id = %(id)s AND token = %(token)s AND state = 'running'
+    WHERE tenant = %(tenant)s AND response_id = %(id)s AND token = %(token)s AND owner IS NOT NULL
     FOR SHARE
 ), logged AS (
     INSERT INTO events (tenant, response_id, first, last, frames)

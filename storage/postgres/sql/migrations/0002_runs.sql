@@ -23,6 +23,8 @@ CREATE TABLE runs (
     fillfactor = 50, autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 1000
 );
 
+-- For what goes over many runs. What is about one asks for its `owner`, so that none of these is taken
+-- for the primary key.
 CREATE INDEX runs_queued ON runs (tenant, queued_at, response_id) WHERE state = 'queued';
 CREATE INDEX runs_by_owner ON runs (owner) WHERE state = 'running';
 CREATE INDEX runs_cancelled ON runs (owner) WHERE cancel AND state = 'running';
@@ -72,9 +74,10 @@ ALTER TABLE responses
 CREATE INDEX responses_expiring ON responses (expires_at)
     WHERE expires_at IS NOT NULL AND output_end IS NOT NULL;
 
--- What hangs on a thread: it is removed when nothing does.
-CREATE INDEX responses_by_thread ON responses (tenant, thread_id);
-CREATE INDEX threads_by_parent ON threads (tenant, parent_id) WHERE parent_id IS NOT NULL;
+-- What hangs on a thread: it is removed when nothing does. By hash, so that no plan for a response takes
+-- these indexes for the tenant alone.
+CREATE INDEX responses_by_thread ON responses USING hash (thread_id);
+CREATE INDEX threads_by_parent ON threads USING hash (parent_id);
 
 -- The second wall. Whoever we are, and though we own the tables: a row is seen and written only by a
 -- transaction that named its tenant.
@@ -204,7 +207,7 @@ BEGIN
     LOOP
         PERFORM FROM runs r
         WHERE r.tenant = next_one.tenant AND r.response_id = next_one.response_id
-            AND r.state = 'queued'
+            AND r.owner IS NULL
         FOR UPDATE SKIP LOCKED;
         CONTINUE WHEN NOT FOUND;
         RETURN QUERY SELECT * FROM holdfast_take(
@@ -253,7 +256,7 @@ BEGIN
         UPDATE runs r
         SET expires = clock_timestamp() + make_interval(secs => lease_seconds)
         WHERE r.tenant = lease.tenant AND r.response_id = lease.id
-            AND r.token = lease.token AND r.state = 'running';
+            AND r.token = lease.token AND r.owner IS NOT NULL;
         IF FOUND THEN
             RETURN NEXT lease.number;
         END IF;
