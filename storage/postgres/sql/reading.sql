@@ -60,23 +60,23 @@ WHERE r.tenant = %(tenant)s AND r.id = %(id)s;
 
 -- name: list_responses_asc
 -- A page from the oldest on; each row starts with whether the cursor is known, id NULL if it is empty.
-WITH place AS (
+WITH cursor AS (
     SELECT created_at, id FROM responses WHERE tenant = %(tenant)s AND id = %(after)s
+), place AS (  -- computed here: row-level security lets only bare values reach the index
+    SELECT
+        coalesce((SELECT created_at FROM cursor), '-infinity') AS created_at,
+        coalesce(%(after)s, '') AS id
 ), page AS (
     SELECT created_at, id, status, head, thread_id, output_start, output_end
     FROM responses
     WHERE tenant = %(tenant)s
-      -- for the index: row-level security lets no comparison of rows reach it
-      AND created_at >= coalesce((SELECT created_at FROM place), '-infinity')
-      AND (created_at, id) > (
-          coalesce((SELECT created_at FROM place), '-infinity'), coalesce(%(after)s, '')
-      )
+      AND (created_at, id) > ((SELECT created_at FROM place), (SELECT id FROM place))
       AND (%(model)s::text IS NULL OR model = %(model)s)
     ORDER BY created_at, id
     LIMIT %(limit)s
 )
 SELECT
-    %(after)s::text IS NULL OR EXISTS (SELECT FROM place),
+    %(after)s::text IS NULL OR EXISTS (SELECT FROM cursor),
     p.id, p.status, p.head,
     ARRAY(
         SELECT i.item
@@ -91,23 +91,23 @@ ORDER BY p.created_at, p.id;
 
 -- name: list_responses_desc
 -- A page from the newest on; otherwise as list_responses_asc.
-WITH place AS (
+WITH cursor AS (
     SELECT created_at, id FROM responses WHERE tenant = %(tenant)s AND id = %(after)s
+), place AS (  -- computed here: row-level security lets only bare values reach the index
+    SELECT
+        coalesce((SELECT created_at FROM cursor), 'infinity') AS created_at,
+        coalesce(%(after)s, '') AS id
 ), page AS (
     SELECT created_at, id, status, head, thread_id, output_start, output_end
     FROM responses
     WHERE tenant = %(tenant)s
-      -- for the index: row-level security lets no comparison of rows reach it
-      AND created_at <= coalesce((SELECT created_at FROM place), 'infinity')
-      AND (created_at, id) < (
-          coalesce((SELECT created_at FROM place), 'infinity'), coalesce(%(after)s, '')
-      )
+      AND (created_at, id) < ((SELECT created_at FROM place), (SELECT id FROM place))
       AND (%(model)s::text IS NULL OR model = %(model)s)
     ORDER BY created_at DESC, id DESC
     LIMIT %(limit)s
 )
 SELECT
-    %(after)s::text IS NULL OR EXISTS (SELECT FROM place),
+    %(after)s::text IS NULL OR EXISTS (SELECT FROM cursor),
     p.id, p.status, p.head,
     ARRAY(
         SELECT i.item
