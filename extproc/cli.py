@@ -150,11 +150,12 @@ def _serve(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 def _migrate(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     from engine.errors import EngineError
     from storage.postgres.migrate import ChangedMigration, migrate
+    from storage.postgres.role import RoleMissing
 
     conninfo = _database(_settings(arguments, environ))
     try:
         applied = asyncio.run(migrate(conninfo, progress=say))
-    except (EngineError, ChangedMigration) as error:
+    except (EngineError, ChangedMigration, RoleMissing) as error:
         raise StartFailed(str(error)) from error
     say(f"{len(applied)} migration(s) applied." if applied else "The database is up to date.")
 

@@ -35,10 +35,10 @@ def check_new(new: NewResponse) -> None:
     """Raise `InvalidRequest` if a name in an accepted request cannot be stored."""
     _check(new.model, param="model")
     _check(new.previous_response_id, param="previous_response_id")
-    _check(new.tenant, param=None)
+    _check(new.tenant or "\0", param=None)  # no tenant is not a tenant
     _check(new.id, param=None)
-    if new.idempotency is not None:
-        _check(new.idempotency.key, param="Idempotency-Key")
+    _check(new.worker, param=None)
+    _check(None if new.idempotency is None else new.idempotency.key, param=None)
     _check_items(new.input, param="input")
 
 
@@ -57,9 +57,15 @@ def duplicate_response(response_id: str) -> Conflict:
     return Conflict(f"A response with id '{response_id}' already exists.")
 
 
-def lease_lost(lease: Lease) -> LeaseLost:
-    """The error for a write by a lease that no longer entitles to it."""
+def lost(lease: Lease) -> LeaseLost:
+    """The error for a write under a lease that is no longer good."""
     return LeaseLost(f"The lease of response '{lease.response_id}' is lost.")
+
+
+def name_of(worker: str) -> str:
+    """Return what a worker is called in all of its lives: its name up to the last `#`."""
+    name, found, _life = worker.rpartition("#")
+    return name if found else worker
 
 
 def _check_items(items: Iterable[StoredItem], *, param: str | None) -> None:

@@ -33,7 +33,8 @@ class ResponseStore(Protocol):
 
         Continues the thread of `new.after` if that point is its tip, and branches it otherwise. The
         lease of a queued response has token 0 and entitles to nothing. Raises `AlreadyAccepted` where
-        the tenant's Idempotency-Key is that of a response that there is.
+        the tenant's Idempotency-Key is that of a response that there is, and
+        `UnknownPreviousResponse` where the thread that it continues was removed meanwhile.
         """
         ...
 

@@ -131,6 +131,7 @@ async def _with_database(settings: Settings, parts: AsyncExitStack, report: Repo
     from engine.errors import EngineError
     from storage.postgres.embedded import CannotStart, embedded_postgres
     from storage.postgres.migrate import ChangedMigration, migrate
+    from storage.postgres.role import RoleMissing
 
     try:
         if settings.postgres.url is not None:
@@ -148,7 +149,7 @@ async def _with_database(settings: Settings, parts: AsyncExitStack, report: Repo
     except CannotStart as error:
         hint = "DATA_DIR names the directory, and DATABASE_URL a Postgres to use instead"
         raise StartFailed(f"{error}\n{hint}") from error
-    except (ChangedMigration, EngineError) as error:
+    except (ChangedMigration, RoleMissing, EngineError) as error:
         raise StartFailed(str(error)) from error
     return settings.having(postgres={"url": conninfo})
 

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias, TypeVar
 
-import msgspec
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
@@ -33,50 +32,28 @@ ATTEMPTS = 3
 # as long as the connection lives; so scans are not on offer.
 _PLANS_BY_KEY = {"enable_seqscan": "off"}
 
+ROLE = "holdfast_app"
+"""Whom every pooled connection acts as: row-level security holds for it, and it owns nothing."""
+
 _RETRIED = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
-_NO_SCHEMA = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)
+_NO_SCHEMA = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.InsufficientPrivilege,  # tables of before there was the role
+)
+_NO_ROLE = (psycopg.errors.InvalidParameterValue, psycopg.errors.InsufficientPrivilege)
 
 
-class Scope(msgspec.Struct, frozen=True):
-    """Whose rows a statement may see: those of a tenant, and with `sweeps` what no tenant owns alone.
-
-    The policies of row-level security read it (sql/migrations/0002).
-    """
-
-    tenant: str
-    sweeps: bool = False
-
-
-NOBODY = Scope("")
-SWEEPS = Scope("", sweeps=True)
-
-_ENTER = b"""
-    SELECT set_config('holdfast.tenant', %(tenant)s, false),
-           set_config('holdfast.sweeps', %(sweeps)s, false)
-"""
-_SET_ROLE = b"SET ROLE holdfast_app"
+_BECOME = f"SET ROLE {ROLE}".encode()
+_REFUSED = "The database refuses connections."
+_NO_ROLE_REFUSAL = f"The database has no role {ROLE} for its user: run `holdfast migrate`."
 
 
 class _Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
-    """A connection that knows when it was opened, in seconds of the loop's clock, and what it may see."""
+    """A connection that knows when it was opened, in seconds of the loop's clock."""
 
     opened: float = 0.0
-    guarded = False
-    """True once it works under the role that row-level security holds for."""
-    scope: Scope | None = None
-    """What was last entered; None where a broken transaction may have undone it."""
-
-
-async def enter(connection: Connection, scope: Scope) -> None:
-    """Let the statements that follow see the rows of `scope` alone."""
-    assert isinstance(connection, _Connection)
-    if connection.scope == scope:
-        return
-    connection.scope = None
-    await connection.execute(
-        _ENTER, {"tenant": scope.tenant, "sweeps": "on" if scope.sweeps else "off"}
-    )
-    connection.scope = scope
 
 
 class Pool:
@@ -95,25 +72,23 @@ class Pool:
             min_size=min_size,
             max_size=max_size,
             open=False,
-            configure=_note_opening,
+            configure=self._configure,
             # No back-off of the pool's own, under which requests would wait for a server that is
             # long back: every request that finds no connection asks for one.
             reconnect_timeout=0,
             reconnect_failed=self._refuse_waiting,
         )
+        self._refusal = _REFUSED
         self._waiting: set[asyncio.Timeout] = set()
         self._in_use = 0
         self._replaced_at = 0.0
 
-    async def run(self, work: Work[_T], scope: Scope = NOBODY) -> _T:
-        """Return what `work` returns; raises `StorageUnavailable` if Postgres cannot do it now.
-
-        Work sees the rows of `scope`: with none given, no row at all (rule X1).
-        """
+    async def run(self, work: Work[_T]) -> _T:
+        """Return what `work` returns; raises `StorageUnavailable` if Postgres cannot do it now."""
         try:
-            return await self._repeat(work, scope, _now() + self._timeout)
+            return await self._repeat(work, _now() + self._timeout)
         except TimeoutError as error:
-            raise StorageUnavailable("The database refuses connections.") from error
+            raise StorageUnavailable(self._refusal) from error
         except psycopg.Error as error:
             raise _translated(error) from error
 
@@ -125,16 +100,16 @@ class Pool:
         """Close all connections; work that waits for one fails with `StorageUnavailable`."""
         await self._pool.close()
 
-    async def _repeat(self, work: Work[_T], scope: Scope, deadline: float) -> _T:
+    async def _repeat(self, work: Work[_T], deadline: float) -> _T:
         for attempt in range(ATTEMPTS - 1):
             try:
-                return await self._once(work, scope, attempt, deadline)
+                return await self._once(work, attempt, deadline)
             except (_ConnectionLost, *_RETRIED):
                 if _now() >= deadline:
                     raise
-        return await self._once(work, scope, ATTEMPTS - 1, deadline)
+        return await self._once(work, ATTEMPTS - 1, deadline)
 
-    async def _once(self, work: Work[_T], scope: Scope, attempt: int, deadline: float) -> _T:
+    async def _once(self, work: Work[_T], attempt: int, deadline: float) -> _T:
         connection = await self._connection(deadline)
         self._in_use += 1
         # The server ends a slow statement by itself, a little earlier: this is for one that went
@@ -142,23 +117,16 @@ class Pool:
         loop = asyncio.get_running_loop()
         end = loop.call_later(self._timeout, _hang_up, connection)
         try:
-            await _guard(connection)
-            await enter(connection, scope)
             return await work(connection, attempt)
         except psycopg.errors.ReadOnlySqlTransaction:
             # A primary that became a standby keeps its connections: they would fail for ever.
             await connection.close()
             raise
         except psycopg.OperationalError as error:
-            connection.scope = None
             if not connection.closed:
                 raise
             await self._replace(connection)
             raise _ConnectionLost(*error.args) from error
-        except BaseException:
-            # What was entered in a transaction that broke is undone with it.
-            connection.scope = None
-            raise
         finally:
             end.cancel()
             self._in_use -= 1
@@ -173,6 +141,16 @@ class Pool:
             finally:
                 self._waiting.discard(hope)
 
+    async def _configure(self, connection: _Connection) -> None:
+        """Become the application's role; a connection that cannot is not used."""
+        try:
+            await connection.execute(_BECOME)
+        except _NO_ROLE:
+            self._refusal = _NO_ROLE_REFUSAL
+            raise
+        self._refusal = _REFUSED
+        connection.opened = _now()
+
     async def _refuse_waiting(self, _pool: AsyncConnectionPool[_Connection]) -> None:
         """End all waits when the server refused a connection and none is in use."""
         while self._waiting and not self._in_use:
@@ -186,10 +164,6 @@ class Pool:
         if lost.opened > self._replaced_at:
             self._replaced_at = _now()
             await self._pool.drain()
-
-
-class _NoRole(psycopg.ProgrammingError):
-    """The role of workers is missing, or we may not take it on."""
 
 
 class _ConnectionLost(psycopg.OperationalError):
@@ -237,21 +211,6 @@ def _connection_settings(conninfo: str, timeout: float) -> dict[str, Any]:
     }
 
 
-async def _note_opening(connection: _Connection) -> None:
-    connection.opened = _now()
-
-
-async def _guard(connection: _Connection) -> None:
-    """Take on the role of workers; raises `_NoRole` where the database is not prepared for us."""
-    if connection.guarded:
-        return
-    try:
-        await connection.execute(_SET_ROLE)
-    except (psycopg.errors.InvalidParameterValue, psycopg.errors.InsufficientPrivilege) as error:
-        raise _NoRole(*error.args) from error
-    connection.guarded = True
-
-
 def _hang_up(connection: _Connection) -> None:
     """End a connection from our side; whoever reads from it sees that the server has gone."""
     if not connection.closed:
@@ -269,10 +228,6 @@ def _translated(error: psycopg.Error) -> EngineError | psycopg.Error:
         return StorageUnavailable("The database connection is closed.")
     if isinstance(error, PoolTimeout):
         return StorageUnavailable("No database connection became free in time.")
-    if isinstance(error, _NoRole):
-        return StorageUnavailable(
-            f"The database is not prepared: run `holdfast migrate` ({str(error).strip()})."
-        )
     if isinstance(error, _NO_SCHEMA):
         return StorageUnavailable("The database schema is not up to date: run `holdfast migrate`.")
     if isinstance(error, psycopg.OperationalError | psycopg.errors.ReadOnlySqlTransaction):

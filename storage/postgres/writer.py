@@ -1,116 +1,175 @@
-"""Group commit: writers that wait at the same time share one transaction.
+"""Group commit: writers that come while others commit share the next transaction.
 
-A commit waits for the disk, and many of them for each other. So while some groups are being committed the
-next one collects; a writer that is alone commits at once and pays nothing.
+A commit waits for the disk, and that costs the same for one writer as for sixty. A writer that finds
+nobody writing goes alone and at once. Nobody is acknowledged before the commit, and nobody fails for
+another's sake: where a group fails or waits, each of its members is tried by itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Coroutine
 from typing import Any
 
 import msgspec
+import psycopg
 
 from engine.errors import StorageUnavailable
-from storage.postgres.pool import Connection, Pool, Scope, enter
+from storage.postgres.pool import Connection, Pool
+from storage.postgres.scope import Row, Statement, rows_of, rows_of_group
 
-_Row = tuple[Any, ...]
+MAX_MEMBERS = 64
+"""Of one group: bounds what a failure repeats, and how long the first waits for the last."""
 
-# Groups on their way at the same time. With one, a second writer would wait for the first one's disk.
-LANES = 2
-# Members of a group, and bytes of which it takes no more members.
-MOST, FULL = 64, 1 << 20
+LOCK_SECONDS = 0.2
+"""How long a group waits for a lock; a member that needs longer waits by itself."""
+
+# What can be one member's fault. What is everybody's is repeated or reported by the pool.
+_ONES_OWN = (
+    psycopg.IntegrityError,
+    psycopg.DataError,
+    psycopg.ProgrammingError,
+    psycopg.errors.LockNotAvailable,
+)
+
+
+class Write(msgspec.Struct, frozen=True):
+    """A statement that returns a row if it wrote, and is safe to repeat.
+
+    `order` is where it stands in a group: in the order of its locks, so that groups do not deadlock.
+    """
+
+    statement: Statement
+    order: tuple[int, str, str]
 
 
 class Written(msgspec.Struct, frozen=True):
-    """What a statement returned. `repeated`: it may have been carried out by a connection that died."""
+    """What became of a write. `row` is None if it did not write, `clash` says that its key was there.
 
-    row: _Row | None
+    `repeated`: the answer to an earlier attempt was lost, and that attempt may have committed.
+    """
+
+    row: Row | None
+    clash: bool
     repeated: bool
 
 
-class _Member(msgspec.Struct, frozen=True):
-    scope: Scope
-    statement: bytes
-    values: Mapping[str, Any]
-    size: int
-    done: asyncio.Future[Written]
+class _Member:
+    def __init__(self, write: Write) -> None:
+        self.write = write
+        self.done: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
 
 
 class Writer:
-    """Runs statements that return a row, or none where they did nothing; none of them may raise."""
+    """Writes over a pool, in groups. A write that is cancelled may have been done or not."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._busy = False
         self._waiting: deque[_Member] = deque()
-        self._lanes: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    async def write(
-        self, scope: Scope, statement: bytes, values: Mapping[str, Any], size: int
-    ) -> Written:
-        """Return what the statement returned, once it is committed; `size` is its bytes, roughly.
-
-        Raises `StorageUnavailable`. A caller that is cancelled may have been written all the same.
-        """
-        done: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Member(scope, statement, values, size, done))
-        if len(self._lanes) < LANES:
-            lane = asyncio.create_task(self._work_off())
-            self._lanes.add(lane)
-            lane.add_done_callback(self._lanes.discard)
-        return await done
-
-    async def _work_off(self) -> None:
-        while self._waiting:
-            group = [self._waiting.popleft()]
-            size = group[0].size
-            while self._waiting and len(group) < MOST and size < FULL:
-                group.append(self._waiting.popleft())
-                size += group[-1].size
-            await self._commit(group)
-
-    async def _commit(self, group: list[_Member]) -> None:
-        async def work(connection: Connection, attempt: int) -> list[Written]:
-            rows = await (
-                _one(connection, group[0]) if len(group) == 1 else _all(connection, group)
-            )
-            return [Written(row, attempt > 0) for row in rows]
-
+    async def write(self, write: Write) -> Written:
+        """Return what became of it once that is durable; raises `StorageUnavailable`."""
+        if self._busy:
+            member = _Member(write)
+            self._waiting.append(member)
+            return await member.done
+        self._busy = True
         try:
-            results = await self._pool.run(work, group[0].scope)
-        except StorageUnavailable as error:
+            return await self._alone(write)
+        finally:
+            if self._waiting:
+                self._start(self._write_groups())
+            else:
+                self._busy = False
+
+    async def _write_groups(self) -> None:
+        try:
+            while group := self._next_group():
+                await self._together(group)
+        finally:
+            self._busy = False
+            for member in self._waiting:  # we were cancelled, with the loop
+                member.done.cancel()
+
+    def _next_group(self) -> list[_Member]:
+        group: list[_Member] = []
+        while self._waiting and len(group) < MAX_MEMBERS:
+            member = self._waiting.popleft()
+            if not member.done.done():
+                group.append(member)
+        return sorted(group, key=lambda member: member.write.order)
+
+    async def _together(self, group: list[_Member]) -> None:
+        attempts = 0
+
+        async def work(connection: Connection, attempt: int) -> list[list[Row]] | None:
+            nonlocal attempts
+            attempts = attempt
+            try:
+                return await rows_of_group(
+                    connection,
+                    (member.write.statement for member in group),
+                    lock_seconds=LOCK_SECONDS,
+                )
+            except _ONES_OWN:
+                return None
+
+        if len(group) == 1:
+            return await self._by_itself(group[0], repeated=False)
+        try:
+            results = await self._pool.run(work)
+        except Exception as error:  # each member's to handle, none of them ours
             for member in group:
                 _fail(member, error)
-        except Exception as error:
-            if len(group) == 1:
-                _fail(group[0], error)
-                return
-            # One of them is at fault: the others must not suffer for it.
+            return
+        if results is None:
             for member in group:
-                await self._commit([member])
+                self._start(self._by_itself(member, repeated=attempts > 0))
+            return
+        for member, rows in zip(group, results, strict=True):
+            _settle(member, Written(_first(rows), clash=False, repeated=attempts > 0))
+
+    async def _by_itself(self, member: _Member, *, repeated: bool) -> None:
+        try:
+            written = await self._alone(member.write)
+        except Exception as error:
+            _fail(member, error)
         else:
-            for member, written in zip(group, results, strict=True):
-                if not member.done.done():
-                    member.done.set_result(written)
+            again = repeated or written.repeated
+            _settle(member, msgspec.structs.replace(written, repeated=again))
+
+    async def _alone(self, write: Write) -> Written:
+        async def work(connection: Connection, attempt: int) -> Written:
+            try:
+                [rows] = await rows_of(connection, write.statement)
+            except psycopg.errors.UniqueViolation:
+                return Written(None, clash=True, repeated=attempt > 0)
+            return Written(_first(rows), clash=False, repeated=attempt > 0)
+
+        return await self._pool.run(work)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
 
-async def _one(connection: Connection, member: _Member) -> list[_Row | None]:
-    cursor = await connection.execute(member.statement, member.values)
-    return [await cursor.fetchone()]
-
-
-async def _all(connection: Connection, group: list[_Member]) -> list[_Row | None]:
-    """Run a group in one transaction and one round trip."""
-    cursors = []
-    async with connection.pipeline(), connection.transaction():
-        for member in group:
-            await enter(connection, member.scope)
-            cursors.append(await connection.execute(member.statement, member.values))
-    return [await cursor.fetchone() for cursor in cursors]
+def _settle(member: _Member, written: Written) -> None:
+    if not member.done.done():
+        member.done.set_result(written)
 
 
 def _fail(member: _Member, error: Exception) -> None:
-    if not member.done.done():
-        member.done.set_exception(error)
+    if member.done.done():
+        return
+    # Of one's own: an exception that several raise gathers all of their tracebacks.
+    own = StorageUnavailable(error.message) if isinstance(error, StorageUnavailable) else error
+    own.__cause__ = error.__cause__ if own is not error else own.__cause__
+    member.done.set_exception(own)
+
+
+def _first(rows: list[Row]) -> Row | None:
+    return rows[0] if rows else None
