@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 # Connections to the private Postgres beside those of the workers' pools.
 _OTHER_CONNECTIONS = 32
 # What a worker needs for its last words after the grace time, beside one statement of the database.
-_MARGIN_SECONDS = 2.5
+_MARGIN_SECONDS = 4.5
 
 
 def run(stack: Coroutine[Any, Any, None]) -> None:
