@@ -185,7 +185,7 @@ async def test_a_worker_that_stops_hands_it_over(stream: bool) -> None:
     wanted = queued["id"] if queued is not None else (await rig.the_stored()).id
     await rig.background.stop()
     await rig.live.drain(0)
-    assert (await rig.retrieve(wanted))["status"] == "queued"
+    assert (await rig.retrieve(wanted))["status"] == "in_progress"
     other = Rig(FakeModel(*HELLO), limits=KEPT, store=rig.store, worker="replica/1#1")
     other.background.start()
     response = await ended(other, wanted)

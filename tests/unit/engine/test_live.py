@@ -216,7 +216,9 @@ async def test_a_run_that_nobody_waits_for_is_handed_over(where: str, stream: bo
 
     assert rig.model.aborted.is_set()
     stored = await rig.the_stored()
-    assert stored.status == "queued"
+    assert stored.status == "in_progress"
+    [claim] = await rig.store.claim("replica/1#1", 30.0, queued=1, expired=0)
+    assert claim.lease.response_id == stored.id
     if stream and where == "while it streams":
         log = await rig.log(stored.id)
         assert log.count(b"event: response.output_text.delta") >= 1
@@ -225,7 +227,7 @@ async def test_a_run_that_nobody_waits_for_is_handed_over(where: str, stream: bo
 
 
 @pytest.mark.parametrize(
-    ("whose", "status"), [(leave, "queued"), (stay, "failed")], ids=["left", "stays"]
+    ("whose", "status"), [(leave, "in_progress"), (stay, "failed")], ids=["left", "stays"]
 )
 async def test_a_drain_hands_over_and_stops_the_rest(
     whose: Callable[[Rig, asyncio.Task[FakeReply]], Awaitable[None]], status: str
