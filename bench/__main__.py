@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from bench import commits
 from bench.processes import children, cpu_seconds, resident_mib
 from extproc.settings import Settings
 from extproc.up.stack import whole_stack
@@ -112,3 +113,5 @@ if __name__ == "__main__":
     asyncio.run(_section([1], events=5, rate=0.0, seconds=given.seconds / 8))
     asyncio.run(_section(given.streams, events=200, rate=50.0, seconds=given.seconds))
     asyncio.run(_section(given.streams, events=200, rate=0.0, seconds=given.seconds))
+    # And the database alone.
+    asyncio.run(commits.run(given.seconds))
