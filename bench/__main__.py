@@ -8,9 +8,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 
-from bench import durability, readers, streams
+from bench import commits, durability, readers, streams
 
-_SECTIONS = ("streams", "durability", "readers")
+_SECTIONS = ("streams", "durability", "readers", "commits")
 
 
 async def _main(given: argparse.Namespace) -> None:
@@ -20,6 +20,8 @@ async def _main(given: argparse.Namespace) -> None:
         await durability.run(max(given.streams), given.seconds)
     if "readers" in given.sections:
         await readers.run(given.readers)
+    if "commits" in given.sections:
+        await commits.run(given.seconds)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,10 @@ class PostgresStore(Reading, Writing, Runs, Removal):
 
     Beside `StorageUnavailable`, writes raise `InvalidRequest` for names that cannot be stored and
     `Conflict` for a response id that exists. All statements of one tenant name it twice: in their
-    conditions, and to row-level security (docs/adr/0007).
+    conditions, and to row-level security (docs/adr/0007). `writer` is how concurrent writes are
+    committed: in groups, unless told otherwise.
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, writer: Writer | None = None) -> None:
         self._pool = pool
-        self._writer = Writer(pool)
+        self._writer = Writer(pool) if writer is None else writer

@@ -1,7 +1,7 @@
 """Group commit: writers that come while others commit share the next transaction.
 
 A commit waits for the disk, and that costs the same for one writer as for sixty. A writer that finds
-nobody writing goes alone and at once. Nobody is acknowledged before the commit, and nobody fails for
+nobody writing, or one, goes alone and at once. Nobody is acknowledged before the commit, and nobody fails for
 another's sake: where a group fails or waits, each of its members is tried by itself.
 """
 
@@ -18,6 +18,9 @@ import psycopg
 from engine.errors import StorageUnavailable
 from storage.postgres.pool import Connection, Pool
 from storage.postgres.scope import Row, Statement, rows_of, rows_of_group
+
+LANES = 2
+"""Transactions on their way at once: while one waits for the disk, the server works for the other."""
 
 MAX_MEMBERS = 64
 """Of one group: bounds what a failure repeats, and how long the first waits for the last."""
@@ -66,33 +69,33 @@ class Writer:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._busy = False
+        self._busy = 0
         self._waiting: deque[_Member] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def write(self, write: Write) -> Written:
         """Return what became of it once that is durable; raises `StorageUnavailable`."""
-        if self._busy:
+        if self._busy == LANES:
             member = _Member(write)
             self._waiting.append(member)
             return await member.done
-        self._busy = True
+        self._busy += 1
         try:
-            return await self._alone(write)
+            return await self.write_alone(write)
         finally:
             if self._waiting:
                 self._start(self._write_groups())
             else:
-                self._busy = False
+                self._busy -= 1
 
     async def _write_groups(self) -> None:
         try:
             while group := self._next_group():
                 await self._together(group)
         finally:
-            self._busy = False
-            for member in self._waiting:  # we were cancelled, with the loop
-                member.done.cancel()
+            self._busy -= 1
+            while not self._busy and self._waiting:  # we were cancelled, with the loop
+                self._waiting.popleft().done.cancel()
 
     def _next_group(self) -> list[_Member]:
         group: list[_Member] = []
@@ -134,14 +137,16 @@ class Writer:
 
     async def _by_itself(self, member: _Member, *, repeated: bool) -> None:
         try:
-            written = await self._alone(member.write)
+            written = await self.write_alone(member.write)
         except Exception as error:
             _fail(member, error)
         else:
             again = repeated or written.repeated
             _settle(member, msgspec.structs.replace(written, repeated=again))
 
-    async def _alone(self, write: Write) -> Written:
+    async def write_alone(self, write: Write) -> Written:
+        """Write without company, in a transaction of its own."""
+
         async def work(connection: Connection, attempt: int) -> Written:
             try:
                 [rows] = await rows_of(connection, write.statement)

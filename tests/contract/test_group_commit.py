@@ -13,6 +13,7 @@ from engine.errors import Conflict, LeaseLost, StorageUnavailable
 from engine.ports import Lease
 from storage.postgres.pool import Pool, open_pool
 from storage.postgres.store import PostgresStore
+from storage.postgres.writer import LANES
 from tests.contract.suites import tenant
 from tests.support.postgres_proxy import postgres_proxy
 from tests.support.stored import a_response, an_end, begin, history, some_events
@@ -48,12 +49,12 @@ async def _transactions(conninfo: str, leases: list[Lease]) -> int:
 async def test_writers_that_come_at_once_share_a_transaction(
     pool: Pool, owned_database: str, tenant: str
 ) -> None:
-    """P1: of thirty, over three tenants, the first goes alone and the others together; all are there."""
+    """P1: of thirty, over three tenants, the first go alone and the others together; all are there."""
     store = PostgresStore(pool)
     leases = await _leases(store, tenant, 30)
     async with asyncio.timeout(10):
         await asyncio.gather(*(store.finish(an_end(lease)) for lease in leases))
-    assert await _transactions(owned_database, leases) == 2
+    assert await _transactions(owned_database, leases) <= LANES + 1
     for lease in leases:
         name = lease.response_id
         assert await history(store, lease.tenant, name) == [f"{name}/in", f"{name}/out"]
@@ -73,7 +74,7 @@ async def test_a_writer_that_may_not_write_costs_the_others_nothing(
         )
     assert [type(result) for result in results[3:20:5]] == [LeaseLost] * 4
     assert results.count(None) == 16
-    assert await _transactions(owned_database, leases) == 2
+    assert await _transactions(owned_database, leases) <= LANES + 1
 
 
 async def test_a_writer_that_fails_costs_the_others_nothing(pool: Pool, tenant: str) -> None:

@@ -17,9 +17,10 @@ from tests.support.persistent import Kept, Persistent
 from tests.support.replies import text
 from tests.support.scripts import Pace
 from tests.support.stack import Stack, eventually
+from tests.support.stream_rules import check_stream
 from tests.support.wire import Wire
 
-ROUNDS, EACH = 25, 8
+ROUNDS, EACH = 10, 20
 ANSWER = replies.stream(text(*[f"word{n} " for n in range(30)]))
 WHOLE = "".join(f"word{n} " for n in range(30))
 PATIENCE = 60.0
@@ -36,7 +37,8 @@ _DOUBLE = """
 """
 
 
-async def test_200_responses_survive_25_kills(
+@pytest.mark.timeout(300)
+async def test_200_responses_survive_10_kills(
     rugged: Stack, rugged_wire: Wire, record_property: Callable[[str, object], None]
 ) -> None:
     """P3, P4, P6, R1: streams, whole answers and background runs; each client gets one true ending."""
@@ -48,7 +50,7 @@ async def test_200_responses_survive_25_kills(
         client = Persistent(rugged_wire)
         index = round_ % 2
         victim = rugged.worker(index)
-        moment = randomly.randint(1, 60)
+        moment = randomly.randint(1, 150)
         async with asyncio.TaskGroup() as group:
             tasks = [
                 (group.create_task(_ask(client, model, kind)), background)
@@ -103,6 +105,10 @@ async def _agrees(wire: Wire, kept: Kept, background: bool) -> None:
     stored = (await wire.get(kept.id)).json
     if kept.frames:
         assert kept.ending["response"] == stored
+        # A client that was reading when its worker died may have seen a little that is in no log, so
+        # that its own copy does not add up. The log does, for whoever reads it from the start.
+        whole = await wire.ask("GET", f"/v1/responses/{kept.id}?stream=true")
+        assert check_stream(bytes(whole.raw), taken_over=True)[-1]["response"] == stored
     if background:
         assert stored["status"] == "completed"
         assert stored["output"][-1]["content"][0]["text"] == WHOLE

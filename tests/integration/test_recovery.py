@@ -86,7 +86,7 @@ async def test_a_response_in_the_foreground_fails_and_says_why(
     await rugged.replaced(index, old)
     if stream:
         read = await rugged_wire.resume(response_id)
-        assert read.response == response
+        assert response_of(check_stream(bytes(read.raw), taken_over=True)) == response
         assert response["output"][0]["content"][0]["text"] == "Hel"
     assert len(rugged.asked(model)) == 1
 

@@ -118,7 +118,7 @@ async def test_fifty_resume_one_running_stream_anywhere(
 
 
 async def test_an_ended_stream_is_resumed_at_any_place(stack: Stack, wire: Wire) -> None:
-    """P6: long after; at its end there is nothing left, and beyond it the end is told again."""
+    """P6: long after; at its end and beyond it there is nothing left."""
     live = await wire.stream(stack.plays(say(text(*WORDS))))
     response_id = live.response["id"]
     for place in range(ALL):
@@ -126,8 +126,7 @@ async def test_an_ended_stream_is_resumed_at_any_place(stack: Stack, wire: Wire)
         assert seen.logged == live.logged[place + 1 :]
         assert seen.frames[-1] == b"data: [DONE]"
     beyond = await wire.resume(response_id, ALL + 5)
-    assert beyond.kinds == ["response.completed"]
-    assert beyond.events[0]["response"] == live.response
+    assert beyond.frames == [b"data: [DONE]"]
 
 
 async def test_the_sdk_resumes(stack: Stack, client: openai.AsyncOpenAI) -> None:

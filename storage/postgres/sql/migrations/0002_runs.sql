@@ -185,20 +185,26 @@ BEGIN
             )
             FROM waiting w
             WHERE w.tenant IS NOT NULL
+        ), busy AS (
+            SELECT w.tenant, (
+                SELECT count(*)
+                FROM runs r
+                WHERE r.tenant = w.tenant AND r.background AND r.state = 'running'
+            ) AS running
+            FROM waiting w
+            WHERE w.tenant IS NOT NULL
+            OFFSET 0  -- counted once for each tenant
         ), line AS (
             SELECT
-                w.tenant, q.response_id, q.queued_at,
-                row_number() OVER (PARTITION BY w.tenant ORDER BY q.queued_at, q.response_id)
-                + (
-                    SELECT count(*)
-                    FROM runs r
-                    WHERE r.tenant = w.tenant AND r.background AND r.state = 'running'
-                ) AS place
-            FROM waiting w
+                b.tenant, q.response_id, q.queued_at,
+                b.running
+                + row_number() OVER (PARTITION BY b.tenant ORDER BY q.queued_at, q.response_id)
+                AS place
+            FROM busy b
             CROSS JOIN LATERAL (
                 SELECT r.response_id, r.queued_at
                 FROM runs r
-                WHERE r.tenant = w.tenant AND r.state = 'queued'
+                WHERE r.tenant = b.tenant AND r.state = 'queued'
                 ORDER BY r.queued_at, r.response_id
                 LIMIT queued + 16
             ) q
