@@ -1,114 +1,33 @@
-"""What a streamed response costs through Holdfast, beside Envoy alone: one run, ratios.
+"""Everything that is measured: `python -m bench [SECTION ...]`, all of them by default.
 
-Three ways for the same prepared stream: (a) Envoy alone, (b) Envoy + Holdfast not stored, (c) stored in
-Postgres. One worker, everything on this machine. CPU is per client-visible event; `ceiling` is what one
-core of the worker could do at that cost.
+Each section compares within one run; figures of different runs are not comparable.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import sys
-import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 
-from bench.processes import children, cpu_seconds, resident_mib
-from extproc.settings import Settings
-from extproc.up.stack import whole_stack
+from bench import commits, durability, readers, streams
 
-_WAYS = (
-    ("Envoy alone", "/v1/chat/completions", False),
-    ("Holdfast, not stored", "/v1/responses", False),
-    ("Holdfast, stored", "/v1/responses", True),
-)
+_SECTIONS = ("streams", "durability", "readers", "commits")
 
 
-@asynccontextmanager
-async def _backend(socket: Path, events: int, rate: float) -> AsyncIterator[None]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.backend", "--socket", str(socket),
-        "--events", str(events), "--rate", str(rate), stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stdout is not None
-    await asyncio.wait_for(process.stdout.readline(), 10)
-    try:
-        yield
-    finally:
-        process.terminate()
-        await process.wait()
-
-
-async def _load(port: int, path: str, streams: int, requests: int, store: bool) -> dict[str, float]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.load", "--port", str(port), "--path", path,
-        "--streams", str(streams), "--requests", str(requests), *(["--store"] if store else []),
-        stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    output, _ = await process.communicate()
-    figures: dict[str, float] = json.loads(output)
-    return figures
-
-
-async def _measure(port: int, way: tuple[str, str, bool], streams: int, requests: int) -> None:
-    name, path, store = way
-    envoy, workers = children("envoy"), children("extproc.worker")
-    await _load(port, path, streams, min(requests, 2 * streams), store)
-    before = cpu_seconds(envoy), cpu_seconds(workers)
-    figures = await _load(port, path, streams, requests, store)
-    used = cpu_seconds(envoy) - before[0], cpu_seconds(workers) - before[1]
-    events = figures["events"]
-    per_event = [1e6 * seconds / events for seconds in used]
-    ceiling = f"{1e6 / per_event[1]:8.0f}" if per_event[1] > 0.5 else "       -"
-    sys.stdout.write(
-        f"{name:22} {streams:7} {events / figures['seconds']:9.0f} "
-        f"{per_event[0]:9.1f} {per_event[1]:9.1f} {ceiling} "
-        f"{1e3 * figures['ttft_p50']:9.2f} {1e3 * figures['ttft_p99']:9.2f} "
-        f"{resident_mib(envoy):7.0f} {resident_mib(workers):7.0f} {figures['failed']:6.0f}\n"
-    )
-    sys.stdout.flush()
-
-
-async def _section(streams: list[int], events: int, rate: float, seconds: float) -> None:
-    with tempfile.TemporaryDirectory(prefix="hf-bench-") as directory:
-        socket = Path(directory) / "model.sock"
-        settings = Settings(data_dir=Path(directory)).having(
-            listen={"port": 0}, model={"url": f"unix:{socket}"}
-        )
-        async with (
-            _backend(socket, events, rate),
-            whole_stack(settings, lambda _line: None) as url,
-        ):
-            port = int(url.rpartition(":")[2])
-            pace = f"{rate:.0f} events/s each" if rate else "as fast as it goes"
-            sys.stdout.write(
-                f"\n{events} deltas a stream, {pace}\n"
-                f"{'':22} {'streams':>7} {'events/s':>9} {'Envoy us':>9} {'worker us':>9} "
-                f"{'ceiling':>8} {'TTFT p50':>9} {'TTFT p99':>9} {'Envoy M':>7} {'work. M':>7} "
-                f"{'failed':>6}\n"
-            )
-            for count in streams:
-                requests = _requests(count, events, rate, seconds)
-                for way in _WAYS:
-                    await _measure(port, way, count, requests)
-
-
-def _requests(streams: int, events: int, rate: float, seconds: float) -> int:
-    """Return how many requests take about so long; unpaced, 10,000 events/s are assumed."""
-    pace = streams * rate if rate else 10_000
-    return max(streams, int(seconds * pace / events))
+async def _main(given: argparse.Namespace) -> None:
+    if "streams" in given.sections:
+        await streams.run(given.streams, given.seconds)
+    if "durability" in given.sections:
+        await durability.run(max(given.streams), given.seconds)
+    if "readers" in given.sections:
+        await readers.run(given.readers)
+    if "commits" in given.sections:
+        await commits.run(given.seconds)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("sections", nargs="*", default=_SECTIONS, metavar="SECTION")
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 16, 200])
     parser.add_argument("--seconds", type=float, default=8.0, help="of one measurement, roughly")
-    given = parser.parse_args()
-    # Time to the first token, with streams so short that nothing else is measured; then a model's pace,
-    # then all that goes.
-    asyncio.run(_section([1], events=5, rate=0.0, seconds=given.seconds / 8))
-    asyncio.run(_section(given.streams, events=200, rate=50.0, seconds=given.seconds))
-    asyncio.run(_section(given.streams, events=200, rate=0.0, seconds=given.seconds))
+    parser.add_argument("--readers", type=int, default=1000, help="clients that do not read")
+    asyncio.run(_main(parser.parse_args()))

@@ -8,8 +8,11 @@ from pathlib import Path
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
-def children(word: str) -> list[int]:
-    """Return the pids of our children whose command line has the word, and of their children."""
+def children(word: str, *, deep: bool = False) -> list[int]:
+    """Return the pids of our children whose command line has the word; `deep`: and of their children."""
+    parents = {os.getpid()}
+    if deep:
+        parents |= set(children(word))
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -17,7 +20,7 @@ def children(word: str) -> list[int]:
             parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue
-        if word.encode() in command and parent == os.getpid():
+        if word.encode() in command and parent in parents:
             found.append(int(entry.name))
     return found
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from engine.api.error import error_body
-from engine.errors import EngineError, MethodNotAllowed
+from engine.errors import EngineError, MethodNotAllowed, Unauthenticated
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -25,4 +25,6 @@ def error_answer(error: EngineError) -> Answer:
         headers["retry-after"] = str(error.retry_after)
     if isinstance(error, MethodNotAllowed):
         headers["allow"] = ", ".join(error.allowed)
+    if isinstance(error, Unauthenticated):
+        headers["www-authenticate"] = "Bearer"
     return Answer(error.status, error_body(error), headers)

@@ -6,15 +6,18 @@ the default `code` of the body (rule R15), so that no adapter has to choose.
     EngineError
       InvalidRequest          400  invalid_request_error
         UnknownPreviousResponse  400  previous_response_not_found
+      Unauthenticated         401  invalid_request_error
       NotFound                404  invalid_request_error
       MethodNotAllowed        405  invalid_request_error
       Conflict                409  invalid_request_error
+        AlreadyAccepted       409  idempotency_key_reused
       TooSlow                 408  invalid_request_error
       TooLarge                413  invalid_request_error
       UnsupportedMedia        415  invalid_request_error
       UpstreamRefused         4xx of the model server, rewritten
       UpstreamFailed          502  server_error, or the model server's own 5xx
       Stopped                 503  server_error
+      WorkerLost              500  server_error
       StorageUnavailable      503  server_error
       LeaseLost               500  server_error   (another worker owns the response)
 """
@@ -58,6 +61,14 @@ class UnknownPreviousResponse(InvalidRequest):
         )
 
 
+class Unauthenticated(EngineError):
+    """The request does not prove whose it is (rule X2)."""
+
+    status = 401
+    type = "invalid_request_error"
+    default_code = "missing_identity"
+
+
 class NotFound(EngineError):
     """The object named by the path does not exist for this tenant (rule X1)."""
 
@@ -84,6 +95,17 @@ class Conflict(EngineError):
     status = 409
     type = "invalid_request_error"
     default_code = "conflict"
+
+
+class AlreadyAccepted(Conflict):
+    """The Idempotency-Key is that of `response_id`, whose request had `digest`."""
+
+    default_code = "idempotency_key_reused"
+
+    def __init__(self, response_id: str, digest: bytes) -> None:
+        super().__init__("This Idempotency-Key was used for another request.")
+        self.response_id = response_id
+        self.digest = digest
 
 
 class TooSlow(EngineError):
@@ -151,6 +173,15 @@ class Stopped(EngineError):
 
     def __init__(self) -> None:
         super().__init__("The gateway was stopped before the response was done.")
+
+
+class WorkerLost(EngineError):
+    """The worker that ran the response is gone (rule P4)."""
+
+    default_code = "server_error"
+
+    def __init__(self) -> None:
+        super().__init__("The gateway's worker that ran this response died before it was done.")
 
 
 class StorageUnavailable(EngineError):

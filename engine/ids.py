@@ -17,12 +17,13 @@ def response_id(random_bytes: bytes) -> str:
 class ItemIds:
     """Mints the item ids and call ids of one response, in order."""
 
-    def __init__(self, of_response: str) -> None:
+    def __init__(self, of_response: str, *, minted: int = 0) -> None:
         self._stem = of_response.removeprefix("resp_")
-        self._count = 0
+        self.minted = minted
+        """How many there are."""
 
     def mint(self, prefix: str) -> str:
         """Return the next id, `<prefix>_<stem of the response id><number>`."""
-        number = self._count
-        self._count += 1
+        number = self.minted
+        self.minted += 1
         return f"{prefix}_{self._stem}{number:04x}"

@@ -30,5 +30,17 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """How long a finished response waits for a store that is away (rule P2)."""
     lease: float = 30.0
     """How long an accepted response belongs to its worker without renewal."""
+    detached: float = 300.0
+    """How long a response runs on after its client has left (rule P3)."""
+    log_bytes: int = 64 * 2**10
+    """Events that are written to the log at once, without waiting for more."""
+    log_interval: float = 0.2
+    """How long events wait for more of them before they are written to the log."""
+    cancel_poll: float = 0.5
+    """How often a worker asks which of its running responses somebody wants to end."""
+    cancel_wait: float = 5.0
+    """How long a cancel waits for the response's end before it shows the response as it is."""
+    keep: float | None = None
+    """How long a stored response is kept; None is for ever."""
     buffer_bytes: int = 4 * 2**20
     """What is held for a client that reads slower than the model writes."""

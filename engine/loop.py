@@ -1,7 +1,8 @@
 """The loop: carries out what the response machine asks for. The one shell of every run.
 
-A run is a task of its own, not part of the exchange that asked for it: the client's leaving reaches it as
-news (`Pipe.abandoned`), not as a cancellation, and a stored response goes on to its end (rule P3).
+A run is a task of its own, not part of the exchange that asked for it. What happens outside of its turns
+reaches it as news, never as a cancellation: the client's leaving (by `Pipe`), a cancel, a lost lease, a
+hand-over (by `Live`). News ends the model's turn within a step of the event loop, which aborts the call.
 """
 
 from __future__ import annotations
@@ -9,28 +10,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable
+from contextlib import aclosing
 
-import msgspec
-
-from engine import sse
-from engine.answers import Answer, error_answer
-from engine.errors import EngineError, Stopped, StorageUnavailable, UpstreamFailed
-from engine.limits import Limits
+from engine.answers import Answer
+from engine.custody import Custody, lease_lost
+from engine.errors import EngineError, LeaseLost, Stopped, UpstreamFailed
+from engine.model_call import ModelCall
 from engine.pipe import Pipe
-from engine.ports import (
-    Clock,
-    FinishedResponse,
-    Lease,
-    ModelAnswer,
-    ModelClient,
-    NewResponse,
-    ResponseStore,
-)
+from engine.ports import Lease
 from engine.response.effects import CallModel, Close, Effect, Refuse, Save, Send
 from engine.response.inputs import (
-    Begin,
+    Cancelled,
     Content,
+    CutShort,
+    Ending,
     Failed,
     Input,
     ModelAnswered,
@@ -39,294 +33,310 @@ from engine.response.inputs import (
     TurnEnded,
     WaitedLong,
 )
-from engine.response.machine import Phase, ResponseMachine
-from engine.upstream.frames import read_response
-from engine.upstream.refusal import refusal
-from engine.upstream.responses import ResponsesStream, TurnRules
+from engine.response.machine import Phase
+from engine.response.turn import TurnRequest
+from engine.run import Means, Run
 
 _log = logging.getLogger(__name__)
 
-# Seconds between two tries of the store.
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
-
-
-class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that is fixed when a run starts. `new` is None for `store: false`."""
-
-    machine: ResponseMachine
-    model_body: bytes
-    model_headers: Mapping[str, str]
-    rules: TurnRules
-    new: NewResponse | None
-    stream: bool
+_RUNNING = (Phase.NEW, Phase.QUEUED, Phase.CALLING, Phase.STREAMING)
 
 
 class Loop:
     """Runs one response to its end; `pipe` takes what its client is to see."""
 
-    def __init__(
-        self,
-        run: Run,
-        pipe: Pipe,
-        *,
-        model: ModelClient,
-        store: ResponseStore,
-        clock: Clock,
-        limits: Limits,
-    ) -> None:
-        self._run = run
+    def __init__(self, run: Run, pipe: Pipe, means: Means) -> None:
+        self.run_of = run
         self._pipe = pipe
         self._machine = run.machine
-        self._model = model
-        self._store = store
-        self._clock = clock
-        self._limits = limits
-        self._lease: Lease | None = None
+        self._means = means
+        self._limits = means.limits
         self._effects: deque[Effect] = deque()
-        self._accepting: asyncio.Future[Lease] | None = None
         self._saving: asyncio.Future[Saved | SaveFailed] | None = None
         self._abandoning: asyncio.Future[None] | None = None
-        self._answer: ModelAnswer | None = None
+        self._releasing: asyncio.Future[None] | None = None
+        self._call: ModelCall | None = None
+        self._partings: list[asyncio.Task[None]] = []
+        self._turn: asyncio.Timeout | None = None
+        self._news: Ending | None = None
+        self._leaving = False
+        self._deltas = 0
+        self._left: tuple[float, int] | None = None
+        self._detached_limit: asyncio.TimerHandle | None = None
+        self._custody = Custody(run, means, self._log_failed)
+        self._log = self._custody.log
+        pipe.on_leave = self._client_left
 
     async def run(self) -> None:
         """Carry the response to its end, whatever happens on the way."""
         try:
-            await self._carefully(self._drive(Begin(self._run.model_body)))
+            await self._carefully(self._drive(self.run_of.first))
+            if self._leaving and self._machine.phase in _RUNNING:
+                await self._carefully(self._hand_on())
         except asyncio.CancelledError:
             await self._carefully(self._stop())
             raise
         finally:
-            self._hang_up()
-            self._pipe.end()
+            self._end()
+        if self._partings:
+            await asyncio.wait(self._partings)
+
+    def _end(self) -> None:
+        self._hang_up()
+        self._pipe.end()
+        self._custody.close()
+        if self._detached_limit is not None:
+            self._detached_limit.cancel()
+        self._count_detached()
+
+    # -- news -----------------------------------------------------------------------------------
+
+    @property
+    def lease(self) -> Lease | None:
+        """The right to finish the response; None before it is accepted."""
+        return self._custody.lease
+
+    @property
+    def detached(self) -> bool:
+        """True once the response runs on without the client that asked for it."""
+        return self._left is not None
+
+    def cancel(self) -> None:
+        """End the response as cancelled, with what was made."""
+        self._interrupt(Cancelled())
+
+    def lose_lease(self) -> None:
+        """Stop and write nothing: another worker owns the response, or it was deleted.
+
+        Its client is told of a failure. That cannot contradict the store: who takes over a response in
+        the foreground never completes it, and one in the background has no client but the log's readers.
+        """
+        if self._machine.phase in _RUNNING:
+            self._custody.lost = True
+            self._interrupt(self._failed(lease_lost()))
+
+    def hand_over(self) -> None:
+        """Stop without an end and put the run back into the queue, for another worker."""
+        if self.run_of.stored and self._news is None:
+            self._leaving = True
+            self._interrupt(self._failed(Stopped()))
+
+    def _client_left(self) -> None:
+        """Do what the policy says (rule P3); what is being saved or over is not concerned."""
+        if self._machine.phase not in _RUNNING or self.run_of.background:
+            return
+        if not self.run_of.stored or self.run_of.on_disconnect == "cancel":
+            self._interrupt(CutShort("client_disconnected"))
+            return
+        loop = asyncio.get_running_loop()
+        self._left = (loop.time(), self._deltas)
+        self._detached_limit = loop.call_later(
+            self._limits.detached, self._interrupt, CutShort("detached_limit")
+        )
+
+    def _log_failed(self, error: EngineError) -> None:
+        if isinstance(error, LeaseLost):
+            self.lose_lease()
+        else:
+            self._interrupt(self._failed(error))
+
+    def _interrupt(self, news: Ending) -> None:
+        """End the turn that runs, or the next one before it begins; the first news counts."""
+        if self._news is None:
+            self._news = news
+        if self._turn is not None and not self._turn.expired():
+            self._turn.reschedule(asyncio.get_running_loop().time())
+
+    # -- effects --------------------------------------------------------------------------------
 
     async def _drive(self, received: Input) -> None:
-        """Feed the machine and carry out what it asks for, in order, until it asks for nothing more."""
+        """Feed the machine and carry out what it asks for, until it asks for nothing more."""
         self._effects.extend(self._machine.receive(received))
-        while self._effects:
-            await self._carry_out(self._effects.popleft())
+        await self._work_off()
 
-    async def _carry_out(self, effect: Effect) -> None:
+    async def _work_off(self) -> None:
+        while self._effects:
+            happened = await self._carry_out(self._effects.popleft())
+            if happened is not None:
+                self._effects.extend(self._machine.receive(happened))
+
+    async def _carry_out(self, effect: Effect) -> Input | None:
+        """Do it and return what the machine is to be told of it."""
         match effect:
-            case Send(frames):
-                await self._send(frames)
-            case CallModel(body):
-                await self._turn(body)
+            case Send(frames, last):
+                await self._send(frames, last)
+            case CallModel(turn):
+                return await self._take_turn(turn)
             case Save():
                 self._saving = asyncio.ensure_future(self._save(effect))
-                await self._drive(await asyncio.shield(self._saving))
+                return await asyncio.shield(self._saving)
             case Refuse(error):
                 await self._refuse(error)
             case Close():
                 self._close(effect)
+        return None
 
-    async def _send(self, frames: bytes) -> None:
-        if self._run.stream and frames:
-            await self._pipe.write(frames)
+    async def _send(self, frames: bytes, last: int) -> None:
+        """Release events; they are in the log's hands, too, before anything is waited for."""
+        if not frames:
+            return
+        if self._log is not None:
+            self._log.add(frames, last)
+        if self.run_of.stream:
+            await self._pipe.write(frames, last)
 
     def _close(self, close: Close) -> None:
-        if self._run.stream:
+        if self.run_of.stream:
             return
-        error = close.error
-        self._pipe.answer(Answer(200, close.body) if error is None else error_answer(error))
+        if close.error is None:
+            self._pipe.answer(Answer(200, close.body))
+        else:
+            self._pipe.refuse(close.error)
 
     # -- one model turn -------------------------------------------------------------------------
 
-    async def _turn(self, body: bytes) -> None:
-        """Call the model and feed its answer to the machine; ends with TurnEnded or Failed."""
-        if self._run.new is not None and self._accepting is None:
-            self._accepting = asyncio.ensure_future(self._store.accept(self._run.new))
+    async def _take_turn(self, turn: TurnRequest) -> Ending | None:
+        """Call the model, feed its answer to the machine and return how that ended; None to hand over."""
+        self._custody.accept()
+        ending = self._news
+        if ending is None:
+            call = ModelCall(turn, self._means.model, self._limits, lambda: self._machine.held)
+            ending = await self._read_turn(call)
+        return None if self._leaving and ending is self._news else ending
+
+    async def _read_turn(self, call: ModelCall) -> Ending:
+        self._call = call
+        broken: Ending | None = None
         try:
-            async with asyncio.timeout(self._limits.turn):
-                ending = await self._read_turn(body)
+            async with asyncio.timeout(self._limits.turn) as self._turn:
+                await self._open(call)
+                await self._read(call)
         except TimeoutError:
-            ending = self._failed(UpstreamFailed("The model's turn took too long."))
+            late = UpstreamFailed("The model's turn took too long.")
+            broken = self._news if self._news is not None else self._failed(late)
         except EngineError as error:
-            ending = self._failed(error)
-        if isinstance(ending, Failed):
-            self._hang_up()
-        # What is kept must not wait for a client that does not read; what is left is bounded.
-        self._pipe.release()
-        await self._drive(ending)
-        await self._part()
-
-    async def _part(self) -> None:
-        """Let go of an answer that was read to its end; its client has everything by now."""
-        answer, self._answer = self._answer, None
-        if answer is not None:
-            self._pipe.end()
-            await answer.finish()
-
-    async def _read_turn(self, body: bytes) -> TurnEnded | Failed:
-        answer = await self._call(body)
-        self._answer = answer
-        if answer.status != 200:
-            raise refusal(
-                answer.status,
-                await self._error_body(answer),
-                answer.retry_after,
-                clients_credentials="authorization" in self._run.model_headers,
-            )
-        await self._drive(ModelAnswered())
-        upstream = ResponsesStream(self._run.rules)
-        if answer.media_type == sse.MEDIA_TYPE:
-            await self._read_stream(answer, upstream)
-        else:
-            await self._read_whole(answer, upstream)
-        return self._ending(upstream)
-
-    async def _call(self, body: bytes) -> ModelAnswer:
-        """Return the model's answer once the accepted row is written too: the first event waits for both."""
-        call = asyncio.ensure_future(self._model.call(body, self._run.model_headers))
-        try:
-            if self._accepting is not None:
-                self._lease = await asyncio.shield(self._accepting)
-            if self._run.stream:
-                done, _ = await asyncio.wait({call}, timeout=self._limits.open_after)
-                if not done:
-                    await self._drive(WaitedLong())
-            return await call
-        except BaseException:
-            await _give_up(call)
-            raise
-
-    async def _error_body(self, answer: ModelAnswer) -> bytes:
-        """Return what there is of an error's body: the status counts, also where the body breaks off."""
-        try:
-            return await answer.read(self._limits.error_bytes)
-        except UpstreamFailed:
-            return b""
-
-    async def _read_stream(self, answer: ModelAnswer, upstream: ResponsesStream) -> None:
-        """Feed events as they come; everything of one chunk leaves in one write."""
-        try:
-            async for events in self._events(answer):
-                await self._feed(
-                    content for event in events for content in upstream.receive(event.data)
-                )
-                self._check_held(upstream)
-                if upstream.outcome is not None:
-                    break
+            broken = self._failed(error)
         finally:
-            # Also where the stream broke off: prose that was held back is let go (rule R8).
-            await self._feed(upstream.end())
+            self._turn = None
+        if broken is not None:
+            call.hang_up()
+        await self._read_rest()
+        self._call = None
+        if broken is not None:
+            return broken
+        # Beside the saving: what follows the terminal event is waited for, so that the connection is kept.
+        self._partings.append(asyncio.get_running_loop().create_task(call.finish()))
+        return self._ending(call)
 
-    async def _events(self, answer: ModelAnswer) -> AsyncIterator[list[sse.Event]]:
-        """Yield the events of each chunk."""
-        decoder = sse.Decoder(self._limits.line_bytes)
-        async for chunk in answer.chunks():
-            try:
-                yield decoder.feed(chunk)
-            except sse.LineTooLong as exc:
-                raise UpstreamFailed(str(exc)) from exc
-
-    async def _read_whole(self, answer: ModelAnswer, upstream: ResponsesStream) -> None:
-        """Take a server's answer that is no stream although one was asked for."""
-        body = await answer.read(self._limits.answer_bytes + 1)
-        if len(body) > self._limits.answer_bytes:
-            raise UpstreamFailed("The model server's answer is too large.")
+    async def _open(self, call: ModelCall) -> None:
+        """Return when the model answered and the accepted row is written: the first event waits for both."""
+        new = self.run_of.new
+        if new is not None and new.idempotency is not None:
+            # Whoever comes second with the same key must not call the model at all.
+            await self._custody.accepted()
+        opening = asyncio.ensure_future(call.open())
         try:
-            response = read_response(body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-            raise UpstreamFailed(f"The model server's answer is not valid: {exc}.") from exc
-        await self._feed(upstream.finish(response))
-        self._check_held(upstream)
+            await self._custody.accepted()
+            if self.run_of.stream or self.run_of.streamed:
+                done, _ = await asyncio.wait({opening}, timeout=self._limits.open_after)
+                if not done:
+                    await self._feed([WaitedLong()])
+            await opening
+        except BaseException:
+            await _give_up(opening)
+            raise
+        await self._feed([ModelAnswered()])
 
-    async def _feed(self, contents: Iterable[Content]) -> None:
-        """Give content to the machine and send its events in one write."""
-        frames = []
+    async def _read(self, call: ModelCall) -> None:
+        async with aclosing(call.contents()) as chunks:
+            async for contents in chunks:
+                await self._feed(contents)
+                if self._log is not None and self._log.crowded:
+                    await self._log.room()
+
+    async def _read_rest(self) -> None:
+        """Let go of prose that was held back, where the stream broke off (rule R8)."""
+        if self._call is not None:
+            await self._feed(self._call.rest())
+
+    async def _feed(self, inputs: Iterable[Content | ModelAnswered | WaitedLong]) -> None:
+        """Give inputs to the machine and send its events in one write."""
+        frames: list[bytes] = []
+        receive = self._machine.receive
+        last = -1
         try:
-            for content in contents:
-                for effect in self._machine.receive(content):
+            for received in inputs:
+                for effect in receive(received):
                     assert isinstance(effect, Send)
                     frames.append(effect.frames)
+                    last = effect.last
         finally:
             # Also where something broke half-way: these events have their numbers, none may be missing.
-            await self._send(b"".join(frames))
+            self._deltas += len(frames)
+            await self._send(b"".join(frames), last)
 
-    def _check_held(self, upstream: ResponsesStream) -> None:
-        """Bound what is held of the model's output, shown or still held back (rule X5)."""
-        if self._machine.held + upstream.held > self._limits.response_bytes:
-            raise UpstreamFailed(f"The model's output is over {self._limits.response_bytes} bytes.")
-
-    def _ending(self, upstream: ResponsesStream) -> TurnEnded | Failed:
-        outcome = upstream.outcome
+    def _ending(self, call: ModelCall) -> TurnEnded | Failed:
+        outcome = call.outcome
         assert outcome is not None
         if outcome.error is not None:
             return self._failed(outcome.error)
-        return TurnEnded(self._clock(), outcome.usage, outcome.incomplete_reason)
+        return TurnEnded(self._means.clock(), outcome.usage, outcome.incomplete_reason)
 
     def _failed(self, error: EngineError) -> Failed:
-        return Failed(self._clock(), error)
+        return Failed(self._means.clock(), error)
 
     def _hang_up(self) -> None:
-        if self._answer is not None:
-            self._answer.close()
-            self._answer = None
+        if self._call is not None:
+            self._call.hang_up()
+            self._call = None
 
     # -- the store ------------------------------------------------------------------------------
 
     async def _save(self, save: Save) -> Saved | SaveFailed:
         """Write the terminal state: the one commit that everything is held for (rule P1)."""
-        assert self._lease is not None
-        finished = FinishedResponse(self._lease, save.status, save.head, save.output)
         try:
-            await self._finish(finished)
+            await self._custody.finish(save)
         except EngineError as error:
-            _log.error("%s could not be stored: %s", self._lease.response_id, error)
-            return SaveFailed(self._clock(), error)
+            _log.error("%s could not be stored: %s", self.run_of.id, error)
+            # What follows is in no log that a reader could go on in.
+            self._pipe.release()
+            return SaveFailed(self._means.clock(), error)
+        finally:
+            self._log = None
         return Saved()
-
-    async def _finish(self, finished: FinishedResponse) -> None:
-        """Finish the response; while the store is away, try again up to a limit (rule P2)."""
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + self._limits.save_wait
-        pause, again = _FIRST_PAUSE, False
-        while True:
-            try:
-                await self._store.finish(finished, again=again)
-                return
-            except StorageUnavailable as error:
-                if clock() >= deadline:
-                    raise
-                _log.warning("%s waits for the store: %s", finished.lease.response_id, error)
-            await asyncio.sleep(pause)
-            pause, again = min(pause * 2, _LONGEST_PAUSE), True
 
     async def _refuse(self, error: EngineError) -> None:
         """Answer with an error once the accepted row is gone; the answer is certain, whatever happens."""
         try:
-            self._abandoning = asyncio.ensure_future(self._abandon())
+            self._abandoning = asyncio.ensure_future(self._custody.abandon())
             await asyncio.shield(self._abandoning)
         finally:
-            self._pipe.answer(error_answer(error))
+            self._pipe.refuse(error)
 
-    async def _abandon(self) -> None:
-        """Take the accepted row back: its client was refused and never learnt its id."""
-        if self._accepting is None:
-            return
-        try:
-            lease = await asyncio.shield(self._accepting)
-        except Exception:
-            # Nothing was accepted, and that is what the client is told.
-            return
-        try:
-            await self._store.abandon(lease)
-        except EngineError as error:
-            _log.warning("%s could not be taken back: %s", lease.response_id, error)
+    async def _hand_on(self) -> None:
+        """Put the run back into the queue; done once, however often it is asked for."""
+        self._hang_up()
+        if self._releasing is None:
+            self._releasing = asyncio.ensure_future(self._custody.release())
+        await asyncio.shield(self._releasing)
 
     # -- when it does not go as planned -----------------------------------------------------------
 
     async def _stop(self) -> None:
         """Bring a cancelled run to a terminal state: what was made so far is kept."""
-        self._hang_up()
+        self._interrupt(self._failed(Stopped()))
         self._pipe.release()
+        if self._leaving and self._machine.phase in _RUNNING:
+            await self._hand_on()
+            return
+        await self._read_rest()
+        self._hang_up()
         if self._abandoning is not None:
             await self._abandoning
         if self._saving is not None and self._machine.phase is Phase.SAVING:
             await self._drive(await self._saving)
-        elif self._effects:
-            await self._carry_out(self._effects.popleft())
-        if self._machine.phase in (Phase.CALLING, Phase.STREAMING):
+        await self._work_off()
+        if self._machine.phase in _RUNNING:
             await self._drive(self._failed(Stopped()))
 
     async def _carefully(self, work: Awaitable[None]) -> None:
@@ -344,21 +354,30 @@ class Loop:
         for _ in range(2):
             try:
                 if self._machine.phase is Phase.SAVING:
-                    await self._drive(SaveFailed(self._clock(), failure))
-                elif self._machine.phase in (Phase.CALLING, Phase.STREAMING):
+                    await self._drive(SaveFailed(self._means.clock(), failure))
+                elif self._machine.phase in _RUNNING:
                     await self._drive(self._failed(failure))
                 break
             except Exception:
                 _log.exception("the run of %r could not be ended", self._machine)
         # Counts only where the client has heard nothing yet.
-        self._pipe.answer(error_answer(failure))
+        self._pipe.refuse(failure)
+
+    def _count_detached(self) -> None:
+        if self._left is None:
+            return
+        since, before = self._left
+        seconds = asyncio.get_running_loop().time() - since
+        usage = self._machine.usage
+        # A delta is about a token; the model's own count is better, where it came to tell it.
+        made = self._deltas if usage is None else usage.output_tokens
+        self._means.detached.count(self.run_of.id, seconds, max(0, made - before))
 
 
-async def _give_up(task: asyncio.Future[ModelAnswer]) -> None:
-    """Cancel a call whose answer nobody waits for; close the answer if it came just now."""
-    task.cancel()
+async def _give_up(opening: asyncio.Future[None]) -> None:
+    """Cancel a call whose answer nobody waits for; an answer that came just now is closed by its caller."""
+    opening.cancel()
     try:
-        answer = await task
+        await opening
     except (asyncio.CancelledError, EngineError):
         return
-    answer.close()

@@ -1,101 +1,89 @@
 """Responses as the API's operations on them: create, retrieve, delete, cancel, list, list their input.
 
-The shell of the endpoints. `create` checks, loads the history and starts a run; whatever can be refused is
-refused before that. Errors are raised as EngineError; the adapter has one place that answers them.
+The shell of the endpoints. What a request may be refused for is `engine.intake`'s; a run is `engine.live`'s.
+Errors are raised as EngineError; the adapter has one place that answers them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
 
 import msgspec
 
 from engine import sse
 from engine.answers import Answer
-from engine.api.items import Reference, require_pairs
 from engine.api.json import encode
-from engine.api.lists import check_retrieve, list_object, no_parameters, parse_list
-from engine.api.request import CreateRequest, parse_create
+from engine.api.lists import list_object, no_parameters, parse_list, parse_retrieve
 from engine.api.response_object import ResponseObject, State, join
-from engine.context.history import EMPTY, usable_history
-from engine.context.upstream import upstream_request
-from engine.errors import InvalidRequest, NotFound, UnknownPreviousResponse
-from engine.ids import RANDOM_BYTES, ItemIds, response_id
-from engine.limits import Limits
-from engine.loop import Loop, Run
+from engine.background import Background
+from engine.errors import AlreadyAccepted, Conflict, EngineError, InvalidRequest, NotFound
+from engine.following import Following
+from engine.intake import UNFINISHED, Caller, Intake
+from engine.live import Live
 from engine.pipe import Heartbeat, Pipe
-from engine.ports import (
-    Clock,
-    Context,
-    ModelClient,
-    NewResponse,
-    Reply,
-    ResponseStore,
-    StoredItem,
-    StoredResponse,
-)
-from engine.response.machine import ResponseMachine
-from engine.runs import Runs
-from engine.upstream.responses import TurnRules
+from engine.ports import Reply, Store, StoredResponse
+from engine.run import Run
+from engine.takeover import TakeOver
 
-_UNFINISHED = ("queued", "in_progress")
-
-
-class Caller(msgspec.Struct, frozen=True):
-    """Whose request it is, and which of its headers its model turns carry."""
-
-    tenant: str
-    model_headers: Mapping[str, str] = {}
+# Seconds between two looks at a response that ends elsewhere.
+_LOOK = 0.1
 
 
 class Responses:
-    """The operations on responses; `worker` names this process in leases."""
+    """The operations on responses."""
 
     def __init__(
         self,
         *,
-        store: ResponseStore,
-        model: ModelClient,
-        runs: Runs,
-        clock: Clock,
-        randomness: Callable[[int], bytes],
-        limits: Limits,
-        worker: str,
+        store: Store,
+        intake: Intake,
+        live: Live,
+        following: Following,
+        takeover: TakeOver,
+        background: Background,
     ) -> None:
         self._store = store
-        self._model = model
-        self._runs = runs
-        self._clock = clock
-        self._randomness = randomness
-        self._limits = limits
-        self._worker = worker
+        self._intake = intake
+        self._live = live
+        self._following = following
+        self._takeover = takeover
+        self._background = background
+        self._limits = live.means.limits
 
     # -- create ---------------------------------------------------------------------------------
 
     async def create(self, caller: Caller, body: bytes, query: str, reply: Reply) -> None:
         """Run `POST /v1/responses` and relay it to the client until its end."""
         no_parameters(query)
-        run = await self._prepare(caller, body)
-        pipe = Pipe(self._limits.buffer_bytes)
-        loop = Loop(
-            run,
-            pipe,
-            model=self._model,
-            store=self._store,
-            clock=self._clock,
-            limits=self._limits,
-        )
-        task = self._runs.start(loop.run())
+        run = await self._intake.admit(caller, body)
+        if run.background:
+            await self._enqueue(caller.tenant, run, reply)
+            return
+        pipe = Pipe(self._limits.buffer_bytes, spills=run.streamed)
+        self._live.start(run, pipe)
         try:
-            await self._relay(pipe, reply)
-        except BaseException:
+            await self._relay(caller.tenant, run, pipe, reply)
+        except AlreadyAccepted as earlier:
+            await self._repeat(caller.tenant, run, earlier, reply)
+        finally:
+            # The run goes its own way if it has not ended: that is what its client's leaving means to it.
             pipe.abandon()
-            if run.new is None:
-                # Nobody can ever read it: do not burn the model's time.
-                task.cancel()
-            raise
 
-    async def _relay(self, pipe: Pipe, reply: Reply) -> None:
+    async def _enqueue(self, tenant: str, run: Run, reply: Reply) -> None:
+        """Accept a run for the queue; its client is shown that it waits, or follows its log."""
+        assert run.new is not None
+        try:
+            await self._store.accept(run.new)
+        except AlreadyAccepted as earlier:
+            await self._repeat(tenant, run, earlier, reply)
+            return
+        self._background.wake()
+        if run.stream:
+            await self._following.follow(tenant, run.id, -1, reply)
+        else:
+            await reply.answer(Answer(200, join(run.new.head, ())))
+
+    async def _relay(self, tenant: str, run: Run, pipe: Pipe, reply: Reply) -> None:
         answer = await pipe.first()
         if answer is not None:
             await reply.answer(answer)
@@ -105,97 +93,56 @@ class Responses:
             await reply.open()
             while (frames := await pipe.read()) is not None:
                 await reply.write(frames)
-            await reply.end()
         finally:
             heartbeat.stop()
+        if pipe.spilled:
+            # It reads slower than the model writes: the log is its buffer (rule E6).
+            await self._following.follow(tenant, run.id, pipe.taken, _Opened(reply))
+        else:
+            await reply.end()
 
-    async def _prepare(self, caller: Caller, body: bytes) -> Run:
-        own_id = response_id(self._randomness(RANDOM_BYTES))
-        ids = ItemIds(own_id)
-        request = parse_create(body, ids, self._limits)
-        items = await self._resolve(caller.tenant, request.input)
-        context = await self._context(caller.tenant, request.previous_response_id)
-        history = EMPTY if context is None else usable_history(context.items)
-        require_pairs(history.pending, items)
-        replay = [*history.replay, *(item.replay for item in items if item.replay is not None)]
-        self._check_size(replay)
-        created_at = self._clock()
-        shape = ResponseObject(own_id, created_at, request)
-        new = NewResponse(
-            tenant=caller.tenant,
-            id=own_id,
-            model=request.model,
-            created_at=created_at,
-            head=shape.head(State(status="in_progress")),
-            input=items,
-            worker=self._worker,
-            lease_seconds=self._limits.lease,
-            after=None if context is None else context.end,
-            previous_response_id=request.previous_response_id,
-        )
-        return Run(
-            machine=ResponseMachine(shape, ids, store=request.store),
-            model_body=upstream_request(request, replay),
-            model_headers=caller.model_headers,
-            rules=_rules(request),
-            new=new if request.store else None,
-            stream=request.stream,
-        )
+    async def _repeat(self, tenant: str, run: Run, earlier: AlreadyAccepted, reply: Reply) -> None:
+        """Serve a retry with what its first request makes; the model is not called again."""
+        assert run.new is not None
+        assert run.new.idempotency is not None
+        if earlier.digest != run.new.idempotency.digest:
+            raise earlier
+        try:
+            if run.stream:
+                await self._following.follow(tenant, earlier.response_id, -1, reply)
+                return
+            stored = await self._ended(tenant, earlier.response_id)
+        except NotFound as gone:
+            raise Conflict(
+                "The first request with this Idempotency-Key was refused; send it again.",
+                code="idempotent_request_failed",
+            ) from gone
+        await reply.answer(_answer(stored))
 
-    def _check_size(self, replay: list[bytes]) -> None:
-        """Bound what one turn is sent: references and history cost their client nothing (rule X5)."""
-        size = sum(map(len, replay))
-        if size > self._limits.context_bytes:
-            raise InvalidRequest(
-                f"Input and history have {size} bytes; at most {self._limits.context_bytes} can be "
-                "sent to a model.",
-                param="input",
-                code="context_length_exceeded",
-            )
+    async def _ended(self, tenant: str, wanted: str) -> StoredResponse:
+        """Wait for a response's end, wherever it runs; a response in the background is not waited for."""
+        while True:
+            stored = await self._stored(tenant, wanted)
+            if stored.status not in UNFINISHED or _shown(stored).background:
+                return stored
+            await asyncio.sleep(_LOOK)
 
-    async def _resolve(
-        self, tenant: str, entries: list[StoredItem | Reference]
-    ) -> list[StoredItem]:
-        """Put stored items in the place of references to them."""
-        wanted = [entry.id for entry in entries if isinstance(entry, Reference)]
-        found = await self._store.find_items(tenant, wanted) if wanted else {}
-        items = []
-        for entry in entries:
-            if isinstance(entry, StoredItem):
-                items.append(entry)
-            elif entry.id in found:
-                items.append(found[entry.id])
-            else:
-                raise InvalidRequest(
-                    f"Item with id '{entry.id}' not found.",
-                    param=f"{entry.param}.id",
-                    code="item_not_found",
-                )
-        return items
-
-    async def _context(self, tenant: str, previous: str | None) -> Context | None:
-        if previous is None:
-            return None
-        context = await self._store.load_context(tenant, previous)
-        if context is None:
-            raise UnknownPreviousResponse(previous)
-        if context.status in _UNFINISHED:
-            raise InvalidRequest(
-                f"Previous response '{previous}' is still {context.status}.",
-                param="previous_response_id",
-                code="previous_response_not_finished",
-            )
-        return context
+    async def _stored(self, tenant: str, wanted: str) -> StoredResponse:
+        stored = await self._store.get(tenant, wanted)
+        if stored is None:
+            raise _not_found(wanted)
+        return stored
 
     # -- stored responses -----------------------------------------------------------------------
 
-    async def retrieve(self, caller: Caller, wanted: str, query: str) -> Answer:
-        """`GET /v1/responses/{id}`."""
-        check_retrieve(query)
-        stored = await self._store.get(caller.tenant, wanted)
-        if stored is None:
-            raise _not_found(wanted)
-        return Answer(200, _whole(stored))
+    async def retrieve(self, caller: Caller, wanted: str, query: str, reply: Reply) -> None:
+        """`GET /v1/responses/{id}`; with `stream=true` its events behind `starting_after` (rule P6)."""
+        asked = parse_retrieve(query)
+        if asked.stream:
+            await self._following.follow(caller.tenant, wanted, asked.after, reply)
+        else:
+            stored = await self._stored(caller.tenant, wanted)
+            await reply.answer(Answer(200, _whole(stored)))
 
     async def delete(self, caller: Caller, wanted: str, query: str) -> Answer:
         """`DELETE /v1/responses/{id}`."""
@@ -205,14 +152,37 @@ class Responses:
         return Answer(200, encode({"id": wanted, "object": "response", "deleted": True}))
 
     async def cancel(self, caller: Caller, wanted: str, query: str) -> Answer:
-        """`POST /v1/responses/{id}/cancel`: no response runs in the background yet."""
+        """`POST /v1/responses/{id}/cancel`, of any response that runs or waits (foreground: our extension).
+
+        A response in the background that has ended is shown as it is, any other is a 400, as at OpenAI.
+        """
         no_parameters(query)
-        if await self._store.get(caller.tenant, wanted) is None:
+        tenant = caller.tenant
+        asked = await self._store.ask_cancel(tenant, wanted, self._live.worker, self._limits.lease)
+        if asked is None:
             raise _not_found(wanted)
-        raise InvalidRequest(
-            "Only responses created with background=true can be cancelled.",
-            code="response_not_in_background",
-        )
+        if asked.status in UNFINISHED:
+            if asked.claim is not None:
+                await self._takeover.take_over(asked.claim)
+            self._live.cancel(tenant, wanted)
+            return Answer(200, _whole(await self._cancelled(tenant, wanted)))
+        stored = await self._stored(tenant, wanted)
+        if not _shown(stored).background:
+            raise InvalidRequest(
+                "Only a response that is running, or was created with background=true, can be cancelled.",
+                code="response_not_in_background",
+            )
+        return Answer(200, _whole(stored))
+
+    async def _cancelled(self, tenant: str, wanted: str) -> StoredResponse:
+        """Wait a while for the end that its worker brings about."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._limits.cancel_wait
+        while True:
+            stored = await self._stored(tenant, wanted)
+            if stored.status not in UNFINISHED or clock() >= deadline:
+                return stored
+            await asyncio.sleep(_LOOK)
 
     async def list(self, caller: Caller, query: str) -> Answer:
         """`GET /v1/responses` (an extension of ours): by creation, newest first by default."""
@@ -239,17 +209,51 @@ class Responses:
         return Answer(200, list_object(page.items, page.ids, has_more=page.has_more))
 
 
-def _rules(request: CreateRequest) -> TurnRules:
-    return TurnRules(
-        tools=bool(request.tools),
-        allowed=request.tool_choice.allowed,
-        parallel=request.parallel_tool_calls,
-        logprobs=request.logprobs,
-    )
+class _Opened:
+    """A reply whose stream has begun."""
+
+    def __init__(self, reply: Reply) -> None:
+        self.answer = reply.answer
+        self.write = reply.write
+        self.end = reply.end
+
+    async def open(self) -> None:
+        """It is open."""
+
+
+class _Error(msgspec.Struct, frozen=True):
+    code: str
+    message: str
+
+
+class _Shown(msgspec.Struct, frozen=True):
+    """What is read of a stored response's head."""
+
+    background: bool = False
+    error: _Error | None = None
+
+
+_shown_in = msgspec.json.Decoder(_Shown).decode
+
+
+def _shown(stored: StoredResponse) -> _Shown:
+    return _shown_in(stored.head)
+
+
+def _answer(stored: StoredResponse) -> Answer:
+    """Return what a client that does not stream is told of an ended response: a failure is a status."""
+    error = _shown(stored).error
+    if error is not None and not _shown(stored).background:
+        raise EngineError(error.message, code=error.code)
+    return Answer(200, _whole(stored))
 
 
 def _whole(stored: StoredResponse) -> bytes:
-    return join(stored.head, stored.output)
+    head = stored.head
+    if stored.status in UNFINISHED:
+        # The head is as it was accepted; a worker may have taken it from the queue since.
+        head = ResponseObject.of_head(head).head(State(status=stored.status))
+    return join(head, stored.output)
 
 
 def _not_found(wanted: str) -> NotFound:

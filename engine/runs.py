@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 
 _log = logging.getLogger(__name__)
 
@@ -31,11 +31,16 @@ class Runs:
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("a run broke", exc_info=error)
 
-    async def drain(self, seconds: float) -> None:
-        """Wait for the runs to end; after `seconds` stop them, which brings each to a terminal state."""
+    async def drain(self, seconds: float, last: Callable[[], None] = lambda: None) -> None:
+        """Wait for the runs to end; after `seconds` stop them, which brings each to an end of its own.
+
+        `last` is called before they are stopped.
+        """
         if not self._tasks:
             return
         _, late = await asyncio.wait(self._tasks, timeout=seconds)
+        if late:
+            last()
         for task in late:
             task.cancel()
         if late:

@@ -9,16 +9,33 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from engine.background import Background
+from engine.detached import Detached
+from engine.following import Following
+from engine.intake import Intake
 from engine.limits import Limits
+from engine.live import Live
+from engine.ports import ModelClient, Store
+from engine.recovery import Recovery
 from engine.responses import Responses
-from engine.runs import Runs
+from engine.run import Means
+from engine.takeover import TakeOver
+from engine.upkeep import Upkeep
 from extproc.exchange import Exchanges
 from extproc.grpc_server import GrpcTransport
+from extproc.identity import (
+    Identify,
+    from_attribute,
+    from_header,
+    from_metadata,
+    nobody_in_particular,
+)
 from extproc.model_client import HttpModelClient
 from extproc.settings import Settings, SettingsError
+from extproc.settings_tenancy import JWT_KEY, JWT_NAMESPACE
 from extproc.transport import Transport
 from storage.postgres.pool import open_pool
-from storage.postgres.responses import PostgresResponseStore
+from storage.postgres.store import PostgresStore
 
 _log = logging.getLogger(__name__)
 
@@ -26,39 +43,98 @@ _log = logging.getLogger(__name__)
 _LAST_WORDS = 2.0
 # Longer than any run: what ends the streams is that their runs have ended.
 _FOR_EVER = 86_400.0
+_DAY = 86_400.0
 
 
 class Worker:
     """A worker that is built and not yet serving."""
 
-    def __init__(self, transport: Transport, runs: Runs, settings: Settings) -> None:
+    def __init__(self, transport: Transport, engine: Engine, settings: Settings) -> None:
         self._transport = transport
-        self._runs = runs
+        self._engine = engine
         self._sidecar = settings.sidecar
 
     async def serve(self, stop: asyncio.Event) -> None:
-        """Serve until `stop` is set, then drain (rule E4).
-
-        First Envoy learns that it shall send nothing new, then new streams are refused, then what runs
-        gets its time; what is left is brought to a terminal state.
-        """
+        """Serve until `stop` is set, then drain (rule E4)."""
         await self._transport.start()
+        self._engine.start()
         _log.info("serving")
         await stop.wait()
-        _log.info("draining, %d responses running", len(self._runs))
+        _log.info("draining, %d responses running", len(self._engine.live))
+        await self._drain()
+        _log.info("stopped")
+
+    async def _drain(self) -> None:
+        """End in the order in which nothing is lost.
+
+        First Envoy learns that it shall send nothing new and nothing more is taken from the queue, then new
+        streams are refused, then what runs gets its time. What is left is handed over where no client
+        waits for it here, and otherwise brought to a terminal state.
+        """
+        live, following = self._engine.live, self._engine.following
         await self._transport.drain()
+        chores = asyncio.create_task(self._engine.stop_chores())
         await asyncio.sleep(self._sidecar.drain_seconds)
         # New streams are refused from here on. Streams end when their runs do, and a run that is stopped
         # may have to wait for the store: however long that takes, its client hears of its end.
         clock = asyncio.get_running_loop().time
         deadline = clock() + self._sidecar.grace_seconds
         stopping = asyncio.create_task(self._transport.stop(_FOR_EVER))
-        await self._runs.drain(self._sidecar.grace_seconds)
-        await self._transport.stop(max(_LAST_WORDS, deadline - clock()))
+        await live.drain(self._sidecar.grace_seconds)
+        # Those who read what runs elsewhere, or read slowly, have the same time.
+        await asyncio.wait({stopping}, timeout=max(0.0, deadline - clock()))
+        following.stop()
+        await self._transport.stop(_LAST_WORDS)
         await stopping
         # A stream that was still reading its body may have started a run after the others were counted.
-        await self._runs.drain(0)
-        _log.info("stopped")
+        await live.drain(0)
+        await asyncio.wait({chores}, timeout=_LAST_WORDS)
+
+
+class Engine:
+    """The engine of one worker, its parts put together."""
+
+    def __init__(
+        self, store: Store, model: ModelClient, settings: Settings, worker_name: str
+    ) -> None:
+        limits = _limits(settings)
+        self.following = Following(store, limits)
+        means = Means(
+            model=model,
+            store=store,
+            clock=_now,
+            limits=limits,
+            notify=self.following.notify,
+            detached=Detached(),
+        )
+        self.live = Live(means, worker_name)
+        takeover = TakeOver(self.live)
+        background = Background(self.live, takeover, most=settings.background.concurrency)
+        self._chores = (background, Recovery(self.live, takeover, background), Upkeep(store))
+        self.responses = Responses(
+            store=store,
+            intake=Intake(
+                store,
+                clock=_now,
+                randomness=os.urandom,
+                limits=limits,
+                worker=worker_name,
+                on_disconnect=settings.sidecar.on_disconnect,
+            ),
+            live=self.live,
+            following=self.following,
+            takeover=takeover,
+            background=background,
+        )
+
+    def start(self) -> None:
+        """Begin with what is done beside the requests."""
+        for chore in self._chores:
+            chore.start()
+
+    async def stop_chores(self) -> None:
+        """Take nothing more in hand."""
+        await asyncio.gather(*(chore.stop() for chore in self._chores))
 
 
 @asynccontextmanager
@@ -66,7 +142,8 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
     """Build worker `index`; its connections are closed on exit. Raises SettingsError without a database."""
     if settings.postgres.url is None:
         raise SettingsError(["HOLDFAST_POSTGRES__URL is not set"])
-    runs = Runs()
+    # What follows the # is another each time, so that a new life can tell what its predecessor left.
+    name = f"{settings.sidecar.name}/{index}#{os.urandom(4).hex()}"
     async with (
         open_pool(
             settings.postgres.url.get_secret_value(),
@@ -76,22 +153,19 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
         ) as pool,
         _model_client(settings) as model,
     ):
-        responses = Responses(
-            store=PostgresResponseStore(pool),
-            model=model,
-            runs=runs,
-            clock=lambda: int(time.time()),
-            randomness=os.urandom,
-            limits=_limits(settings),
-            worker=f"{settings.sidecar.name}/{index}",
-        )
+        engine = Engine(PostgresStore(pool), model, settings, name)
         exchanges = Exchanges(
-            responses,
+            engine.responses,
             body_limit=settings.limits.body_bytes,
             forward_authorization=settings.model.forward_authorization,
+            identify=identity_source(settings),
         )
         address = f"unix:{settings.worker_socket(index).absolute()}"
-        yield Worker(GrpcTransport(address, exchanges.serve), runs, settings)
+        yield Worker(GrpcTransport(address, exchanges.serve), engine, settings)
+
+
+def _now() -> int:
+    return int(time.time())
 
 
 def _model_client(settings: Settings) -> HttpModelClient:
@@ -102,6 +176,22 @@ def _model_client(settings: Settings) -> HttpModelClient:
         silence=settings.model.silence_seconds,
         api_key=None if key is None else key.get_secret_value(),
     )
+
+
+def identity_source(settings: Settings) -> Identify:
+    """Return how a request's tenant is found; the settings were checked to name all that it needs."""
+    tenancy = settings.tenancy
+    match tenancy.source:
+        case None:
+            return nobody_in_particular
+        case "jwt":
+            return from_metadata(JWT_NAMESPACE, (JWT_KEY, *settings.jwt.claim))
+        case "header":
+            return from_header(tenancy.header or "")
+        case "metadata":
+            return from_metadata(tenancy.metadata_namespace or "", tenancy.metadata_path)
+        case "attribute":
+            return from_attribute(tenancy.attribute or "")
 
 
 def _limits(settings: Settings) -> Limits:
@@ -118,4 +208,8 @@ def _limits(settings: Settings) -> Limits:
         turn=settings.model.turn_seconds,
         save_wait=settings.postgres.outage_seconds,
         lease=settings.postgres.lease_seconds,
+        detached=sidecar.detached_seconds,
+        log_bytes=settings.postgres.log_bytes,
+        log_interval=settings.postgres.log_seconds,
+        keep=settings.postgres.retention_days * _DAY or None,
     )

@@ -35,6 +35,8 @@ examples:
   holdfast migrate                             bring the database's tables up to date
   holdfast serve                               the sidecar alone, beside an Envoy of your own
 
+  holdfast purge --tenant acme                 remove everything of a tenant
+
   holdfast config                              the settings in force, as a settings file
   holdfast config --envoy > envoy.yaml         the Envoy config that goes with them
 
@@ -52,6 +54,13 @@ _UP = """\
 Runs everything on this machine: a private Postgres, a demo model, the sidecar and Envoy. What the
 settings name is used instead of what would be started: BACKEND_URL for the model server,
 DATABASE_URL for Postgres. Data is kept in DATA_DIR.
+"""
+
+
+_PURGE = """\
+Removes every stored response of one tenant, with its input, output and events, running ones too, and ends
+with their number. What is removed cannot be brought back; backups of the database are not touched.
+Without tenancy everything belongs to the tenant 'default'.
 """
 
 
@@ -107,6 +116,9 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--model-url", metavar="URL", help="base URL of the model server (model.url)")
     add("serve", _serve, "run the sidecar alone", _SERVE)
     add("migrate", _migrate, "bring the database's tables up to date")
+    purge = add("purge", _purge, "remove everything of a tenant", _PURGE)
+    purge.add_argument("--tenant", metavar="TENANT", required=True, help="whose data is removed")
+    purge.add_argument("--yes", action="store_true", help="do not ask")
     config = add("config", _config, "print the settings in force")
     config.add_argument("--envoy", action="store_true", help="print the Envoy config instead")
     add("version", _version, "print the version")
@@ -138,16 +150,50 @@ def _serve(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 def _migrate(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     from engine.errors import EngineError
     from storage.postgres.migrate import ChangedMigration, migrate
+    from storage.postgres.role import RoleMissing
 
-    settings = _settings(arguments, environ)
-    if settings.postgres.url is None:
-        raise SettingsError([f"{PREFIX}POSTGRES__URL (postgres.url) is needed: which database?"])
-    conninfo = settings.postgres.url.get_secret_value()
+    conninfo = _database(_settings(arguments, environ))
     try:
         applied = asyncio.run(migrate(conninfo, progress=say))
-    except (EngineError, ChangedMigration) as error:
+    except (EngineError, ChangedMigration, RoleMissing) as error:
         raise StartFailed(str(error)) from error
     say(f"{len(applied)} migration(s) applied." if applied else "The database is up to date.")
+
+
+def _purge(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    from engine.errors import EngineError
+    from extproc.purge import purge
+    from storage.postgres.pool import open_pool
+    from storage.postgres.store import PostgresStore
+
+    settings = _settings(arguments, environ)
+    conninfo, tenant = _database(settings), arguments.tenant
+    if not arguments.yes:
+        _confirm(tenant)
+
+    async def work() -> int:
+        timeout = settings.postgres.timeout_seconds
+        async with open_pool(conninfo, min_size=1, max_size=1, timeout=timeout) as pool:
+            return await purge(PostgresStore(pool), tenant, say)
+
+    try:
+        removed = asyncio.run(work())
+    except EngineError as error:
+        raise StartFailed(str(error)) from error
+    say(f"{removed} response(s) of tenant '{tenant}' removed.")
+
+
+def _confirm(tenant: str) -> None:
+    """Let the tenant's name be typed; raises StartFailed where it is not, or nobody can."""
+    say(f"This removes everything of tenant '{tenant}'. Type the tenant's name to go on:")
+    if sys.stdin.readline().strip() != tenant:
+        raise StartFailed("nothing was removed; --yes removes without asking")
+
+
+def _database(settings: Settings) -> str:
+    if settings.postgres.url is None:
+        raise SettingsError([f"{PREFIX}POSTGRES__URL (postgres.url) is needed: which database?"])
+    return settings.postgres.url.get_secret_value()
 
 
 def _config(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:

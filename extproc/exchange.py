@@ -10,10 +10,13 @@ import asyncio
 import logging
 
 from engine.answers import Answer
+from engine.api.headers import IDEMPOTENCY_KEY, ON_DISCONNECT
 from engine.errors import EngineError, InvalidRequest, TooLarge, TooSlow, UnsupportedMedia
-from engine.responses import Caller, Responses
+from engine.intake import Caller
+from engine.responses import Responses
 from extproc import messages, routes
 from extproc.encodings import decode
+from extproc.identity import Identify, nobody_in_particular
 from extproc.messages import Head
 from extproc.operations import answer_errors, perform
 from extproc.pb.ext_proc_pb2 import ProcessingMode, ProcessingRequest, ProcessingResponse
@@ -21,8 +24,6 @@ from extproc.transport import MessageStream
 
 _log = logging.getLogger(__name__)
 
-# Until tenants are told apart, everything belongs to this one.
-TENANT = "default"
 _STREAM_HEADERS = (
     ("content-type", "text/event-stream; charset=utf-8"),
     ("cache-control", "no-cache"),
@@ -66,7 +67,7 @@ class Exchanges:
     """Serves ext_proc streams, one exchange each.
 
     `body_limit` is in bytes, before and after decoding; `body_silence` is how many seconds a client may
-    pause within its body.
+    pause within its body. `identify` tells whose a request is.
     """
 
     def __init__(
@@ -76,10 +77,12 @@ class Exchanges:
         body_limit: int,
         forward_authorization: bool,
         body_silence: float = 60.0,
+        identify: Identify = nobody_in_particular,
     ) -> None:
         self._responses = responses
         self._body_limit = body_limit
         self._body_silence = body_silence
+        self._identify = identify
         self._forwarded = (*_FORWARDED, "authorization") if forward_authorization else _FORWARDED
 
     async def serve(self, stream: MessageStream) -> None:
@@ -97,6 +100,7 @@ class Exchanges:
     async def _exchange(
         self, stream: MessageStream, first: ProcessingRequest, reply: ExtProcReply
     ) -> None:
+        tenant = self._identify(first)
         head = messages.read_head(first.request_headers)
         match = routes.find(head.method, head.target)
         body = b""
@@ -106,11 +110,16 @@ class Exchanges:
             if whole is None:
                 return
             body = whole
-        await perform(self._responses, match, self._caller(head), body, reply)
+        await perform(self._responses, match, self._caller(tenant, head), body, reply)
 
-    def _caller(self, head: Head) -> Caller:
+    def _caller(self, tenant: str, head: Head) -> Caller:
         forwarded = {name: head.headers[name] for name in self._forwarded if name in head.headers}
-        return Caller(TENANT, forwarded)
+        return Caller(
+            tenant,
+            forwarded,
+            on_disconnect=head.headers.get(ON_DISCONNECT),
+            idempotency_key=head.headers.get(IDEMPOTENCY_KEY),
+        )
 
     async def _body(
         self, stream: MessageStream, first: ProcessingRequest, head: Head

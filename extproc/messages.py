@@ -19,6 +19,8 @@ from extproc.pb.ext_proc_pb2 import (
 
 _SET = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 JSON = "application/json"
+ATTRIBUTES = "envoy.filters.http.ext_proc"
+"""Under which name a message carries the attributes that the filter's config asks for."""
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -41,6 +43,15 @@ def read_head(message: HttpHeaders) -> Head:
     return Head(
         headers.get(":method", ""), headers.get(":path", ""), headers, message.end_of_stream
     )
+
+
+def header_values(message: HttpHeaders, name: str) -> list[bytes]:
+    """Return each value of a header as it came, in order; `name` in small letters."""
+    return [
+        header.raw_value or header.value.encode()
+        for header in message.headers.headers
+        if header.key.lower() == name
+    ]
 
 
 def immediate(answer: Answer) -> ProcessingResponse:

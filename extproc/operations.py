@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from engine.answers import Answer, error_answer
 from engine.errors import EngineError
+from engine.intake import Caller
 from engine.ports import Reply
-from engine.responses import Caller, Responses
+from engine.responses import Responses
 from extproc.routes import Match, Operation
 
 _log = logging.getLogger(__name__)
@@ -22,7 +23,6 @@ async def _list(responses: Responses, caller: Caller, _id: str, query: str) -> A
 
 _WHOLE: Mapping[Operation, _Read] = {
     Operation.LIST: _list,
-    Operation.RETRIEVE: Responses.retrieve,
     Operation.DELETE: Responses.delete,
     Operation.CANCEL: Responses.cancel,
     Operation.INPUT_ITEMS: Responses.list_input_items,
@@ -35,6 +35,8 @@ async def perform(
     """Carry out an operation and send its answer; raises EngineError where nothing was sent."""
     if match.operation is Operation.CREATE:
         await responses.create(caller, body, match.query, reply)
+    elif match.operation is Operation.RETRIEVE:
+        await responses.retrieve(caller, match.id, match.query, reply)
     else:
         await reply.answer(await _WHOLE[match.operation](responses, caller, match.id, match.query))
 

@@ -35,7 +35,7 @@ class Match(msgspec.Struct, frozen=True):
 
 
 # (method, segments after /v1; None stands for an id)
-_ROUTES: tuple[tuple[str, tuple[str | None, ...], Operation], ...] = (
+ROUTES: tuple[tuple[str, tuple[str | None, ...], Operation], ...] = (
     ("POST", ("responses",), Operation.CREATE),
     ("GET", ("responses",), Operation.LIST),
     ("GET", ("responses", None), Operation.RETRIEVE),
@@ -57,7 +57,7 @@ def find(method: str, target: str) -> Match:
     if method == "POST" and segments in _NOT_YET:
         raise NotFound(f"{method} {path} is not served here yet.", code="unsupported_url")
     if segments[:1] == ["v1"]:
-        for route_method, pattern, operation in _ROUTES:
+        for route_method, pattern, operation in ROUTES:
             if not _fits(pattern, segments[1:]):
                 continue
             if route_method == method:

@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -31,6 +29,7 @@ from pydantic_settings import (
 )
 
 from extproc.envoy.endpoint import parse_model_url
+from extproc.settings_section import Section
 from extproc.settings_source import (
     NESTED,
     PREFIX,
@@ -41,6 +40,7 @@ from extproc.settings_source import (
     read_toml,
     with_aliases,
 )
+from extproc.settings_tenancy import Jwt, Tenancy
 
 __all__ = ["Settings", "SettingsError"]
 
@@ -57,14 +57,6 @@ def _shown(default: str) -> dict[str, Any]:
     return {"shown_default": default}
 
 
-class Section(BaseModel):
-    """A frozen group of settings that refuses what it does not know."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
-    )
-
-
 class Sidecar(Section):
     """The worker processes that Envoy calls."""
 
@@ -75,7 +67,8 @@ class Sidecar(Section):
     """Directory of the unix sockets; the path of each must stay below 100 bytes."""
 
     grace_seconds: Seconds = 25.0
-    """Time that running responses have to end after SIGTERM."""
+    """Time that running responses have to end after SIGTERM. What has no client waiting goes to another
+    worker then, and the rest fails."""
 
     drain_seconds: SecondsOrZero = 2.0
     """Time between reporting NOT_SERVING and refusing new requests, for Envoy to turn elsewhere."""
@@ -94,6 +87,14 @@ class Sidecar(Section):
 
     open_after_seconds: SecondsOrZero = 10.0
     """A stream starts after so long, even if the model has not answered with a status yet."""
+
+    on_disconnect: Literal["continue", "cancel"] = "continue"
+    """What a client's leaving does to its stored response: it goes on without the client, or it ends at once
+    and what was made is kept. A request chooses for itself by the header `holdfast-on-disconnect`. What is
+    not stored always ends."""
+
+    detached_seconds: Seconds = 300.0
+    """How long a response goes on without its client."""
 
     name: str = Field(
         default_factory=socket.gethostname,
@@ -182,10 +183,22 @@ class Postgres(Section):
     """Time for a connection or a statement before the store counts as unavailable."""
 
     outage_seconds: SecondsOrZero = 30.0
-    """How long a finished response waits for a database that is away before it fails."""
+    """How long a finished response, or a client that follows a stream, waits for a database that is away."""
 
     lease_seconds: Annotated[float, Field(ge=1, le=3600, allow_inf_nan=False)] = 30.0
-    """How long an accepted response belongs to its worker; what is unfinished then is not taken over yet."""
+    """How long a running response belongs to a worker that gives no sign of life; after that another one
+    takes it over. Longest time, but for a quarter of it, that a response of a dead worker is unfinished."""
+
+    log_bytes: Annotated[int, Field(ge=1024, le=4 << 20)] = 64 << 10
+    """So many bytes of a stream's events are written to its log at once."""
+
+    log_seconds: Annotated[float, Field(gt=0, le=60, allow_inf_nan=False)] = 0.2
+    """Events are written to the log of their stream after so long, be they ever so few. A client that
+    resumes at another worker is so much behind; a worker that dies loses so much of its streams."""
+
+    retention_days: Annotated[float, Field(ge=0, le=36_500, allow_inf_nan=False)] = 30.0
+    """How long a stored response is kept after its creation; 0 keeps it for ever. Counts for responses
+    that are accepted from then on."""
 
     @field_validator("url")
     @classmethod
@@ -203,6 +216,13 @@ class Postgres(Section):
                     "is no connection string: postgresql://user:password@host:5432/database"
                 ) from None
         return url
+
+
+class Background(Section):
+    """Responses that run without a client."""
+
+    concurrency: int = Field(default=32, ge=0, le=10_000)
+    """Responses in the background that each worker runs at a time; 0 leaves them to other workers."""
 
 
 class Limits(Section):
@@ -247,7 +267,10 @@ class Settings(BaseSettings):
     envoy: Envoy = Field(default_factory=Envoy)
     model: Model = Field(default_factory=Model)
     postgres: Postgres = Field(default_factory=Postgres)
+    background: Background = Field(default_factory=Background)
     limits: Limits = Field(default_factory=Limits)
+    tenancy: Tenancy = Field(default_factory=Tenancy)
+    jwt: Jwt = Field(default_factory=Jwt)
 
     SECTIONS: ClassVar[dict[str, type[Section]]] = {
         "sidecar": Sidecar,
@@ -255,7 +278,10 @@ class Settings(BaseSettings):
         "envoy": Envoy,
         "model": Model,
         "postgres": Postgres,
+        "background": Background,
         "limits": Limits,
+        "tenancy": Tenancy,
+        "jwt": Jwt,
     }
 
     @classmethod
@@ -323,6 +349,12 @@ class Settings(BaseSettings):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _tokens_fit(self) -> Self:
+        if problem := self.jwt.problem(wanted=self.tenancy.source == "jwt"):
+            raise ValueError(f"jwt: {problem}")
+        return self
+
     def worker_socket(self, index: int) -> Path:
         """Return the socket on which worker `index` serves Envoy."""
         return self.sidecar.run_dir / f"worker-{index}.sock"
@@ -355,9 +387,15 @@ class Settings(BaseSettings):
             for step in place:
                 value = getattr(value, step)
             if value is not None:
-                secret = isinstance(value, SecretStr)
-                variables[variable] = value.get_secret_value() if secret else str(value)
+                variables[variable] = _spelled(value)
         return variables
+
+
+def _spelled(value: object) -> str:
+    """Return a value as a variable holds it."""
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _given(section: object) -> Any:

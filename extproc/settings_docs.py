@@ -15,7 +15,8 @@ from typing import Any
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from extproc.settings import Section, Settings
+from extproc.settings import Settings
+from extproc.settings_section import Section
 from extproc.settings_source import ALIASES
 
 _MASK = "**********"
@@ -97,12 +98,14 @@ def _default(field: FieldInfo) -> str:
     extra = field.json_schema_extra
     if isinstance(extra, dict) and "shown_default" in extra:
         return str(extra["shown_default"])
-    return _UNSET if field.default is None else f"`{_plain(field.default)}`"
+    return _UNSET if field.default in (None, ()) else f"`{_plain(field.default)}`"
 
 
 def _plain(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(value)
     # 5 reads better than 5.0, and both are the same in a file and in the environment.
     return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
@@ -112,13 +115,10 @@ def _line(field: str, value: Any) -> str:
         return f"# {field} is {_UNSET}"
     if isinstance(value, SecretStr):
         return f"# {field} = {json.dumps(_MASK)}"
-    # A JSON string is a TOML string too.
-    quoted = (
-        json.dumps(str(value), ensure_ascii=False)
-        if isinstance(value, str | Path)
-        else _plain(value)
-    )
-    return f"{field} = {quoted}"
+    # JSON's strings and lists of strings are TOML's too.
+    quoted = value if isinstance(value, tuple) else str(value)
+    json_like = isinstance(value, str | Path | tuple)
+    return f"{field} = {json.dumps(quoted, ensure_ascii=False) if json_like else _plain(value)}"
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from engine.errors import Conflict, InvalidRequest
-from engine.ports import FinishedResponse, NewResponse, StoredItem
+from engine.errors import Conflict, InvalidRequest, LeaseLost
+from engine.ports import FinishedResponse, Lease, NewResponse, StoredItem
 
 MAX_NAME_BYTES = 512
 """Far above every id that is minted anywhere, and below what a btree entry holds (2,704 bytes)."""
@@ -35,8 +35,10 @@ def check_new(new: NewResponse) -> None:
     """Raise `InvalidRequest` if a name in an accepted request cannot be stored."""
     _check(new.model, param="model")
     _check(new.previous_response_id, param="previous_response_id")
-    _check(new.tenant, param=None)
+    _check(new.tenant or "\0", param=None)  # no tenant is not a tenant
     _check(new.id, param=None)
+    _check(new.worker, param=None)
+    _check(None if new.idempotency is None else new.idempotency.key, param=None)
     _check_items(new.input, param="input")
 
 
@@ -53,6 +55,17 @@ def unknown_cursor(after: str) -> InvalidRequest:
 def duplicate_response(response_id: str) -> Conflict:
     """The error for accepting a second response under an id that the tenant already has."""
     return Conflict(f"A response with id '{response_id}' already exists.")
+
+
+def lost(lease: Lease) -> LeaseLost:
+    """The error for a write under a lease that is no longer good."""
+    return LeaseLost(f"The lease of response '{lease.response_id}' is lost.")
+
+
+def name_of(worker: str) -> str:
+    """Return what a worker is called in all of its lives: its name up to the last `#`."""
+    name, found, _life = worker.rpartition("#")
+    return name if found else worker
 
 
 def _check_items(items: Iterable[StoredItem], *, param: str | None) -> None:

@@ -14,6 +14,7 @@ from engine.ports import Order
 
 _ORDER = checks.one_of("asc", "desc")
 _INCLUDE = checks.one_of(*INCLUDABLE)
+_TRUE_OR_FALSE = checks.one_of("true", "false")
 _LIMIT = checks.integer(1, 100)
 
 
@@ -26,11 +27,22 @@ class ListQuery(msgspec.Struct, frozen=True):
     model: str | None = None
 
 
-def _limit(value: str) -> int:
+class RetrieveQuery(msgspec.Struct, frozen=True):
+    """`stream`: the events numbered above `after` instead of the object; -1 stands for all."""
+
+    stream: bool
+    after: int
+
+
+def _count(value: str, name: str, wanted: str) -> int:
     text = value.strip()
     if not text.isascii() or not text.isdigit() or len(text) > 9:
-        raise checks.wrong_value(value, "limit", "an integer from 1 to 100")
-    limit = _LIMIT(int(text), "limit")
+        raise checks.wrong_value(value, name, wanted)
+    return int(text)
+
+
+def _limit(value: str) -> int:
+    limit = _LIMIT(_count(value, "limit", "an integer from 1 to 100"), "limit")
     assert isinstance(limit, int)
     return limit
 
@@ -56,19 +68,25 @@ def parse_list(query: str, parameters: Sequence[str]) -> ListQuery:
     return msgspec.convert(values, ListQuery)
 
 
-def check_retrieve(query: str) -> None:
+def parse_retrieve(query: str) -> RetrieveQuery:
     """Check the query of `GET /v1/responses/{id}`; raises InvalidRequest."""
+    stream, after = False, None
     for name, value in _pairs(query):
         if name == "include":
             # Nothing is left out of a stored response, so whatever is asked to be included is.
             _INCLUDE(value, "include")
-        elif name in ("stream", "include_obfuscation"):
-            if checks.one_of("true", "false")(value, name) == "true":
-                raise checks.unsupported(name, "stored streams cannot be replayed here yet.")
+        elif name == "stream":
+            stream = _TRUE_OR_FALSE(value, name) == "true"
+        elif name == "include_obfuscation":
+            if _TRUE_OR_FALSE(value, name) == "true":
+                raise checks.unsupported(name, "streams carry no obfuscation.")
         elif name == "starting_after":
-            raise checks.unsupported(name, "stored streams cannot be replayed here yet.")
+            after = _count(value, name, "an integer from 0")
         else:
-            raise checks.unknown(name, ("include", "stream"))
+            raise checks.unknown(name, ("include", "stream", "starting_after"))
+    if after is not None and not stream:
+        raise checks.wrong_value(str(after), "starting_after", "left out, or sent with stream=true")
+    return RetrieveQuery(stream, -1 if after is None else after)
 
 
 def no_parameters(query: str) -> None:

@@ -35,6 +35,7 @@ class CreateRequest(msgspec.Struct, frozen=True, kw_only=True):
     input: list[StoredItem | Reference]
     stream: bool
     store: bool
+    background: bool
     previous_response_id: str | None
     tools: tuple[FunctionTool, ...]
     tool_choice: ToolChoice
@@ -145,7 +146,7 @@ _NAME = checks.matching(r"[^\x00-\x1f]{1,256}")
 # Fields of the Responses API, then those that model servers add to it (sent as they came: the server
 # that knows them judges them).
 FIELDS: Mapping[str, Field] = {
-    "background": _only(False, "responses cannot run in the background here yet."),
+    "background": Field(checks.boolean),
     "context_management": Field(_context_management),
     "conversation": _not_here("conversations cannot be used here yet."),
     "frequency_penalty": Field(checks.number(-2, 2), forward=True),
@@ -201,15 +202,31 @@ def parse_create(body: bytes, ids: ItemIds, limits: Limits) -> CreateRequest:
         raise checks.missing("model")
     if bytes(raw.get("input", b"null")) == b"null":
         raise checks.missing("input")
+    request = _request(raw, values, limits)
+    items = parse_input(raw["input"], ids, most=limits.input_items)
+    return msgspec.structs.replace(request, input=items)
+
+
+def parse_again(fields: bytes, limits: Limits) -> CreateRequest:
+    """Check a request that was stored without its input; raises InvalidRequest with `param`."""
+    raw = read_object(fields)
+    return _request(raw, _simple_fields(raw), limits)
+
+
+def _request(
+    raw: Mapping[str, msgspec.Raw], values: Mapping[str, object], limits: Limits
+) -> CreateRequest:
+    """Return the request, its input empty."""
     tools = _optional(raw, "tools")
     declared = () if tools is None else parse_tools(tools, "tools", most=limits.tools)
     choice = _optional(raw, "tool_choice")
     include = values.get("include")
     return CreateRequest(
         model=str(values["model"]),
-        input=parse_input(raw["input"], ids, most=limits.input_items),
+        input=[],
         stream=values.get("stream") is True,
         store=values.get("store") is not False,
+        background=_background(values),
         previous_response_id=_text_or_none(values.get("previous_response_id")),
         tools=declared,
         tool_choice=ToolChoice()
@@ -238,6 +255,15 @@ def _simple_fields(raw: Mapping[str, msgspec.Raw]) -> dict[str, object]:
         if value is not None:
             values[name] = row.check(value, name)
     return values
+
+
+def _background(values: Mapping[str, object]) -> bool:
+    """Return whether it runs in the background, which only what is stored can (nobody could read it)."""
+    if values.get("background") is not True:
+        return False
+    if values.get("store") is False:
+        raise checks.unsupported("background", "a response in the background needs 'store'.")
+    return True
 
 
 def _optional(raw: Mapping[str, msgspec.Raw], name: str) -> object | None:

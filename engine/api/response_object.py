@@ -70,23 +70,40 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage | None = None
 
 
+# What `State` says, in the order of the object.
+_VARYING = ("status", "completed_at", "error", "incomplete_details", "usage")
+_read_head = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
 class ResponseObject:
     """The head of one response, its constant part encoded once."""
 
     def __init__(self, response_id: str, created_at: int, request: CreateRequest) -> None:
+        self.created_at = created_at
         constant = {"id": response_id, "object": "response", "created_at": created_at}
         self._constant = encode({**constant, **_echo(request)})[:-1]
+
+    @classmethod
+    def of_head(cls, head: bytes) -> ResponseObject:
+        """Return the object whose head this is, in whatever state."""
+        fields = _read_head(head)
+        made = cls.__new__(cls)
+        made.created_at = int(bytes(fields["created_at"]))
+        constant = {name: value for name, value in fields.items() if name not in _VARYING}
+        made._constant = encode(constant)[:-1]
+        return made
 
     def head(self, state: State) -> bytes:
         """Return the JSON of the object without its output."""
         reason = state.incomplete_reason
-        varying = {
-            "status": state.status,
-            "completed_at": state.completed_at,
-            "error": state.error,
-            "incomplete_details": None if reason is None else {"reason": reason},
-            "usage": None if state.usage is None else state.usage.shown(),
-        }
+        values = (
+            state.status,
+            state.completed_at,
+            state.error,
+            None if reason is None else {"reason": reason},
+            None if state.usage is None else state.usage.shown(),
+        )
+        varying = dict(zip(_VARYING, values, strict=True))
         return b"%b,%b" % (self._constant, encode(varying)[1:])
 
 

@@ -5,27 +5,33 @@ from __future__ import annotations
 import msgspec
 
 from engine.errors import EngineError
-from engine.ports import StoredItem
+from engine.ports import EventBatch, StoredItem
+from engine.response.turn import TurnRequest
 
 
 class CallModel(msgspec.Struct, frozen=True):
-    """Send this request; answered by ModelAnswered, content, and TurnEnded or Failed."""
+    """Send this request; answered by ModelAnswered, content, and what ends the turn."""
 
-    body: bytes
+    turn: TurnRequest
 
 
 class Send(msgspec.Struct, frozen=True, gc=False):
-    """Write these whole events to a client that streams."""
+    """Release these whole events, the last of which has the number `last`."""
 
     frames: bytes
+    last: int
 
 
 class Save(msgspec.Struct, frozen=True):
-    """Write the terminal state; answered by Saved or SaveFailed. Nothing of it is out yet (rule P1)."""
+    """Write the terminal state; answered by Saved or SaveFailed. Nothing of it is out yet (rule P1).
+
+    `ending` are the events that Saved releases: an `error` event if there was one, and the terminal event.
+    """
 
     status: str
     head: bytes
     output: list[StoredItem]
+    ending: EventBatch
 
 
 class Refuse(msgspec.Struct, frozen=True):

@@ -12,14 +12,19 @@ import msgspec
 
 from engine.api.response_object import Usage
 from engine.errors import EngineError
+from engine.response.turn import TurnRequest
 
 ItemKind = Literal["message", "reasoning", "function_call"]
 
 
-class Begin(msgspec.Struct, frozen=True):
-    """The request is accepted; `body` is the first model turn's request."""
+class Queued(msgspec.Struct, frozen=True):
+    """The request is accepted and waits for a worker (`background: true`)."""
 
-    body: bytes
+
+class Begin(msgspec.Struct, frozen=True):
+    """The request is accepted, or its time in the queue is over; `turn` is the first to be asked for."""
+
+    turn: TurnRequest
 
 
 class ModelAnswered(msgspec.Struct, frozen=True):
@@ -68,6 +73,25 @@ class SummaryDelta(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
+class ItemEnded(msgspec.Struct, frozen=True):
+    """The open item is over, with this status, and what follows is not known yet.
+
+    Said by a redriven log only (`engine.response.redrive`): of a live stream it is never known earlier than
+    what follows.
+    """
+
+    status: str
+
+
+class Resumed(msgspec.Struct, frozen=True):
+    """The worker is gone that ran this; `turn` is asked for again.
+
+    What was made so far stays shown, and no later turn is sent it: the model makes it anew.
+    """
+
+    turn: TurnRequest
+
+
 class TurnEnded(msgspec.Struct, frozen=True):
     """The model's turn is over; `incomplete_reason` is set if it was cut short. `at`: Unix seconds."""
 
@@ -83,6 +107,19 @@ class Failed(msgspec.Struct, frozen=True):
     error: EngineError
 
 
+class CutShort(msgspec.Struct, frozen=True):
+    """Nobody waits for more: the response ends incomplete with what was made (rule P3).
+
+    `reason` is `client_disconnected` or `detached_limit`.
+    """
+
+    reason: str
+
+
+class Cancelled(msgspec.Struct, frozen=True):
+    """Somebody asked for the response's end: it ends cancelled, with what was made."""
+
+
 class Saved(msgspec.Struct, frozen=True):
     """The store holds the terminal state."""
 
@@ -95,4 +132,16 @@ class SaveFailed(msgspec.Struct, frozen=True):
 
 
 Content = ItemStarted | TextDelta | RefusalDelta | ArgumentsDelta | ReasoningDelta | SummaryDelta
-Input = Begin | ModelAnswered | WaitedLong | Content | TurnEnded | Failed | Saved | SaveFailed
+Ending = TurnEnded | Failed | CutShort | Cancelled
+Input = (
+    Queued
+    | Begin
+    | ModelAnswered
+    | WaitedLong
+    | Content
+    | ItemEnded
+    | Resumed
+    | Ending
+    | Saved
+    | SaveFailed
+)

@@ -6,6 +6,8 @@ backend says so: only then is it known whether it was the last one, which a cut 
 
 from __future__ import annotations
 
+import msgspec
+
 from engine.api.events import EventWriter
 from engine.api.json import encode
 from engine.context.replay import replay
@@ -36,6 +38,17 @@ class Output:
         self._ids = ids
         self._events = events
         self._open: OpenItem | None = None
+        self._whole = True
+
+    @property
+    def called(self) -> bool:
+        """True if there is a finished call for the client to answer."""
+        return any(item.call_id is not None and item.replay is not None for item in self.items)
+
+    @property
+    def cut(self) -> bool:
+        """True if the last item is not whole."""
+        return self._open is not None or not self._whole
 
     def receive(self, content: Content) -> bytes:
         """Take one piece of content and return the events that it makes."""
@@ -63,6 +76,7 @@ class Output:
         if item is None:
             return b""
         self._open = None
+        self._whole = status == "completed"
         frames, finished = item.closed(status)
         call_id = finished.get("call_id")
         stored = StoredItem(
@@ -74,6 +88,10 @@ class Output:
         )
         self.items.append(stored)
         return frames
+
+    def forget(self) -> None:
+        """Send none of the finished items to a model again; they stay shown."""
+        self.items = [msgspec.structs.replace(item, replay=None) for item in self.items]
 
     def _start(self, start: ItemStarted) -> bytes:
         index = len(self.items)

@@ -21,20 +21,12 @@ from engine.response.inputs import (
     SummaryDelta,
     TextDelta,
 )
+from engine.response.turn import TurnRules
 from engine.upstream.calls import CallQueue, Key
 from engine.upstream.frames import Frame, Item, Problem, Response, read_frame, read_type
 from engine.upstream.markup import MarkupHold
 
 _NOTHING = "The model server ended the stream without a terminal event."
-
-
-class TurnRules(msgspec.Struct, frozen=True):
-    """What a turn may do: whether tools were declared, which may be called, whether in parallel."""
-
-    tools: bool = False
-    allowed: frozenset[str] | None = None
-    parallel: bool = True
-    logprobs: bool = False
 
 
 class Outcome(msgspec.Struct, frozen=True):

@@ -1,16 +1,21 @@
 """Renders the one Envoy config, deploy/envoy/envoy.yaml, from the settings.
 
 Every placeholder of the template is filled with JSON, which is YAML's flow syntax, so that no value
-can break out of its place. The template is beside the packages, in a checkout and in a wheel alike.
+can break out of its place. Blocks that the settings do not ask for are left out. The template is
+beside the packages, in a checkout and in a wheel alike.
 """
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Collection
 from pathlib import Path
 from string import Template
+from urllib.parse import urlsplit
 
 import extproc
+from extproc.envoy import identity
 from extproc.envoy.endpoint import ModelEndpoint, parse_model_url
 from extproc.settings import Settings
 
@@ -24,6 +29,11 @@ CA_BUNDLES = (
     Path("/etc/ssl/cert.pem"),
 )
 
+# `# <if x>` … `# </if x>`, each on a line of its own.
+_BLOCK = re.compile(
+    r"^ *# <if (?P<name>\w+)>\n(?P<content>.*?)^ *# </if (?P=name)>\n", re.MULTILINE | re.DOTALL
+)
+
 # A rewritten request is larger than the client's: history is added to it.
 _BODY_GROWTH = 2
 _ENVOY_UINT32_MAX = (1 << 32) - 1
@@ -33,7 +43,6 @@ def render(settings: Settings) -> str:
     """Return Envoy's config; without a model URL it leads to the demo model's socket."""
     url = settings.model.url
     endpoint = parse_model_url(url if url is not None else f"unix:{settings.demo_socket}")
-    trusted = settings.model.ca_file or ca_bundle()
     values: dict[str, object] = {
         "admin_socket": str(settings.admin_socket),
         "listen_host": settings.listen.host,
@@ -44,16 +53,42 @@ def render(settings: Settings) -> str:
         "model_connect_timeout": _duration(settings.model.connect_seconds),
         "model_authority": endpoint.authority,
         "model_discovery": "STATIC" if endpoint.socket or endpoint.literal else "STRICT_DNS",
-        "model_endpoints": [_model_endpoint(endpoint)],
-        "model_transport_socket": _transport_socket(endpoint, trusted),
+        "model_endpoints": [_endpoint(endpoint)],
+        "model_transport_socket": _transport_socket(endpoint, settings.model.ca_file),
         # Empty means "as it came".
         "prefix_rewrite": f"{endpoint.base}/" if endpoint.base else "",
         "sidecar_endpoints": [
             _pipe(settings.worker_socket(index)) for index in range(settings.sidecar.workers)
         ],
+        **identity.values(settings),
+        **_jwks(settings),
     }
     filled = {name: json.dumps(value) for name, value in values.items()}
-    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(filled)
+    template = only(identity.blocks(settings), TEMPLATE.read_text(encoding="utf-8"))
+    return Template(template).substitute(filled)
+
+
+def only(wanted: Collection[str], template: str) -> str:
+    """Return the template without its marks, and without the blocks that are not wanted."""
+
+    def kept(block: re.Match[str]) -> str:
+        return _BLOCK.sub(kept, block["content"]) if block["name"] in wanted else ""
+
+    return _BLOCK.sub(kept, template)
+
+
+def _jwks(settings: Settings) -> dict[str, object]:
+    """Return how Envoy reaches the keys of tokens, where they are on another server."""
+    if settings.jwt.jwks_uri is None:
+        return {}
+    parts = urlsplit(settings.jwt.jwks_uri)
+    endpoint = parse_model_url(f"{parts.scheme}://{parts.netloc}")
+    return {
+        "jwks_uri": settings.jwt.jwks_uri,
+        "jwks_discovery": "STATIC" if endpoint.literal else "STRICT_DNS",
+        "jwks_endpoints": [_endpoint(endpoint)],
+        "jwks_transport_socket": _transport_socket(endpoint, settings.jwt.ca_file),
+    }
 
 
 def _duration(seconds: float) -> str:
@@ -64,14 +99,14 @@ def _pipe(path: Path) -> dict[str, object]:
     return {"endpoint": {"address": {"pipe": {"path": str(path)}}}}
 
 
-def _model_endpoint(endpoint: ModelEndpoint) -> dict[str, object]:
+def _endpoint(endpoint: ModelEndpoint) -> dict[str, object]:
     if endpoint.socket is not None:
         return _pipe(endpoint.socket)
     address = {"address": endpoint.host, "port_value": endpoint.port}
     return {"endpoint": {"address": {"socket_address": address}}}
 
 
-def _transport_socket(endpoint: ModelEndpoint, trusted: Path) -> dict[str, object]:
+def _transport_socket(endpoint: ModelEndpoint, ca_file: Path | None) -> dict[str, object]:
     kind = "type.googleapis.com/envoy.extensions.transport_sockets"
     if not endpoint.tls:
         raw = {"@type": f"{kind}.raw_buffer.v3.RawBuffer"}
@@ -83,7 +118,7 @@ def _transport_socket(endpoint: ModelEndpoint, trusted: Path) -> dict[str, objec
         "common_tls_context": {
             "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
             "validation_context": {
-                "trusted_ca": {"filename": str(trusted)},
+                "trusted_ca": {"filename": str(ca_file or ca_bundle())},
                 "match_typed_subject_alt_names": [
                     {"san_type": san, "matcher": {"exact": endpoint.host}}
                 ],

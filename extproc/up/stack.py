@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 # Connections to the private Postgres beside those of the workers' pools.
 _OTHER_CONNECTIONS = 32
 # What a worker needs for its last words after the grace time, beside one statement of the database.
-_MARGIN_SECONDS = 2.5
+_MARGIN_SECONDS = 4.5
 
 
 def run(stack: Coroutine[Any, Any, None]) -> None:
@@ -131,6 +131,7 @@ async def _with_database(settings: Settings, parts: AsyncExitStack, report: Repo
     from engine.errors import EngineError
     from storage.postgres.embedded import CannotStart, embedded_postgres
     from storage.postgres.migrate import ChangedMigration, migrate
+    from storage.postgres.role import RoleMissing
 
     try:
         if settings.postgres.url is not None:
@@ -148,7 +149,7 @@ async def _with_database(settings: Settings, parts: AsyncExitStack, report: Repo
     except CannotStart as error:
         hint = "DATA_DIR names the directory, and DATABASE_URL a Postgres to use instead"
         raise StartFailed(f"{error}\n{hint}") from error
-    except (ChangedMigration, EngineError) as error:
+    except (ChangedMigration, RoleMissing, EngineError) as error:
         raise StartFailed(str(error)) from error
     return settings.having(postgres={"url": conninfo})
 
@@ -291,4 +292,5 @@ def _allow_many_files() -> None:
 def _example(settings: Settings, url: str) -> str:
     model = "holdfast-demo" if settings.model.url is None else "YOUR_MODEL"
     body = f'{{"model": "{model}", "input": "Hello!"}}'
-    return f"  curl {url}/v1/responses -H 'content-type: application/json' -d '{body}'"
+    token = " -H 'authorization: Bearer YOUR_TOKEN'" if settings.tenancy.source == "jwt" else ""
+    return f"  curl {url}/v1/responses{token} -H 'content-type: application/json' -d '{body}'"

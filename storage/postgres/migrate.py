@@ -17,6 +17,7 @@ import psycopg
 from engine.errors import StorageUnavailable
 from storage.postgres import queries
 from storage.postgres.pool import Connection
+from storage.postgres.role import provide_role
 
 _SQL = queries.load("migrations.sql")
 
@@ -74,13 +75,14 @@ async def migrate(
     """Apply what is missing and return its names; `progress` gets a line for each.
 
     Of several at once, one works and the others wait, `timeout` seconds at most. Raises
-    `ChangedMigration` before anything is touched, and `StorageUnavailable` when the database cannot
-    be reached or a wait was too long; what was applied by then stays applied.
+    `ChangedMigration` or `RoleMissing` before any table is touched, and `StorageUnavailable` when the
+    database cannot be reached or a wait was too long; what was applied by then stays applied.
     """
     async with _connected(conninfo, timeout) as connection:
         await connection.execute(_SQL["lock"])
         await connection.execute(_SQL["create_record"])
         missing = await _missing(connection, shipped() if migrations is None else migrations)
+        await provide_role(connection)
         for migration in missing:
             progress(f"applying {migration.name}")
             await _apply(connection, migration)

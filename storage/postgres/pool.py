@@ -32,8 +32,22 @@ ATTEMPTS = 3
 # as long as the connection lives; so scans are not on offer.
 _PLANS_BY_KEY = {"enable_seqscan": "off"}
 
+ROLE = "holdfast_app"
+"""Whom every pooled connection acts as: row-level security holds for it, and it owns nothing."""
+
 _RETRIED = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
-_NO_SCHEMA = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)
+_NO_SCHEMA = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.InsufficientPrivilege,  # tables of before there was the role
+)
+_NO_ROLE = (psycopg.errors.InvalidParameterValue, psycopg.errors.InsufficientPrivilege)
+
+
+_BECOME = f"SET ROLE {ROLE}".encode()
+_REFUSED = "The database refuses connections."
+_NO_ROLE_REFUSAL = f"The database has no role {ROLE} for its user: run `holdfast migrate`."
 
 
 class _Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
@@ -58,12 +72,13 @@ class Pool:
             min_size=min_size,
             max_size=max_size,
             open=False,
-            configure=_note_opening,
+            configure=self._configure,
             # No back-off of the pool's own, under which requests would wait for a server that is
             # long back: every request that finds no connection asks for one.
             reconnect_timeout=0,
             reconnect_failed=self._refuse_waiting,
         )
+        self._refusal = _REFUSED
         self._waiting: set[asyncio.Timeout] = set()
         self._in_use = 0
         self._replaced_at = 0.0
@@ -73,7 +88,7 @@ class Pool:
         try:
             return await self._repeat(work, _now() + self._timeout)
         except TimeoutError as error:
-            raise StorageUnavailable("The database refuses connections.") from error
+            raise StorageUnavailable(self._refusal) from error
         except psycopg.Error as error:
             raise _translated(error) from error
 
@@ -125,6 +140,16 @@ class Pool:
                 return await self._pool.getconn(deadline - _now())
             finally:
                 self._waiting.discard(hope)
+
+    async def _configure(self, connection: _Connection) -> None:
+        """Become the application's role; a connection that cannot is not used."""
+        try:
+            await connection.execute(_BECOME)
+        except _NO_ROLE:
+            self._refusal = _NO_ROLE_REFUSAL
+            raise
+        self._refusal = _REFUSED
+        connection.opened = _now()
 
     async def _refuse_waiting(self, _pool: AsyncConnectionPool[_Connection]) -> None:
         """End all waits when the server refused a connection and none is in use."""
@@ -184,10 +209,6 @@ def _connection_settings(conninfo: str, timeout: float) -> dict[str, Any]:
         "prepare_threshold": 0,
         "options": f"{options} {given.get('options') or ''}".strip(),
     }
-
-
-async def _note_opening(connection: _Connection) -> None:
-    connection.opened = _now()
 
 
 def _hang_up(connection: _Connection) -> None:

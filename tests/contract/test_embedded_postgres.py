@@ -24,7 +24,7 @@ from storage.postgres.embedded_data import find_binaries
 from storage.postgres.embedded_process import Identity, become, passing_capability
 from storage.postgres.migrate import migrate
 from storage.postgres.pool import open_pool
-from storage.postgres.responses import PostgresResponseStore
+from storage.postgres.store import PostgresStore
 from tests.support.stored import history, turn
 
 _RUN_AND_SAY = """
@@ -148,7 +148,7 @@ async def test_a_killed_server_loses_nothing_that_it_acknowledged(
             )
             await migrate(server.conninfo)
             async with open_pool(server.conninfo) as pool:
-                store = PostgresResponseStore(pool)
+                store = PostgresStore(pool)
                 for name in acknowledged:
                     assert await history(store, "t", name) == [f"{name}/in", f"{name}/out"]
                 async with asyncio.timeout(30):
@@ -158,7 +158,7 @@ async def test_a_killed_server_loses_nothing_that_it_acknowledged(
 
 
 async def _write_until_killed(
-    store: PostgresResponseStore, server: EmbeddedPostgres, prefix: str, acknowledged: list[str]
+    store: PostgresStore, server: EmbeddedPostgres, prefix: str, acknowledged: list[str]
 ) -> None:
     enough = asyncio.Event()
     before = len(acknowledged)

@@ -15,8 +15,8 @@ from engine.errors import Conflict, LeaseLost, StorageUnavailable
 from storage.postgres.embedded import embedded_postgres
 from storage.postgres.migrate import migrate
 from storage.postgres.pool import open_pool
-from storage.postgres.responses import PostgresResponseStore
-from tests.contract.response_store import tenant
+from storage.postgres.store import PostgresStore
+from tests.contract.suites import tenant
 from tests.support.postgres_proxy import PostgresProxy, postgres_proxy
 from tests.support.stored import a_response, an_end, begin, context, history, turn
 
@@ -26,13 +26,13 @@ __all__ = ["tenant"]
 @asynccontextmanager
 async def _one_connection(
     database: str,
-) -> AsyncIterator[tuple[PostgresProxy, PostgresResponseStore]]:
+) -> AsyncIterator[tuple[PostgresProxy, PostgresStore]]:
     """Yield a store with a single connection, and the proxy that it goes through."""
     async with (
         postgres_proxy(database) as proxy,
         open_pool(proxy.conninfo, min_size=1, max_size=1) as pool,
     ):
-        yield proxy, PostgresResponseStore(pool)
+        yield proxy, PostgresStore(pool)
 
 
 @pytest.mark.parametrize("lost", [1, 2])
@@ -89,7 +89,7 @@ async def test_a_server_that_is_away_is_reported_at_once_and_used_when_it_is_bac
 ) -> None:
     """P2: neither the failure nor the recovery waits for a time-out."""
     async with postgres_proxy(database) as proxy, open_pool(proxy.conninfo, timeout=5.0) as pool:
-        store = PostgresResponseStore(pool)
+        store = PostgresStore(pool)
         await turn(store, tenant, "r1")
         await proxy.close()
         for _ in range(3):
@@ -113,7 +113,7 @@ async def test_a_server_that_falls_silent_is_given_up_within_the_timeout(
         postgres_proxy(database) as proxy,
         open_pool(proxy.conninfo, min_size=1, max_size=2, timeout=0.5) as pool,
     ):
-        store = PostgresResponseStore(pool)
+        store = PostgresStore(pool)
         await turn(store, tenant, "r1")
         proxy.fall_silent()
         started = time.monotonic()
@@ -128,7 +128,7 @@ async def test_a_server_that_falls_silent_is_given_up_within_the_timeout(
             assert await _until_available(store, tenant) == ["r1/in", "r1/out"]
 
 
-async def _until_available(store: PostgresResponseStore, tenant: str) -> list[str]:
+async def _until_available(store: PostgresStore, tenant: str) -> list[str]:
     while True:
         try:
             return await history(store, tenant, "r1")
@@ -141,17 +141,18 @@ async def test_a_statement_that_waits_too_long_is_ended_by_the_server(
 ) -> None:
     """P2: a lock that somebody else holds delays us for the timeout, and leaves no trace."""
     async with open_pool(database, timeout=0.5) as pool:
-        store = PostgresResponseStore(pool)
-        await turn(store, tenant, "r1")
+        store = PostgresStore(pool)
+        lease = await begin(store, tenant, "r1")
         async with await psycopg.AsyncConnection.connect(database) as other:
-            await other.execute("UPDATE threads SET length = length WHERE tenant = %s", [tenant])
+            await other.execute("UPDATE runs SET work = work WHERE tenant = %s", [tenant])
             started = time.monotonic()
             with pytest.raises(StorageUnavailable):
-                await begin(store, tenant, "r2", after="r1")
+                await store.finish(an_end(lease))
             assert time.monotonic() - started < 2.0
+            assert await history(store, tenant, "r1") == ["r1/in"]
             await other.rollback()
-        await turn(store, tenant, "r2", after="r1")
-        assert await history(store, tenant, "r2") == ["r1/in", "r1/out", "r2/in", "r2/out"]
+        await store.finish(an_end(lease))
+        assert await history(store, tenant, "r1") == ["r1/in", "r1/out"]
 
 
 async def test_dead_connections_of_a_restarted_server_cost_no_request(
@@ -164,7 +165,7 @@ async def test_dead_connections_of_a_restarted_server_cost_no_request(
         )
         await migrate(server.conninfo)
         async with open_pool(server.conninfo, min_size=10, max_size=10) as pool:
-            store = PostgresResponseStore(pool)
+            store = PostgresStore(pool)
             await turn(store, tenant, "r1")
             for requests in (1, 40, 1):
                 server.kill()
@@ -180,12 +181,12 @@ async def test_a_database_without_our_tables_says_what_to_do(empty_database: str
     """H3: the schema is missing, not the server."""
     async with open_pool(empty_database) as pool:
         with pytest.raises(StorageUnavailable, match="holdfast migrate"):
-            await PostgresResponseStore(pool).get("t", "r1")
+            await PostgresStore(pool).get("t", "r1")
 
 
 async def test_a_store_whose_pool_is_closed_is_unavailable(database: str) -> None:
     """P2: also while we stop."""
     async with open_pool(database) as pool:
-        store = PostgresResponseStore(pool)
+        store = PostgresStore(pool)
     with pytest.raises(StorageUnavailable):
         await store.get("t", "r1")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import psycopg
@@ -12,32 +14,61 @@ from engine.ports import ThreadPoint
 from storage.postgres import queries
 from storage.postgres.migrate import migrate
 from storage.postgres.pool import open_pool
-from storage.postgres.responses import PostgresResponseStore
+from storage.postgres.store import PostgresStore
 from tests.support.stored import a_response, an_end, turn
 
-_STATEMENTS = queries.load("responses.sql")
+_FILES = ("reading.sql", "writing.sql", "runs.sql", "removal.sql")
+_STATEMENTS = {name: sql for file in _FILES for name, sql in queries.load(file).items()}
+_GATES = queries.load("gates.sql")
 _VALUES: dict[str, Any] = {
     "tenant": "t", "id": "r", "after": "a", "model": None, "limit": Int8(2), "token": Int8(1),
     "count": Int8(1), "item_ids": ["i"], "types": ["t"], "call_ids": [None], "items": [b""],
     "replays": [None], "status": "s", "head": b"", "worker": "w", "lease_seconds": 1.0,
     "new_thread": "n", "after_thread": "a", "after_position": Int8(1), "previous": None,
+    "key": "k", "digest": b"", "state": "running", "background": True, "owner": "w", "work": b"",
+    "first": Int8(0), "last": Int8(1), "frames": b"", "streamed": True, "acceptance": Int8(1),
+    "keep_seconds": None, "ids": ["r"],
 }  # fmt: skip
-_KEYS = {"threads": {"id"}, "items": {"thread_id", "id"}, "responses": {"id", "created_at"}}
+_KEYS = {
+    "threads": {"id", "parent_id"},
+    "items": {"thread_id", "id"},
+    "responses": {"id", "created_at", "thread_id"},
+    "runs": {"response_id"},
+    "events": {"response_id"},
+    "idempotency": {"key"},
+}
+
+
+def _code(statement: bytes) -> str:
+    return "\n".join(line.split("--")[0] for line in statement.decode().splitlines())
 
 
 @pytest.mark.parametrize("name", sorted(_STATEMENTS))
 def test_every_statement_names_the_tenant_and_says_what_it_does(name: str) -> None:
-    """X1: in each WHERE and each INSERT."""
-    lines = _STATEMENTS[name].decode().splitlines()
-    assert lines[0].startswith("-- ")
-    code = "\n".join(line.split("--")[0] for line in lines)
-    conditions = (
-        code.count("WHERE") - code.count("WHERE NOT EXISTS") - code.count("WHERE i.position")
+    """X1: whatever reads, changes or removes rows of a table names it, and so does what adds them."""
+    assert _STATEMENTS[name].startswith(b"-- ")
+    code = _code(_STATEMENTS[name])
+    touched = re.findall(
+        r"(?:FROM|JOIN|UPDATE) (threads|items|responses|runs|events|idempotency)\b(.*?)"
+        r"(?=(?:FROM|JOIN|UPDATE|INSERT INTO) [a-z]|\Z)",
+        code,
+        re.DOTALL,
     )
-    assert conditions + code.count("INSERT INTO") >= 1
-    assert code.count("%(tenant)s") >= conditions
-    for part in code.split("INSERT INTO")[1:]:
-        assert part.split("(", 1)[1].lstrip().startswith("tenant")
+    added = re.findall(r"INSERT INTO \w+ \(\s*(\w+)(.*?)\bSELECT\s+(\S+)", code, re.DOTALL)
+    assert touched or added
+    for table, rest in touched:
+        assert re.search(r"tenant = %\(tenant\)s", rest), table
+    for first, _, value in added:
+        assert (first, value.rstrip(",")) == ("tenant", "%(tenant)s")
+
+
+def test_what_goes_over_all_tenants_only_calls_functions() -> None:
+    """X1: the gates touch no table themselves."""
+    for name, statement in _GATES.items():
+        assert re.fullmatch(
+            r"SELECT (\* FROM holdfast_\w+|set_config)\([^()]*(%\(\w+\)s[^()]*)*\);",
+            _code(statement).strip(),
+        ), name
 
 
 @pytest.mark.parametrize("name", sorted(_STATEMENTS))
@@ -48,21 +79,22 @@ async def test_every_statement_goes_by_key_also_over_tables_that_are_new(
     await migrate(empty_database)
     await _check_plan(empty_database, name)
     async with open_pool(empty_database) as pool:
-        await turn(PostgresResponseStore(pool), "t", "r")
+        await turn(PostgresStore(pool), "t", "r")
     async with await psycopg.AsyncConnection.connect(empty_database, autocommit=True) as connection:
         await connection.execute("ANALYZE")
     await _check_plan(empty_database, name)
 
 
 async def _check_plan(database: str, name: str) -> None:
+    numbers = name == "read_events"  # its `after` is the number of an event
+    values = {**_VALUES, "after": Int8(1)} if numbers else _VALUES
     async with open_pool(database, max_size=2) as pool:
 
         async def explain(
             connection: psycopg.AsyncConnection[tuple[Any, ...]], _attempt: int
         ) -> list[dict[str, Any]]:
-            cursor = await connection.execute(
-                b"EXPLAIN (FORMAT JSON) " + _STATEMENTS[name], _VALUES
-            )
+            await connection.execute("SELECT set_config('holdfast.tenant', 't', false)")
+            cursor = await connection.execute(b"EXPLAIN (FORMAT JSON) " + _STATEMENTS[name], values)
             row = await cursor.fetchone()
             assert row is not None
             plans: list[dict[str, Any]] = row[0]
@@ -71,9 +103,9 @@ async def _check_plan(database: str, name: str) -> None:
         [plan] = await pool.run(explain)
     for scan in _scans(plan["Plan"]):
         condition = scan.get("Index Cond") or scan.get("Recheck Cond") or ""
-        assert "tenant = " in condition, scan
+        assert "tenant = " in condition + scan.get("Filter", ""), json.dumps(scan, indent=1)
         columns = {word.strip("(),") for word in condition.split()}
-        assert columns & _KEYS[scan["Relation Name"]], scan
+        assert columns & _KEYS[scan["Relation Name"]], json.dumps(scan, indent=1)
 
 
 def _scans(node: dict[str, Any]) -> list[dict[str, Any]]:
@@ -85,7 +117,7 @@ def _scans(node: dict[str, Any]) -> list[dict[str, Any]]:
 async def test_what_a_turn_stores_does_not_grow_with_the_conversation(database: str) -> None:
     """P8: turn 500 takes no more than 1.1 times the bytes of turn 5."""
     async with open_pool(database) as pool:
-        store = PostgresResponseStore(pool)
+        store = PostgresStore(pool)
         after: ThreadPoint | None = None
         for number in range(501):
             name = f"r{number:03}"

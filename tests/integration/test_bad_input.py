@@ -170,7 +170,7 @@ async def test_what_is_no_json_object_is_400(wire: Wire, body: bytes) -> None:
         ({"tools": [{"type": "function"}]}, "tools[0].name"),
         ({"tool_choice": {"type": "function", "name": "f"}}, "tool_choice.name"),
         ({"text": {"format": {"type": "json_schema"}}}, "text.format.name"),
-        ({"background": True}, "background"),
+        ({"background": True, "store": False}, "background"),
         ({"conversation": "conv_1"}, "conversation"),
         ({"truncation": "auto"}, "truncation"),
         ({"include": ["everything"]}, "include[0]"),

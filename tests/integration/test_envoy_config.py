@@ -24,12 +24,25 @@ from extproc.settings import Settings
 from extproc.up.envoy import envoy_command, find_binary, public_port
 from extproc.up.processes import running
 from tests.support import replies
+from tests.support.jwts import Issuer
 from tests.support.scripted_model import ScriptedModel
 from tests.support.scripts import Cut, Script
 
 DEADLINE = 15.0
 TURN = "http://model/v1/responses"
 JSON = {"content-type": "application/json"}
+REQUIRED = {"HOLDFAST_TENANCY__MODE": "required"}
+TOKENS = {
+    **REQUIRED,
+    "HOLDFAST_TENANCY__SOURCE": "jwt",
+    "HOLDFAST_JWT__ISSUER": "https://issuer.test",
+    "HOLDFAST_JWT__AUDIENCES": "holdfast",
+}
+FROM_HEADER = {
+    **REQUIRED,
+    "HOLDFAST_TENANCY__SOURCE": "header",
+    "HOLDFAST_TENANCY__HEADER": "x-tenant",
+}
 
 
 @dataclass(frozen=True)
@@ -99,11 +112,31 @@ async def client(unix_socket: Path | None = None) -> AsyncIterator[aiohttp.Clien
         {"BACKEND_URL": "unix:/run/model.sock"},
         {"HOLDFAST_LISTEN__HOST": "0.0.0.0", "PORT": "0"},
         {"HOLDFAST_LISTEN__HOST": "::1"},
+        {**TOKENS, "HOLDFAST_JWT__JWKS_FILE": "jwks.json"},
+        {**TOKENS, "HOLDFAST_JWT__JWKS_URI": "https://issuer.test:8443/keys"},
+        {**TOKENS, "HOLDFAST_JWT__JWKS_URI": "http://10.0.0.1/keys"},
+        FROM_HEADER,
+        {**FROM_HEADER, "HOLDFAST_TENANCY__HEADER_FROM_GATEWAY": "true"},
+        {
+            **REQUIRED,
+            "HOLDFAST_TENANCY__SOURCE": "metadata",
+            "HOLDFAST_TENANCY__METADATA_NAMESPACE": "envoy.filters.http.ext_authz",
+            "HOLDFAST_TENANCY__METADATA_PATH": "a,b",
+        },
+        {
+            **REQUIRED,
+            "HOLDFAST_TENANCY__SOURCE": "attribute",
+            "HOLDFAST_TENANCY__ATTRIBUTE": "connection.uri_san_peer_certificate",
+        },
     ],
     ids=lambda environ: " ".join(environ.values()) or "defaults",
 )
 async def test_envoy_accepts_the_config(environ: dict[str, str], directory: Path) -> None:
-    """`envoy --mode validate` on each kind of model server and listener."""
+    """`envoy --mode validate` on each kind of model server, listener and identity."""
+    keys = directory / "jwks.json"
+    keys.write_text(Issuer().keys)
+    if "HOLDFAST_JWT__JWKS_FILE" in environ:
+        environ = {**environ, "HOLDFAST_JWT__JWKS_FILE": str(keys)}
     settings = Settings.load(None, {"DATA_DIR": str(directory), **environ})
     file = directory / "envoy.yaml"
     file.write_text(render(settings), encoding="utf-8")

@@ -6,15 +6,24 @@ import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
+from zlib import crc32
 
 import msgspec
 
-from engine.answers import Answer, error_answer
+from engine import sse
+from engine.answers import error_answer
+from engine.background import Background
+from engine.detached import Detached
 from engine.errors import EngineError
+from engine.following import Following
+from engine.intake import Caller, Intake
 from engine.limits import Limits
-from engine.ports import StoredResponse
-from engine.responses import Caller, Responses
-from engine.runs import Runs
+from engine.live import Live
+from engine.ports import Clock, EventBatch, StoredResponse
+from engine.recovery import Recovery
+from engine.responses import Responses
+from engine.run import Means
+from engine.takeover import TakeOver
 from tests.support.fake_model import FakeModel
 from tests.support.fake_reply import FakeReply
 from tests.support.faulty_store import FaultyStore
@@ -24,9 +33,9 @@ CALLER = Caller("default", {"x-request-id": "req-1"})
 NOW = 1_700_000_000
 
 
-def counting() -> Callable[[int], bytes]:
-    """Return a source of bytes that never repeats and is the same in each test."""
-    count = 0
+def counting(worker: str) -> Callable[[int], bytes]:
+    """Return a source of bytes that never repeats, is the same in each test and another for each worker."""
+    count = crc32(worker.encode()) << 32
 
     def take(size: int) -> bytes:
         nonlocal count
@@ -41,29 +50,67 @@ SOON = Limits(save_wait=0.0)
 
 
 class Rig:
-    """An engine over a model that plays `model`'s steps, a memory store with faults, one caller."""
+    """An engine over a model that plays `model`'s steps, a memory store with faults, one caller.
 
-    def __init__(self, model: FakeModel, *, limits: Limits | None = None) -> None:
+    `store` is given where several workers share one; `worker` names this one.
+    """
+
+    def __init__(
+        self,
+        model: FakeModel,
+        *,
+        limits: Limits | None = None,
+        store: FaultyStore | None = None,
+        worker: str = "replica/0#1",
+    ) -> None:
         self.model = model
-        self.store = FaultyStore()
-        self.runs = Runs()
+        self.store = store if store is not None else FaultyStore()
+        self.notified: list[str] = []
+        self.following = Following(self.store, limits if limits is not None else SOON)
+        self.limits = limits if limits is not None else SOON
+        self.detached = Detached()
+        self.clock: Clock = lambda: NOW
+        means = Means(
+            model=model,
+            store=self.store,
+            clock=lambda: self.clock(),
+            limits=self.limits,
+            notify=self._notify,
+            detached=self.detached,
+        )
+        self.live = Live(means, worker)
+        self.intake = Intake(
+            self.store,
+            clock=lambda: self.clock(),
+            randomness=counting(worker),
+            limits=self.limits,
+            worker=worker,
+        )
+        self.takeover = TakeOver(self.live)
+        self.background = Background(self.live, self.takeover, most=2)
+        self.recovery = Recovery(self.live, self.takeover, self.background)
         self.responses = Responses(
             store=self.store,
-            model=model,
-            runs=self.runs,
-            clock=lambda: NOW,
-            randomness=counting(),
-            limits=limits if limits is not None else SOON,
-            worker="worker-1",
+            intake=self.intake,
+            live=self.live,
+            following=self.following,
+            takeover=self.takeover,
+            background=self.background,
         )
 
-    async def create(self, reply: FakeReply | None = None, **fields: Any) -> FakeReply:
+    def _notify(self, response_id: str) -> None:
+        self.notified.append(response_id)
+        self.following.notify(response_id)
+
+    async def create(
+        self, reply: FakeReply | None = None, *, caller: Caller = CALLER, **fields: Any
+    ) -> FakeReply:
         """Create a response and wait for its end; errors become answers, as every adapter does it."""
         reply = reply if reply is not None else FakeReply()
         body = json.dumps({"model": "m", "input": "hi", **fields}).encode()
         async with asyncio.timeout(5):
             try:
-                await self.responses.create(CALLER, body, "", reply)
+                await self.responses.create(caller, body, "", reply)
             except EngineError as error:
                 await reply.answer(error_answer(error))
         return reply
@@ -90,15 +137,54 @@ class Rig:
         [stored] = await self.stored()
         return stored
 
+    async def log(self, wanted: str) -> bytes:
+        """Return the event log of a response with what its reader adds: the stream of one who stays."""
+        batches: list[EventBatch] = []
+        after = -1
+        while True:
+            read = await self.store.read_events(CALLER.tenant, wanted, after=after, limit=1000)
+            assert read is not None
+            for batch in read.batches:
+                # By a million, where it was taken over.
+                assert batch.first == after + 1 or batch.first > after + 1_000_000
+                after = batch.last
+            batches += read.batches
+            if not read.more:
+                return b"".join(batch.frames for batch in batches) + sse.DONE
+
+    async def until(self, happened: Callable[[], object]) -> None:
+        """Wait until something is so; the engine runs meanwhile."""
+        async with asyncio.timeout(5):
+            while True:
+                if happened():
+                    return
+                await asyncio.sleep(0.001)
+
+    async def becomes(self, wanted: str, *statuses: str) -> Any:
+        """Wait until a stored response has one of these statuses; return it."""
+        async with asyncio.timeout(5):
+            while True:
+                response = await self.retrieve(wanted)
+                if response["status"] in statuses:
+                    return response
+                await asyncio.sleep(0.001)
+
     async def settled(self) -> None:
         """Wait until nothing runs any more."""
-        await self.runs.drain(5)
-        assert not len(self.runs)
+        await self.live.drain(5)
+        assert not len(self.live)
 
     async def retrieve(self, wanted: str) -> Any:
         """Return a stored response as the API shows it."""
-        answer: Answer = await self.responses.retrieve(CALLER, wanted, "")
-        return json.loads(answer.body)
+        reply = FakeReply()
+        await self.responses.retrieve(CALLER, wanted, "", reply)
+        return reply.json
+
+
+async def turns() -> None:
+    """Let everything run that can run now."""
+    for _ in range(100):
+        await asyncio.sleep(0)
 
 
 def small(limits: Limits | None = None, **changed: Any) -> Limits:

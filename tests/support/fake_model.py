@@ -61,6 +61,8 @@ class FakeModel:
         self.headers: list[Mapping[str, str]] = []
         self.called = asyncio.Event()
         self.aborted = asyncio.Event()
+        self.silent = asyncio.Event()
+        """Set when it came to a `Hang`."""
 
     async def call(self, body: bytes, headers: Mapping[str, str]) -> ModelAnswer:
         """Return when the script has come to its status."""
@@ -70,6 +72,7 @@ class FakeModel:
         steps = deque(self.steps)
         try:
             while steps and isinstance(steps[0], Hang | Break):
+                self.silent.set()
                 await _wait(steps.popleft())
         except asyncio.CancelledError:
             self.aborted.set()
@@ -95,6 +98,8 @@ class _Answer:
                 yield step
             else:
                 self._silent = isinstance(step, Hang)
+                if self._silent:
+                    self._model.silent.set()
                 await _wait(step)
                 self._silent = False
 

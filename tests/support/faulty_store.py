@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 
-from engine.ports import Context, FinishedResponse, Lease, NewResponse
-from storage.memory import MemoryResponseStore
+from engine.ports import Context, EventBatch, FinishedResponse, Lease, NewResponse
+from storage.memory import MemoryStore
 
 
-class FaultyStore(MemoryResponseStore):
+class FaultyStore(MemoryStore):
     """`faults` are raised by the methods of these names, `holds` are waited for by them first."""
 
     def __init__(self) -> None:
         super().__init__()
         self.faults: dict[str, Exception] = {}
         self.holds: dict[str, asyncio.Event] = {}
-        self.reached: dict[str, asyncio.Event] = {
-            name: asyncio.Event() for name in ("load_context", "accept", "abandon", "finish")
-        }
+        names = ("load_context", "accept", "abandon", "finish", "append", "renew", "cancelled")
+        self.reached: dict[str, asyncio.Event] = {name: asyncio.Event() for name in names}
 
     async def load_context(self, tenant: str, response_id: str) -> Context | None:
         """The store's own, unless told otherwise."""
@@ -38,6 +37,21 @@ class FaultyStore(MemoryResponseStore):
         """The store's own, unless told otherwise."""
         await self._reach("finish")
         await super().finish(finished, again=again)
+
+    async def append(self, lease: Lease, batch: EventBatch) -> None:
+        """The store's own, unless told otherwise."""
+        await self._reach("append")
+        await super().append(lease, batch)
+
+    async def renew(self, leases: list[Lease], lease_seconds: float) -> list[Lease]:
+        """The store's own, unless told otherwise."""
+        await self._reach("renew")
+        return await super().renew(leases, lease_seconds)
+
+    async def cancelled(self, worker: str) -> list[Lease]:
+        """The store's own, unless told otherwise."""
+        await self._reach("cancelled")
+        return await super().cancelled(worker)
 
     async def _reach(self, name: str) -> None:
         self.reached[name].set()

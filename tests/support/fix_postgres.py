@@ -19,7 +19,9 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from storage.postgres.embedded import EmbeddedPostgres, embedded_postgres
+from storage.postgres.embedded_data import USER
 from storage.postgres.migrate import migrate
+from storage.postgres.role import provide_role
 
 
 @pytest.fixture(scope="session")
@@ -65,11 +67,59 @@ async def database(postgres_server: EmbeddedPostgres) -> str:
     return conninfo
 
 
-async def create_database(server: EmbeddedPostgres) -> str:
-    """Make an empty database and return its conninfo; it goes with the server."""
+@pytest_asyncio.fixture(scope="session")
+async def plain_owner(postgres_server: EmbeddedPostgres) -> str:
+    """A login as operators have it: neither a superuser nor allowed to make roles."""
+    async with await psycopg.AsyncConnection.connect(
+        postgres_server.conninfo, autocommit=True
+    ) as connection:
+        await provide_role(connection)
+        await connection.execute("CREATE ROLE plain_owner LOGIN")
+        await connection.execute("GRANT holdfast_app TO plain_owner")
+    return "plain_owner"
+
+
+@pytest_asyncio.fixture(scope="module")
+async def owned_database(postgres_server: EmbeddedPostgres, plain_owner: str) -> str:
+    """The conninfo of a migrated database of `plain_owner`, one for each test module."""
+    conninfo = await create_database(postgres_server, owner=plain_owner)
+    await migrate(conninfo)
+    return conninfo
+
+
+async def empty_tables(conninfo: str) -> None:
+    """Remove all rows of a database, whoever's they are."""
+    async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
+        await connection.execute("TRUNCATE threads, items, responses, runs, events, idempotency")
+
+
+async def let_pass(conninfo: str, seconds: float) -> None:
+    """Let time pass for a store: what it noted of times is moved into the past."""
+    async with await psycopg.AsyncConnection.connect(
+        make_conninfo(conninfo, user=USER), autocommit=True
+    ) as connection:
+        await connection.execute(
+            """
+            WITH passed AS (SELECT make_interval(secs => %(seconds)s) AS time), of_runs AS (
+                UPDATE runs
+                SET expires = expires - passed.time, queued_at = queued_at - passed.time
+                FROM passed
+            )
+            UPDATE responses SET expires_at = expires_at - passed.time FROM passed
+            """,
+            {"seconds": seconds},
+        )
+
+
+async def create_database(server: EmbeddedPostgres, *, owner: str = USER) -> str:
+    """Make an empty database and return its conninfo, as its owner; it goes with the server."""
     name = f"test_{uuid.uuid4().hex}"
     async with await psycopg.AsyncConnection.connect(
         server.conninfo, autocommit=True
     ) as connection:
-        await connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    return make_conninfo(server.conninfo, dbname=name)
+        await connection.execute(
+            sql.SQL("CREATE DATABASE {} OWNER {}").format(
+                sql.Identifier(name), sql.Identifier(owner)
+            )
+        )
+    return make_conninfo(server.conninfo, dbname=name, user=owner)

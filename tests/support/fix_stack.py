@@ -87,21 +87,21 @@ async def own_stack(own_postgres: KillablePostgres, stage: ScriptedModel) -> Asy
 @pytest_asyncio.fixture(scope="session")
 async def wire(stack: Stack) -> AsyncIterator[Wire]:
     """A plain client of `stack`."""
-    async with _session(stack.url) as session:
+    async with open_session(stack.url) as session:
         yield Wire(session)
 
 
 @pytest_asyncio.fixture(scope="session")
 async def hasty_wire(hasty: Stack) -> AsyncIterator[Wire]:
     """A plain client of `hasty`."""
-    async with _session(hasty.url) as session:
+    async with open_session(hasty.url) as session:
         yield Wire(session)
 
 
 @pytest_asyncio.fixture(scope="module")
 async def own_wire(own_stack: Stack) -> AsyncIterator[Wire]:
     """A plain client of `own_stack`."""
-    async with _session(own_stack.url) as session:
+    async with open_session(own_stack.url) as session:
         yield Wire(session)
 
 
@@ -111,8 +111,8 @@ async def doors(stack: Stack) -> AsyncIterator[tuple[Wire, Wire]]:
     async with (
         stack.door(0) as first,
         stack.door(1) as second,
-        _session(first) as to_first,
-        _session(second) as to_second,
+        open_session(first) as to_first,
+        open_session(second) as to_second,
     ):
         yield Wire(to_first), Wire(to_second)
 
@@ -135,7 +135,8 @@ async def sync_client(stack: Stack) -> AsyncIterator[openai.OpenAI]:
         yield sdk
 
 
-def _session(url: str) -> aiohttp.ClientSession:
+def open_session(url: str) -> aiohttp.ClientSession:
+    """Return a session that opens as many connections as it needs."""
     return aiohttp.ClientSession(
         url,
         headers={"authorization": f"Bearer {CLIENT_KEY}"},

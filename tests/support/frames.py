@@ -23,6 +23,12 @@ def sse(event: Event) -> bytes:
     return (f"event: {event['type']}\n{data}" if "type" in event else data).encode()
 
 
+def numbered(raw: bytes) -> list[tuple[int, bytes]]:
+    """Return the events of a stream of ours, each as its number and its frame."""
+    frames = [frame + b"\n\n" for frame in raw.split(b"\n\n") if frame.startswith(b"event: ")]
+    return [(event_of(frame)["sequence_number"], frame) for frame in frames]
+
+
 def edited(frames: Frames, edit: Edit) -> Iterator[bytes]:
     for frame in frames:
         if b"data: {" not in frame:

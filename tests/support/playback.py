@@ -21,7 +21,8 @@ from engine.limits import Limits
 from engine.response.effects import CallModel, Close, Effect, Refuse, Save, Send
 from engine.response.inputs import Begin, Failed, Input, ModelAnswered, Saved, SaveFailed, TurnEnded
 from engine.response.machine import ResponseMachine
-from engine.upstream.responses import ResponsesStream, TurnRules
+from engine.response.turn import TurnRequest, TurnRules
+from engine.upstream.responses import ResponsesStream
 
 NOW = 1_700_000_000
 RESPONSE_ID = "resp_" + "0f" * 16
@@ -68,10 +69,11 @@ class Player:
         match effect:
             case Send(frames):
                 played.frames.append(frames)
-            case CallModel(body):
-                played.asked.append(body)
+            case CallModel(turn):
+                played.asked.append(turn.body)
             case Save():
                 played.saved = effect
+                assert effect.ending.frames not in played.raw
                 error = self._save_error
                 self.feed(Saved() if error is None else SaveFailed(NOW, error))
             case Refuse(error):
@@ -114,7 +116,7 @@ def play(
     declared = list(tools)
     asked = request(tools=functions(declared))
     player = Player(machine(asked, store=store), save_error=save_error)
-    player.feed(Begin(b"{}"))
+    player.feed(Begin(TurnRequest(b"{}")))
     if before is not None:
         before(player)
     player.feed(ModelAnswered())

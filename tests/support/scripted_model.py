@@ -43,6 +43,7 @@ from tests.support.scripts import (
     Body,
     Cut,
     Hold,
+    Pace,
     Say,
     Script,
     Start,
@@ -253,6 +254,8 @@ class _Performance:
                     await self._start(step.status, step.headers)
                 case Stream():
                     await self._stream(step)
+                case Pace():
+                    await self._stream(step.stream, step.seconds)
                 case Body():
                     await self._body(step)
                 case Say():
@@ -268,14 +271,14 @@ class _Performance:
             await self._response.prepare(self._request)
         return self._response
 
-    async def _stream(self, step: Stream) -> None:
+    async def _stream(self, step: Stream, pause: float = 0) -> None:
         # Made first: the demo may turn the request down, and then there is no 200.
         writes = step.make(self._asked)
         response = await self._start(200, {"content-type": SSE_TYPE, **step.headers})
         for write in writes:
             await response.write(write)
-            # One turn of the loop, so that the client sees this write by itself and others run.
-            await asyncio.sleep(0)
+            # One turn of the loop at least, so that the client sees this write by itself and others run.
+            await asyncio.sleep(pause)
 
     async def _body(self, step: Body) -> None:
         content = step.make(self._asked)

@@ -153,6 +153,14 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
+class Pace:
+    """The stream at a model's pace: so many seconds between two events."""
+
+    stream: Stream
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Start:
     """Status and headers now, before anything of the body: for silence behind the headers."""
 
@@ -167,7 +175,7 @@ class Cut:
     reset: bool = False
 
 
-Step = Stream | Body | Say | Hold | Start | Cut
+Step = Stream | Body | Say | Hold | Pace | Start | Cut
 
 
 @dataclass(frozen=True, init=False)

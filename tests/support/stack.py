@@ -50,13 +50,24 @@ async def eventually(
 
 
 class Stack:
-    """A running stack. `url` has no `/v1`; `said` is all that its processes wrote."""
+    """A running stack. `url` has no `/v1`; `said` is all that its processes wrote.
 
-    def __init__(self, url: str, settings: Settings, model: ScriptedModel, said: list[str]) -> None:
+    `headers` are those that a request needs to be let in.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        settings: Settings,
+        model: ScriptedModel,
+        said: list[str],
+        headers: Mapping[str, str],
+    ) -> None:
         self.url = url
         self.settings = settings
         self.model = model
         self.said = said
+        self.headers = headers
 
     # -- the scripted model -----------------------------------------------------------------------
 
@@ -136,7 +147,7 @@ class Stack:
         await eventually(spread)
 
     async def _touch(self) -> None:
-        async with aiohttp.ClientSession(self.url) as session:
+        async with aiohttp.ClientSession(self.url, headers=self.headers) as session:
             for _ in range(4):
                 async with session.get("/v1/responses/resp_x"):
                     pass
@@ -164,8 +175,10 @@ class Stack:
         """Return how many responses with that model each worker runs, as the database has it."""
         owned = dict(
             await self.sql(
-                "SELECT lease_owner, count(*) FROM responses"
-                " WHERE status = 'in_progress' AND model = %s GROUP BY 1",
+                # What follows the # is another in each life of a worker.
+                "SELECT split_part(owner, '#', 1), count(*) FROM runs"
+                " JOIN responses r ON r.tenant = runs.tenant AND r.id = response_id"
+                " WHERE owner IS NOT NULL AND model = %s GROUP BY 1",
                 model,
             )
         )
@@ -242,7 +255,11 @@ class KillablePostgres:
 
 @asynccontextmanager
 async def running_stack(
-    model: ScriptedModel, postgres: str, /, **sections: Mapping[str, object]
+    model: ScriptedModel,
+    postgres: str,
+    /,
+    headers: Mapping[str, str] | None = None,
+    **sections: Mapping[str, object],
 ) -> AsyncIterator[Stack]:
     """Run Envoy and the workers on a database; `sections` are settings beside the tests' own."""
     with short_directory() as directory:
@@ -258,7 +275,7 @@ async def running_stack(
         settings = Settings(data_dir=directory, **merged)  # type: ignore[arg-type]
         said: list[str] = []
         async with whole_stack(settings, said.append) as url:
-            stack = Stack(url, settings, model, said)
+            stack = Stack(url, settings, model, said, headers or {})
             await stack.all_workers_take_requests()
             yield stack
 

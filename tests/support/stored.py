@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
+
 from engine.ports import (
     Context,
+    EventBatch,
     FinishedResponse,
     Lease,
     NewResponse,
@@ -28,9 +33,13 @@ def a_response(
     after: ThreadPoint | None = None,
     model: str = "small",
     previous: str | None = None,
+    **more: Any,
 ) -> NewResponse:
-    """Return an accepted request with one input item, `<response_id>/in`, unless told otherwise."""
-    return NewResponse(
+    """Return an accepted request with one input item, `<response_id>/in`, unless told otherwise.
+
+    `more` are fields of `NewResponse`; without them it runs in the foreground of `worker-1`.
+    """
+    new = NewResponse(
         tenant=tenant,
         id=response_id,
         model=model,
@@ -42,15 +51,24 @@ def a_response(
         after=after,
         previous_response_id=previous,
     )
+    return msgspec.structs.replace(new, **more)
 
 
-def an_end(lease: Lease, *, output: list[StoredItem] | None = None) -> FinishedResponse:
+def some_events(first: int, last: int) -> EventBatch:
+    """Return a batch whose frames say which events they are."""
+    return EventBatch(first, last, b"".join(b"<%d>" % n for n in range(first, last + 1)))
+
+
+def an_end(
+    lease: Lease, *, output: list[StoredItem] | None = None, events: EventBatch | None = None
+) -> FinishedResponse:
     """Return a completion with one output item, `<response_id>/out`, unless told otherwise."""
     return FinishedResponse(
         lease=lease,
         status="completed",
         head=f'{{"id":"{lease.response_id}","done":true}}'.encode(),
         output=[an_item(f"{lease.response_id}/out")] if output is None else output,
+        events=events,
     )
 
 

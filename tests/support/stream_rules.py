@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 Event = dict[str, Any]
@@ -46,10 +47,14 @@ _TEXTS = {
 """Type of a part -> the family of its events, and the key of its text."""
 
 
-def check_stream(raw: bytes) -> list[Event]:
-    """Check the whole body of a stream that answered 200; return its events in order."""
+def check_stream(raw: bytes, *, taken_over: bool = False) -> list[Event]:
+    """Check the whole body of a stream that answered 200; return its events in order.
+
+    `taken_over`: a worker died in its course, so items in its middle may be incomplete, and the numbers of
+    a stream that a client was reading leap.
+    """
     events = read_frames(raw)
-    check_events(events)
+    check_events(events, taken_over=taken_over)
     return events
 
 
@@ -83,42 +88,64 @@ def _event(frame: bytes) -> Event:
     return event
 
 
-def check_events(events: list[Event]) -> None:
+def check_events(events: list[Event], *, taken_over: bool = False) -> None:
     """Check everything but the framing."""
     kinds = [event["type"] for event in events]
-    assert kinds[:2] == ["response.created", "response.in_progress"], f"R2: {kinds[:3]}"
+    opening = _check_opening(events)
     terminal = [kind for kind in kinds if kind in TERMINAL]
     assert len(terminal) == 1, f"R1: terminal events {terminal}"
     assert kinds[-1] in TERMINAL, f"R1: {kinds[-1]} comes last"
-    assert [event["sequence_number"] for event in events] == list(range(len(events))), "R4: numbers"
+    _check_numbers([event["sequence_number"] for event in events], leap=taken_over)
     ids = {event["response"]["id"] for event in events if "response" in event}
     assert len(ids) == 1, f"R3: {ids}"
     reader = _Reader()
-    for event in events[2:-1]:
+    for event in events[opening:-1]:
         reader.take(event)
     reader.end()
-    for event in (events[0], events[1], events[-1]):
+    for event in events[:opening]:
         check_response(event["response"])
-    _check_beginning(events)
+    check_response(events[-1]["response"], taken_over=taken_over)
+    _check_beginning(events[:opening], events[-1])
     _check_ending(events, reader.done)
 
 
-def _check_beginning(events: list[Event]) -> None:
-    for event in events[:2]:
+def _check_numbers(numbers: list[int], *, leap: bool) -> None:
+    """R4: 0, 1, 2 …; with a leap of about a million where a worker died while its client was reading."""
+    assert numbers[0] == 0, "R4: numbers"
+    steps = {b - a for a, b in pairwise(numbers)}
+    assert all(step == 1 or (leap and step > 900_000) for step in steps), f"R4: steps {steps}"
+
+
+def _check_opening(events: list[Event]) -> int:
+    """R2: created, in_progress; queued between them in the background. Returns how many there are."""
+    kinds = [event["type"].removeprefix("response.") for event in events[:3]]
+    if kinds[:1] == ["created"] and events[0]["response"]["background"]:
+        assert kinds[1] == "queued", f"R2: {kinds}"
+        # One that ends in the queue was never in progress.
+        return 3 if kinds[2] == "in_progress" else 2
+    assert kinds[:2] == ["created", "in_progress"], f"R2: {kinds}"
+    return 2
+
+
+def _check_beginning(opening: list[Event], terminal: Event) -> None:
+    queued = opening[0]["response"]["background"]
+    for number, event in enumerate(opening):
         response = event["response"]
-        assert response["status"] == "in_progress", f"R2: {event['type']} is {response['status']}"
+        status = "queued" if queued and number < 2 else "in_progress"
+        assert response["status"] == status, f"R2: {event['type']} is {response['status']}"
         assert (response["output"], response["usage"], response["error"]) == ([], None, None)
         assert response["completed_at"] is None
     same = FIELDS - {"status", "completed_at", "error", "incomplete_details", "output", "usage"}
     for name in same:
-        assert events[0]["response"][name] == events[-1]["response"][name], f"R10: {name} changed"
+        assert opening[0]["response"][name] == terminal["response"][name], f"R10: {name} changed"
 
 
 def _check_ending(events: list[Event], done: list[Event]) -> None:
     terminal = events[-1]
     response = terminal["response"]
     status = terminal["type"].removeprefix("response.")
-    assert response["status"] == status, f"R1: {terminal['type']} has status {response['status']}"
+    shown = "incomplete" if response["status"] == "cancelled" else response["status"]
+    assert shown == status, f"R1: {terminal['type']} has status {response['status']}"
     assert response["output"] == done, "R5: the terminal output is not what was streamed"
     errors = [event for event in events if event["type"] == "error"]
     assert len(errors) == (status == "failed"), f"R12: {len(errors)} errors in a {status} stream"
@@ -139,7 +166,7 @@ def _check_error(event: Event) -> None:
 # -- the response object -----------------------------------------------------------------------------
 
 
-def check_response(response: Event) -> None:
+def check_response(response: Event, *, taken_over: bool = False) -> None:
     """R10: all 31 fields, nulls only where they may be, integers for times; R9: how a cut shows."""
     assert set(response) >= FIELDS, f"R10: without {sorted(FIELDS - set(response))}"
     nulls = {name for name in NEVER_NULL if response[name] is None}
@@ -158,7 +185,7 @@ def check_response(response: Event) -> None:
         assert response["error"]["message"]
     _check_echo(response)
     _check_usage(response["usage"])
-    _check_output(response)
+    _check_output(response, taken_over=taken_over)
 
 
 def _check_echo(response: Event) -> None:
@@ -185,7 +212,7 @@ def _check_usage(usage: Event | None) -> None:
     assert usage["total_tokens"] == usage["input_tokens"] + usage["output_tokens"], "R10: total"
 
 
-def _check_output(response: Event) -> None:
+def _check_output(response: Event, *, taken_over: bool) -> None:
     status, output = response["status"], response["output"]
     assert len({item["id"] for item in output}) == len(output), "R5: ids repeat"
     for item in output:
@@ -197,7 +224,9 @@ def _check_output(response: Event) -> None:
             if status == "completed":
                 json.loads(item["arguments"])  # R7
     statuses = [item["status"] for item in output]
-    if status == "completed":
+    if taken_over:
+        assert set(statuses) <= {"completed", "incomplete"}, f"R9: {statuses}"
+    elif status == "completed":
         assert set(statuses) <= {"completed"}, f"R9: {statuses} in a completed response"
     else:
         assert set(statuses[:-1]) <= {"completed"}, f"R9: {statuses}"

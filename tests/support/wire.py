@@ -58,6 +58,11 @@ class Seen:
         return [event_of(frame) for frame in self.frames if b"data: {" in frame]
 
     @property
+    def logged(self) -> list[bytes]:
+        """The whole events so far, without comments and `[DONE]`."""
+        return [frame for frame in self.frames if b"data: {" in frame]
+
+    @property
     def kinds(self) -> list[str]:
         return [str(event["type"]) for event in self.events]
 
@@ -95,6 +100,12 @@ class Reading(Seen):
             while self.kinds.count(kind) < number:
                 await self._more()
         return [event for event in self.events if event["type"] == kind][number - 1]
+
+    async def until_events(self, number: int, timeout: float = DEADLINE) -> None:
+        """Read on until so many events have come."""
+        async with asyncio.timeout(timeout):
+            while len(self.logged) < number:
+                await self._more()
 
     async def until_comments(self, number: int, timeout: float = DEADLINE) -> None:
         """Read on until so many heartbeats have come."""
@@ -145,6 +156,23 @@ class Wire:
         said = {"content-type": "application/json", **(headers or {})}
         async with self.session.post(RESPONSES, data=data, headers=said) as answer:
             yield _reading(answer)
+
+    @asynccontextmanager
+    async def follow(self, response_id: str, after: int | None = None) -> AsyncIterator[Reading]:
+        """Read the stream of a stored response, behind an event if its number is given."""
+        path = f"{RESPONSES}/{response_id}?stream=true"
+        if after is not None:
+            path += f"&starting_after={after}"
+        async with self.session.get(path) as answer:
+            yield _reading(answer)
+
+    async def resume(
+        self, response_id: str, after: int | None = None, timeout: float = DEADLINE
+    ) -> Seen:
+        """The same, to its end."""
+        async with self.follow(response_id, after) as stream:
+            await stream.rest(timeout)
+            return stream
 
     async def ask(self, method: str, path: str | URL, **sent: Any) -> Seen:
         """Send any request and read its whole answer; `sent` are arguments of aiohttp's."""

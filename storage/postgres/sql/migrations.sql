@@ -27,3 +27,17 @@ SELECT name, checksum FROM holdfast_migrations;
 -- name: record
 -- Notes that a migration was applied, in its own transaction.
 INSERT INTO holdfast_migrations (name, checksum) VALUES (%(name)s, %(checksum)s);
+
+-- name: role
+-- What the application's role may, and whether we may act as it; no row if there is none.
+SELECT rolsuper OR rolbypassrls, pg_has_role(current_user, oid, 'MEMBER')
+FROM pg_roles
+WHERE rolname = 'holdfast_app';
+
+-- name: create_role
+-- The application's role. It belongs to the whole server, as roles do.
+CREATE ROLE holdfast_app NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS;
+
+-- name: become_role
+-- Lets our own user act as it: who makes a role does not thereby have its rights.
+GRANT holdfast_app TO CURRENT_USER;

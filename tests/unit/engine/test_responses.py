@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
+from functools import partial
 from typing import Any
 
 import pytest
 
 from engine.errors import InvalidRequest, NotFound, StorageUnavailable, UnknownPreviousResponse
-from engine.responses import Caller
+from engine.intake import Caller
 from tests.support import replies
 from tests.support.engine_rig import CALLER, Rig, final, small
 from tests.support.fake_model import FakeModel, frames_of
@@ -247,6 +248,8 @@ async def test_foreign_and_missing_ids_are_the_same_404(operation: str) -> None:
     rig = Rig(FakeModel(*HELLO))
     mine = (await rig.create()).json["id"]
     run = getattr(rig.responses, operation)
+    if operation == "retrieve":
+        run = partial(run, reply=FakeReply())
 
     with pytest.raises(NotFound) as missing:
         await run(CALLER, "resp_x", "")

@@ -7,8 +7,10 @@ import asyncio
 import pytest
 
 from engine.runs import Runs
-from extproc.app import Worker, worker
+from extproc.app import Engine, Worker, worker
 from extproc.settings import Settings, SettingsError
+from storage.memory import MemoryStore
+from tests.support.fake_model import FakeModel
 
 NOW = {
     "HOLDFAST_SIDECAR__DRAIN_SECONDS": "0",
@@ -55,9 +57,11 @@ class FakeTransport:
 @pytest.mark.parametrize("late", [True, False])
 async def test_a_worker_that_stops_brings_every_run_to_its_end(late: bool) -> None:
     """E4, P4: also one that a stream began while the others were being stopped."""
-    runs, stop = Runs(), asyncio.Event()
+    settings = Settings.load(None, NOW)
+    engine = Engine(MemoryStore(), FakeModel(), settings, "replica/0#1")
+    runs, stop = engine.live._runs, asyncio.Event()
     transport = FakeTransport(runs, late)
-    built = Worker(transport, runs, Settings.load(None, NOW))
+    built = Worker(transport, engine, settings)
     serving = asyncio.ensure_future(built.serve(stop))
     async with asyncio.timeout(5):
         await transport.started.wait()

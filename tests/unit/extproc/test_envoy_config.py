@@ -7,9 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from extproc.envoy.config import TEMPLATE, render
+from extproc.envoy.config import TEMPLATE, only, render
 from extproc.envoy.endpoint import ModelEndpoint, parse_model_url
 from extproc.settings import Settings
+
+TOKENS = {
+    "HOLDFAST_TENANCY__MODE": "required",
+    "HOLDFAST_TENANCY__SOURCE": "jwt",
+    "HOLDFAST_JWT__ISSUER": "https://issuer",
+    "HOLDFAST_JWT__AUDIENCES": "a,b",
+    "HOLDFAST_JWT__JWKS_FILE": "keys.json",
+}
 
 
 def rendered(**environ: str) -> str:
@@ -91,3 +99,40 @@ def test_tls_is_verified_against_the_name_and_the_trusted_authorities() -> None:
     assert '"exact": "models.example.com"' in config
     assert '"filename": "/ca.pem"' in config
     assert "UpstreamTlsContext" not in rendered(BACKEND_URL="http://models.example.com")
+
+
+def test_a_block_is_there_only_if_it_is_asked_for() -> None:
+    """Also one within another; its marks are never there."""
+    template = "a\n  # <if x>\n  b\n  # <if y>\n  c\n  # </if y>\n  # </if x>\nd\n"
+    assert only({"x", "y"}, template) == "a\n  b\n  c\nd\n"
+    assert only({"x"}, template) == "a\n  b\nd\n"
+    assert only({"y"}, template) == only(set(), template) == "a\nd\n"
+
+
+def test_every_block_of_the_template_is_known_and_closed() -> None:
+    """A misspelled mark would be a comment, and its block always there."""
+    template = TEMPLATE.read_text(encoding="utf-8")
+    opened = re.findall(r"^ +# <if (\w+)>$", template, re.MULTILINE)
+    closed = re.findall(r"^ +# </if (\w+)>$", template, re.MULTILINE)
+    known = {"identity", "own_tenant_header", "jwt", "jwks_file", "jwks_uri"}
+    assert set(opened) == known
+    assert sorted(opened) == sorted(closed)
+    assert len(re.findall(r"^ *# </?if", only(known, template), re.MULTILINE)) == 0
+
+
+def test_filters_of_identity_are_absent_where_tenancy_is_off() -> None:
+    """No cost for those who do not need it."""
+    config = rendered()
+    for name in ("jwt_authn", "filters.http.rbac", "missing_identity", "cluster: jwks"):
+        assert name not in config
+        assert name in rendered(**TOKENS) or name == "cluster: jwks"
+
+
+@pytest.mark.parametrize("forward", [True, False])
+def test_a_token_is_kept_from_the_model_server_unless_a_setting_says_otherwise(
+    forward: bool,
+) -> None:
+    """X4: by the same setting that forwards it on model turns."""
+    config = rendered(**TOKENS, HOLDFAST_MODEL__FORWARD_AUTHORIZATION=str(forward))
+    assert f"forward: {str(forward).lower()}\n" in config
+    assert 'audiences: ["a", "b"]' in config

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from extproc.exchange import Exchanges
+from extproc.identity import Identify, from_header, nobody_in_particular
 from extproc.pb.ext_proc_pb2 import ProcessingMode, ProcessingRequest
 from tests.support import replies
 from tests.support.engine_rig import Rig, final
@@ -34,12 +35,21 @@ CREATE = head("POST", "/v1/responses")
 
 
 class Served:
-    """Exchanges over a rig, for one request after the other; everything belongs to one tenant."""
+    """Exchanges over a rig, for one request after the other."""
 
-    def __init__(self, *steps: Any, limit: int = 1000, authorization: bool = False) -> None:
+    def __init__(
+        self,
+        *steps: Any,
+        limit: int = 1000,
+        authorization: bool = False,
+        identify: Identify = nobody_in_particular,
+    ) -> None:
         self.rig = Rig(FakeModel(*(steps or HELLO)))
         self.exchanges = Exchanges(
-            self.rig.responses, body_limit=limit, forward_authorization=authorization
+            self.rig.responses,
+            body_limit=limit,
+            forward_authorization=authorization,
+            identify=identify,
         )
 
     async def send(self, *messages: ProcessingRequest, patient: bool = False) -> FakeEnvoy:
@@ -172,6 +182,38 @@ async def test_chosen_headers_reach_the_model_and_no_others() -> None:
         if authorization:
             expected["authorization"] = "a"
         assert served.rig.model.headers == [expected]
+
+
+@pytest.mark.parametrize(
+    ("method", "target"),
+    [
+        ("POST", "/v1/responses"),
+        ("GET", "/v1/responses"),
+        ("GET", "/v1/responses/resp_x"),
+        ("PUT", "/v1/responses"),
+        ("GET", "/v1/unknown"),
+    ],
+)
+async def test_a_request_without_an_identity_is_refused_at_its_head(
+    method: str, target: str
+) -> None:
+    """X2: before its body, its media type and its path are looked at; never a default tenant."""
+    served = Served(identify=from_header("x-tenant"))
+    envoy = await served.send(head(method, target, {"content-length": "9" * 9}), patient=True)
+    assert envoy.error == (401, "missing_identity")
+    assert envoy.headers["www-authenticate"] == "Bearer"
+    assert not served.rig.model.called.is_set()
+
+
+async def test_a_response_belongs_to_the_tenant_that_envoy_named() -> None:
+    """X1, X2: whatever the body says."""
+    served = Served(identify=from_header("x-tenant"))
+    request = b'{"model":"m","input":"hi","user":"other","metadata":{"x-tenant":"other"}}'
+    mine = head("POST", "/v1/responses", {**JSON, "x-tenant": "acme"})
+    made = (await served.send(mine, body(request, end=True))).json["id"]
+    for tenant, status in (("acme", 200), ("other", 404), ("default", 404)):
+        asked = head("GET", f"/v1/responses/{made}", {"x-tenant": tenant}, end=True)
+        assert (await served.send(asked)).status == status
 
 
 # -- requests that are refused -----------------------------------------------------------------------

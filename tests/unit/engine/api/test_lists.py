@@ -6,7 +6,14 @@ import json
 
 import pytest
 
-from engine.api.lists import ListQuery, check_retrieve, list_object, no_parameters, parse_list
+from engine.api.lists import (
+    ListQuery,
+    RetrieveQuery,
+    list_object,
+    no_parameters,
+    parse_list,
+    parse_retrieve,
+)
 from engine.errors import InvalidRequest
 
 ALL = ("limit", "after", "order", "model")
@@ -56,18 +63,31 @@ def test_a_wrong_query_is_refused(query: str, param: str, code: str) -> None:
     assert (caught.value.param, caught.value.code) == (param, code)
 
 
-@pytest.mark.parametrize("query", ["", "include=file_search_call.results", "stream=false"])
-def test_a_response_can_be_retrieved_with_these(query: str) -> None:
-    """Nothing is ever left out of a stored response."""
-    check_retrieve(query)
+@pytest.mark.parametrize(
+    ("query", "stream", "after"),
+    [
+        ("", False, -1),
+        ("include=file_search_call.results", False, -1),
+        ("stream=false", False, -1),
+        ("stream=true", True, -1),
+        ("stream=true&starting_after=0", True, 0),
+        ("starting_after=17&stream=true&include_obfuscation=false", True, 17),
+    ],
+)
+def test_a_response_can_be_retrieved_with_these(query: str, stream: bool, after: int) -> None:
+    """P6: whole, or its events behind a number; nothing is ever left out of a stored response."""
+    assert parse_retrieve(query) == RetrieveQuery(stream, after)
 
 
 @pytest.mark.parametrize(
     ("query", "param", "code"),
     [
-        ("stream=true", "stream", "unsupported_value"),
         ("stream=1", "stream", "invalid_value"),
-        ("starting_after=5", "starting_after", "unsupported_value"),
+        ("starting_after=5", "starting_after", "invalid_value"),
+        ("stream=false&starting_after=5", "starting_after", "invalid_value"),
+        ("stream=true&starting_after=-1", "starting_after", "invalid_value"),
+        ("stream=true&starting_after=x", "starting_after", "invalid_value"),
+        ("stream=true&starting_after=", "starting_after", "invalid_value"),
         ("include_obfuscation=true", "include_obfuscation", "unsupported_value"),
         ("include[]=x", "include", "invalid_value"),
         ("limit=1", "limit", "unknown_parameter"),
@@ -76,7 +96,7 @@ def test_a_response_can_be_retrieved_with_these(query: str) -> None:
 def test_a_wrong_retrieval_is_refused(query: str, param: str, code: str) -> None:
     """H1."""
     with pytest.raises(InvalidRequest) as caught:
-        check_retrieve(query)
+        parse_retrieve(query)
     assert (caught.value.param, caught.value.code) == (param, code)
 
 

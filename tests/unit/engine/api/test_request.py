@@ -33,7 +33,7 @@ def refused(**fields: Any) -> InvalidRequest:
 
 # field -> good values; (bad value, where `param` points, code) each
 TABLE: dict[str, tuple[list[Any], list[tuple[Any, str, str]]]] = {
-    "background": ([False], [(True, "", "unsupported_value"), ("x", "", "unsupported_value")]),
+    "background": ([True, False], [("x", "", "invalid_type")]),
     "context_management": ([[]], [([OBJECT], "", "unsupported_value"), ({}, "", "invalid_type")]),
     "conversation": ([], [("conv_1", "", "unsupported_value"), (OBJECT, "", "unsupported_value")]),
     "frequency_penalty": (
@@ -269,3 +269,11 @@ def test_nulls_inside_text_are_not_kept() -> None:
 def test_a_long_wrong_value_is_shown_in_part() -> None:
     """An error is no echo of the request."""
     assert len(refused(service_tier="x" * 10_000).message) < 300
+
+
+def test_what_is_not_stored_cannot_run_in_the_background() -> None:
+    """H1: nobody could ever read it."""
+    error = refused(background=True, store=False)
+    assert (error.param, error.code) == ("background", "unsupported_value")
+    assert parse(background=True).background
+    assert not parse(background=False, store=False).background

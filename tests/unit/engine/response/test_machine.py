@@ -10,19 +10,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine import sse
 from engine.api.response_object import Usage
 from engine.errors import StorageUnavailable, UpstreamFailed
 from engine.response.effects import CallModel, Close, Refuse, Save, Send
 from engine.response.inputs import (
     ArgumentsDelta,
     Begin,
+    Cancelled,
     Content,
+    CutShort,
     Failed,
     Input,
+    ItemEnded,
     ItemStarted,
     ModelAnswered,
+    Queued,
     ReasoningDelta,
     RefusalDelta,
+    Resumed,
     Saved,
     SaveFailed,
     SummaryDelta,
@@ -31,14 +37,17 @@ from engine.response.inputs import (
     WaitedLong,
 )
 from engine.response.machine import TRANSITIONS, IllegalInput, Phase, ResponseMachine
+from engine.response.turn import TurnRequest
 from tests.support.playback import NOW, Player, machine
 from tests.support.stream_rules import check_stream, response_of
 
 USAGE = Usage(input_tokens=10, cached_tokens=4, output_tokens=5, reasoning_tokens=2)
 ERROR = UpstreamFailed("broken")
+BEGIN = Begin(TurnRequest(b"{}"))
 
 EXAMPLES: dict[type, Input] = {
-    Begin: Begin(b"{}"),
+    Queued: Queued(),
+    Begin: BEGIN,
     ModelAnswered: ModelAnswered(),
     WaitedLong: WaitedLong(),
     ItemStarted: ItemStarted("message"),
@@ -47,8 +56,12 @@ EXAMPLES: dict[type, Input] = {
     ArgumentsDelta: ArgumentsDelta("a"),
     ReasoningDelta: ReasoningDelta("a"),
     SummaryDelta: SummaryDelta("a"),
+    ItemEnded: ItemEnded("completed"),
+    Resumed: Resumed(TurnRequest(b"{}")),
     TurnEnded: TurnEnded(NOW, USAGE),
     Failed: Failed(NOW, ERROR),
+    CutShort: CutShort("client_disconnected"),
+    Cancelled: Cancelled(),
     Saved: Saved(),
     SaveFailed: SaveFailed(NOW, StorageUnavailable("gone")),
 }
@@ -62,25 +75,36 @@ OPENERS = {
 }
 PATHS: dict[Phase, list[Input]] = {
     Phase.NEW: [],
-    Phase.CALLING: [Begin(b"{}")],
-    Phase.STREAMING: [Begin(b"{}"), ModelAnswered()],
-    Phase.SAVING: [Begin(b"{}"), ModelAnswered(), TurnEnded(NOW, USAGE)],
-    Phase.CLOSED: [Begin(b"{}"), ModelAnswered(), TurnEnded(NOW, USAGE), Saved()],
+    Phase.QUEUED: [Queued()],
+    Phase.CALLING: [BEGIN],
+    Phase.STREAMING: [BEGIN, ModelAnswered()],
+    Phase.SAVING: [BEGIN, ModelAnswered(), TurnEnded(NOW, USAGE)],
+    Phase.CLOSED: [BEGIN, ModelAnswered(), TurnEnded(NOW, USAGE), Saved()],
 }
 # (phase, input) -> the effects' kinds and the phase it leads to, of a stored response.
 ROWS: dict[tuple[Phase, type], tuple[list[type], Phase]] = {
+    (Phase.NEW, Queued): ([Send], Phase.QUEUED),
     (Phase.NEW, Begin): ([CallModel], Phase.CALLING),
+    (Phase.QUEUED, Begin): ([Send, CallModel], Phase.CALLING),
+    (Phase.QUEUED, Failed): ([Save], Phase.SAVING),
+    (Phase.QUEUED, Cancelled): ([Save], Phase.SAVING),
     (Phase.CALLING, WaitedLong): ([Send], Phase.CALLING),
     (Phase.CALLING, ModelAnswered): ([Send], Phase.STREAMING),
     (Phase.CALLING, Failed): ([Refuse], Phase.CLOSED),
+    (Phase.CALLING, CutShort): ([Send, Save], Phase.SAVING),
+    (Phase.CALLING, Cancelled): ([Send, Save], Phase.SAVING),
     (Phase.STREAMING, ItemStarted): ([Send], Phase.STREAMING),
     (Phase.STREAMING, TextDelta): ([Send], Phase.STREAMING),
     (Phase.STREAMING, RefusalDelta): ([Send], Phase.STREAMING),
     (Phase.STREAMING, ArgumentsDelta): ([Send], Phase.STREAMING),
     (Phase.STREAMING, ReasoningDelta): ([Send], Phase.STREAMING),
     (Phase.STREAMING, SummaryDelta): ([Send], Phase.STREAMING),
+    (Phase.STREAMING, ItemEnded): ([Send], Phase.STREAMING),
+    (Phase.STREAMING, Resumed): ([Send, CallModel], Phase.CALLING),
     (Phase.STREAMING, TurnEnded): ([Save], Phase.SAVING),
     (Phase.STREAMING, Failed): ([Save], Phase.SAVING),
+    (Phase.STREAMING, CutShort): ([Save], Phase.SAVING),
+    (Phase.STREAMING, Cancelled): ([Save], Phase.SAVING),
     (Phase.SAVING, Saved): ([Send, Close], Phase.CLOSED),
     (Phase.SAVING, SaveFailed): ([Send, Close], Phase.CLOSED),
 }
@@ -139,7 +163,7 @@ def test_a_delta_without_its_item_is_a_bug(kind: type) -> None:
 
 def test_a_response_that_is_not_stored_closes_at_once() -> None:
     """`store: false` skips SAVING."""
-    for kind in (TurnEnded, Failed):
+    for kind in (TurnEnded, Failed, CutShort):
         made = at(Phase.STREAMING, store=False)
         assert [type(e) for e in made.receive(EXAMPLES[kind])] == [Send, Close]
         assert made.phase is Phase.CLOSED
@@ -158,12 +182,12 @@ def test_the_stream_is_opened_once() -> None:
     [opened] = made.receive(WaitedLong())
     assert isinstance(opened, Send)
     assert opened.frames.count(b"event: ") == 2
-    assert made.receive(WaitedLong()) == [Send(b"")]
+    assert made.receive(WaitedLong()) == [Send(b"", 1)]
     assert made.receive(ModelAnswered()) == []
 
 
 def test_nothing_of_the_end_is_out_before_it_is_saved() -> None:
-    """P1: the terminal event is made by Saved, not by TurnEnded."""
+    """P1: the terminal event is held by Save and released by Saved, byte for byte."""
     made = at(Phase.STREAMING)
     made.receive(ItemStarted("message"))
     made.receive(TextDelta("Hi"))
@@ -173,9 +197,10 @@ def test_nothing_of_the_end_is_out_before_it_is_saved() -> None:
     assert isinstance(save, Save)
     assert json.loads(save.head)["status"] == "completed"
     assert json.loads(save.head)["completed_at"] == NOW + 5
+    assert save.ending.first == save.ending.last == sent.last + 1
     last, close = made.receive(Saved())
-    assert isinstance(last, Send)
-    assert last.frames.count(b"response.completed") == 2
+    assert last == Send(save.ending.frames + sse.DONE, save.ending.last)
+    assert save.ending.frames.count(b"response.completed") == 2
     assert isinstance(close, Close)
     assert close.error is None
 
@@ -183,12 +208,40 @@ def test_nothing_of_the_end_is_out_before_it_is_saved() -> None:
 def test_a_completion_that_could_not_be_saved_is_a_failure() -> None:
     """P1, R12: with the store's error; the terminal event says failed, `completed_at` is gone."""
     made = at(Phase.SAVING)
+    held = made.sequence - 1
     last, close = made.receive(SaveFailed(NOW, StorageUnavailable("gone")))
     assert isinstance(last, Send)
+    assert (b'"sequence_number":%d,' % held) in last.frames
+    assert last.last == held + 1
     assert b"response.completed" not in last.frames
     assert isinstance(close, Close)
     assert isinstance(close.error, StorageUnavailable)
     assert close.status == "failed"
+
+
+@pytest.mark.parametrize("opened", [True, False])
+def test_a_response_that_is_cut_short_says_why(opened: bool) -> None:
+    """P3, R9: incomplete with the reason; before the first token it is opened for its readers."""
+    made = at(Phase.STREAMING if opened else Phase.CALLING)
+    *_, save = made.receive(CutShort("detached_limit"))
+    assert isinstance(save, Save)
+    assert save.status == "incomplete"
+    assert json.loads(save.head)["incomplete_details"] == {"reason": "detached_limit"}
+    assert b"event: response.incomplete\n" in save.ending.frames
+
+
+def test_a_cancelled_response_ends_with_the_event_of_an_incomplete_one() -> None:
+    """R1: there are three terminal events (docs/adr/0008); the object in it says cancelled."""
+    player = Player(machine())
+    for received in (BEGIN, ModelAnswered(), ItemStarted("message"), TextDelta("a"), Cancelled()):
+        player.feed(received)
+
+    events = check_stream(player.played.raw)
+    response = response_of(events)
+    assert events[-1]["type"] == "response.incomplete"
+    assert (response["status"], response["incomplete_details"]) == ("cancelled", None)
+    assert response["output"][0]["status"] == "incomplete"
+    assert player.played.response == response
 
 
 def test_usage_is_shown_with_its_sum() -> None:
@@ -210,7 +263,7 @@ def test_usage_is_shown_with_its_sum() -> None:
 def test_every_end_is_a_stream_that_keeps_the_rules(ending: str, waited: bool) -> None:
     """R1, R9, R12."""
     player = Player(machine(), save_error=ERROR if ending == "not saved" else None)
-    player.feed(Begin(b"{}"))
+    player.feed(BEGIN)
     if waited:
         player.feed(WaitedLong())
     for received in (
@@ -273,7 +326,7 @@ def test_any_content_makes_a_stream_that_keeps_the_rules(
 ) -> None:
     """R1-R7, R9: all of them, in any order of items and parts."""
     player = Player(machine())
-    for received in (Begin(b"{}"), ModelAnswered(), *contents, TurnEnded(NOW, USAGE, reason)):
+    for received in (BEGIN, ModelAnswered(), *contents, TurnEnded(NOW, USAGE, reason)):
         player.feed(received)
 
     response = response_of(check_stream(player.played.raw))
@@ -290,7 +343,7 @@ def test_a_failure_at_any_step_gives_one_terminal_event(
     contents: list[Content], data: st.DataObject, store: bool, saves: bool
 ) -> None:
     """R1, R12: also where the store fails on top of it; `Close` comes last and once."""
-    steps: list[Input] = [Begin(b"{}"), WaitedLong(), ModelAnswered(), *contents]
+    steps: list[Input] = [BEGIN, WaitedLong(), ModelAnswered(), *contents]
     cut = data.draw(st.integers(1, len(steps)))
     player = Player(machine(store=store), save_error=None if saves else StorageUnavailable("gone"))
     for received in (*steps[:cut], Failed(NOW, ERROR)):

@@ -18,8 +18,9 @@ from engine.response.inputs import (
     SummaryDelta,
     TextDelta,
 )
+from engine.response.turn import TurnRules
 from engine.upstream.markup import START_TOKENS
-from engine.upstream.responses import ResponsesStream, TurnRules
+from engine.upstream.responses import ResponsesStream
 from tests.support import frames, replies
 from tests.support.fake_model import frames_of
 from tests.support.playback import play

@@ -11,8 +11,8 @@ from storage.postgres import queries
 
 def test_a_file_is_read_as_its_named_statements() -> None:
     """Each begins with the line that says what it does."""
-    statements = queries.load("responses.sql")
-    assert {"load_context", "accept", "finish"} <= statements.keys()
+    statements = queries.load("reading.sql")
+    assert {"load_context", "get", "find_items"} <= statements.keys()
     assert statements["get"].startswith(b"-- One response with its output.\nSELECT")
     assert statements["get"].endswith(b";")
 

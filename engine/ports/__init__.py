@@ -1,0 +1,70 @@
+"""What the engine needs from the world, as Protocols; adapters live in `storage` and `extproc`.
+
+Everything stored is keyed by tenant first.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from engine.ports.records import (
+    CancelAsked,
+    Claim,
+    Context,
+    EventBatch,
+    FinishedResponse,
+    Idempotency,
+    Lease,
+    LoggedEvents,
+    NewResponse,
+    Order,
+    Page,
+    ReplayItem,
+    ResponsePage,
+    StoredItem,
+    StoredResponse,
+    ThreadPoint,
+)
+from engine.ports.responses import (
+    ResponseStore,
+)
+from engine.ports.runs import (
+    RunStore,
+)
+from engine.ports.world import (
+    Clock,
+    ModelAnswer,
+    ModelClient,
+    Reply,
+)
+
+
+class Store(ResponseStore, RunStore, Protocol):
+    """Everything that one store keeps."""
+
+
+__all__ = [
+    "CancelAsked",
+    "Claim",
+    "Clock",
+    "Context",
+    "EventBatch",
+    "FinishedResponse",
+    "Idempotency",
+    "Lease",
+    "LoggedEvents",
+    "ModelAnswer",
+    "ModelClient",
+    "NewResponse",
+    "Order",
+    "Page",
+    "ReplayItem",
+    "Reply",
+    "ResponsePage",
+    "ResponseStore",
+    "RunStore",
+    "Store",
+    "StoredItem",
+    "StoredResponse",
+    "ThreadPoint",
+]

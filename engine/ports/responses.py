@@ -1,0 +1,83 @@
+"""Responses and their threads, as a port."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from engine.ports.records import (
+    Context,
+    FinishedResponse,
+    Lease,
+    NewResponse,
+    Order,
+    Page,
+    ResponsePage,
+    StoredItem,
+    StoredResponse,
+)
+
+
+class ResponseStore(Protocol):
+    """Responses and the threads that their items live in.
+
+    Every method raises `StorageUnavailable` when the store cannot do its work now; what was
+    acknowledged by a return is durable.
+    """
+
+    async def load_context(self, tenant: str, response_id: str) -> Context | None:
+        """Return the history up to and including the response; None if the tenant has no such id."""
+        ...
+
+    async def accept(self, new: NewResponse) -> Lease:
+        """Write response, input, run and first events, and take the lease (one transaction).
+
+        Continues the thread of `new.after` if that point is its tip, and branches it otherwise. The
+        lease of a queued response has token 0 and entitles to nothing. Raises `AlreadyAccepted` where
+        the tenant's Idempotency-Key is that of a response that there is, and
+        `UnknownPreviousResponse` where the thread that it continues was removed meanwhile.
+        """
+        ...
+
+    async def abandon(self, lease: Lease) -> None:
+        """Remove an accepted response that the client never heard of; no-op if the lease is lost.
+
+        Its Idempotency-Key is free again.
+        """
+        ...
+
+    async def finish(self, finished: FinishedResponse, *, again: bool = False) -> None:
+        """Write output, status, head and the log's tail, and end the run, in one transaction.
+
+        Raises `LeaseLost` for a stale token.
+
+        `again` says that the outcome of an earlier call is unknown: what this very lease has finished
+        then stays as it is.
+        """
+        ...
+
+    async def get(self, tenant: str, response_id: str) -> StoredResponse | None:
+        """Return the response, or None."""
+        ...
+
+    async def delete(self, tenant: str, response_id: str) -> bool:
+        """Remove the response and its items; True if there was one. Descendants stay usable (rule P7)."""
+        ...
+
+    async def list_responses(
+        self, tenant: str, *, limit: int, after: str | None, order: Order, model: str | None
+    ) -> ResponsePage:
+        """Return a page by creation; raises `InvalidRequest` (param `after`) for an unknown cursor."""
+        ...
+
+    async def list_input_items(
+        self, tenant: str, response_id: str, *, limit: int, after: str | None, order: Order
+    ) -> Page | None:
+        """Return a page of the response's own input, or None if there is no such response.
+
+        Raises `InvalidRequest` (param `after`) for an unknown cursor.
+        """
+        ...
+
+    async def find_items(self, tenant: str, item_ids: list[str]) -> dict[str, StoredItem]:
+        """Return the newest stored item for each id that the tenant has (for `item_reference`)."""
+        ...

@@ -1,0 +1,233 @@
+"""From an event log back to the machine that wrote it: how a response outlives its worker (rule P4).
+
+What a machine is made of is in what it sent: its ids come from the response's own, its numbers from
+counting. So the logged frames are read back as the inputs that made them, and a fresh machine that is
+given those makes the same bytes. It is checked that it does: a log of another release, or a damaged one, is
+refused rather than continued wrongly. Pure.
+
+    redrive = Redrive(ResponseMachine(shape, ids, store=True), queued=claim.background)
+    for page in pages:
+        redrive.feed(page)
+    redriven = redrive.end()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from engine import sse
+from engine.ports import EventBatch
+from engine.response.effects import Send
+from engine.response.inputs import (
+    ArgumentsDelta,
+    Begin,
+    Content,
+    Input,
+    ItemEnded,
+    ItemKind,
+    ItemStarted,
+    ModelAnswered,
+    Queued,
+    ReasoningDelta,
+    RefusalDelta,
+    SummaryDelta,
+    TextDelta,
+    WaitedLong,
+)
+from engine.response.machine import Phase, ResponseMachine
+from engine.response.turn import TurnRequest
+
+LEAP = 1_000_000
+"""More events than can have been sent and not logged: how far the numbers of a stream leap whose worker
+died while its client was reading. The client may have seen events that are in no log; none of their
+numbers is used again."""
+
+
+class NotRedrivable(Exception):
+    """The log is not what this release's machine would have written."""
+
+
+class Redriven(msgspec.Struct, frozen=True):
+    """A machine in the state of the dead one: in QUEUED if it never began, else in STREAMING.
+
+    `unlogged` are events that the machine has made beyond the log: where the log ends between events that
+    are made together, they are its next ones.
+    """
+
+    machine: ResponseMachine
+    unlogged: EventBatch | None
+
+
+class _Item(msgspec.Struct, frozen=True):
+    type: str
+    status: str
+    name: str = ""
+
+
+class _Part(msgspec.Struct, frozen=True):
+    type: str
+
+
+class _Event(msgspec.Struct, frozen=True):
+    """What of an event is needed to tell the input that made it."""
+
+    type: str
+    sequence_number: int
+    delta: str = ""
+    logprobs: msgspec.Raw = msgspec.Raw(b"[]")
+    item: _Item | None = None
+    part: _Part | None = None
+
+
+# What the dead worker asked the model for is asked no more.
+_NO_TURN = TurnRequest(b"")
+_decode = msgspec.json.Decoder(_Event).decode
+
+_KINDS: Mapping[str, ItemKind] = {
+    "message": "message",
+    "reasoning": "reasoning",
+    "function_call": "function_call",
+}
+_DELTAS: Mapping[str, Callable[[str], Content]] = {
+    "response.refusal.delta": RefusalDelta,
+    "response.function_call_arguments.delta": ArgumentsDelta,
+    "response.reasoning_text.delta": ReasoningDelta,
+    "response.reasoning_summary_text.delta": SummaryDelta,
+}
+_EMPTY: Mapping[str, Content] = {
+    "output_text": TextDelta(""),
+    "refusal": RefusalDelta(""),
+    "reasoning_text": ReasoningDelta(""),
+    "summary_text": SummaryDelta(""),
+}
+"""Type of a part -> the least input that opens it."""
+_OPENING = ("response.created", "response.queued", "response.in_progress")
+_PART_ADDED = ("response.content_part.added", "response.reasoning_summary_part.added")
+# Made by what opens or closes what is around them.
+_IMPLIED = (
+    *_PART_ADDED,
+    "response.content_part.done",
+    "response.reasoning_summary_part.done",
+    "response.output_text.done",
+    "response.refusal.done",
+    "response.reasoning_text.done",
+    "response.reasoning_summary_text.done",
+    "response.function_call_arguments.done",
+)
+
+
+class Redrive:
+    """Feeds a fresh machine with what its log tells; holds no more of the log than what is unmatched."""
+
+    def __init__(self, machine: ResponseMachine, *, queued: bool) -> None:
+        self._machine = machine
+        self._queued = queued
+        self._logged = b""
+        self._made: list[bytes] = []
+        self._last: _Event | None = None
+
+    def feed(self, frames: bytes) -> None:
+        """Take the next whole frames of the log; raises NotRedrivable."""
+        for event in sse.Decoder(len(frames)).feed(frames):
+            try:
+                last = self._last = _decode(event.data)
+            except msgspec.DecodeError as exc:
+                raise NotRedrivable(f"The log holds what is no event: {exc}.") from exc
+            if last.sequence_number >= self._machine.sequence + LEAP:
+                # It was taken over before.
+                self._machine.leap_to(last.sequence_number)
+            self._take(last)
+        self._logged += frames
+        self._match()
+
+    def end(self) -> Redriven:
+        """Return the machine once it has made everything that is logged; raises NotRedrivable."""
+        self._open()
+        if self._logged:
+            self._complete(self._last)
+        if self._logged:
+            raise NotRedrivable(f"The log ends with what no machine makes: {self._logged[:200]!r}")
+        if self._machine.phase is Phase.CALLING:
+            self._give(ModelAnswered())
+        return Redriven(self._machine, self._unlogged())
+
+    def _take(self, event: _Event) -> None:
+        if event.type in _OPENING:
+            self._lifecycle(event.type)
+        elif event.type == "response.output_text.delta":
+            self._content(TextDelta(event.delta, bytes(event.logprobs)))
+        elif (delta := _DELTAS.get(event.type)) is not None:
+            self._content(delta(event.delta))
+        elif event.type == "response.output_item.added" and event.item is not None:
+            self._content(_started(event.item))
+        elif event.type == "response.output_item.done" and event.item is not None:
+            self._content(ItemEnded(event.item.status))
+        elif event.type not in _IMPLIED:
+            raise NotRedrivable(f"An event '{event.type}' is in the log of an unfinished response.")
+
+    def _lifecycle(self, kind: str) -> None:
+        self._open()
+        if kind == "response.in_progress" and self._machine.phase is Phase.QUEUED:
+            self._give(Begin(_NO_TURN))
+
+    def _open(self) -> None:
+        """Make the first events, once: those of the queue, or those of a run."""
+        if self._machine.phase is not Phase.NEW:
+            return
+        for received in (Queued(),) if self._queued else (Begin(_NO_TURN), WaitedLong()):
+            self._give(received)
+
+    def _content(self, received: Content | ItemEnded) -> None:
+        if self._machine.phase is Phase.CALLING:
+            self._give(ModelAnswered())
+        self._give(received)
+
+    def _give(self, received: Input) -> None:
+        try:
+            effects = self._machine.receive(received)
+        except Exception as exc:
+            raise NotRedrivable(f"The log cannot be followed: {exc!r}.") from exc
+        self._made.extend(effect.frames for effect in effects if isinstance(effect, Send))
+
+    def _complete(self, last: _Event | None) -> None:
+        """Make the rest of what is made in one step, where the log ends within it."""
+        empty = None if last is None or last.part is None else _EMPTY.get(last.part.type)
+        if last is not None and last.type in _PART_ADDED and empty is not None:
+            self._give(empty)
+        elif last is not None and last.type in _IMPLIED:
+            # Whether it was cut nobody can say, but a call whose arguments are told to be done is whole.
+            whole = last.type == "response.function_call_arguments.done"
+            self._give(ItemEnded("completed" if whole else "incomplete"))
+        self._match()
+
+    def _unlogged(self) -> EventBatch | None:
+        frames = b"".join(self._made)
+        if not frames:
+            return None
+        # Each event is one frame with one number.
+        following = self._machine.sequence
+        return EventBatch(following - frames.count(b"\n\n"), following - 1, frames)
+
+    def _match(self) -> None:
+        """Drop what is both logged and made; raises NotRedrivable where they differ."""
+        made = b"".join(self._made)
+        common = min(len(made), len(self._logged))
+        if made[:common] != self._logged[:common]:
+            raise NotRedrivable(_difference(self._logged, made))
+        self._logged = self._logged[common:]
+        self._made = [made[common:]]
+
+
+def _started(item: _Item) -> ItemStarted:
+    kind = _KINDS.get(item.type)
+    if kind is None:
+        raise NotRedrivable(f"An item of type '{item.type}' is in the log.")
+    return ItemStarted(kind, item.name)
+
+
+def _difference(logged: bytes, made: bytes) -> str:
+    place = next(i for i, (a, b) in enumerate(zip(logged, made, strict=False)) if a != b)
+    around = slice(max(0, place - 80), place + 80)
+    return f"The log has {logged[around]!r} where this release writes {made[around]!r}."

@@ -1,0 +1,24 @@
+"""One call of the model as it is asked for: its request, and what its answer may do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+
+class TurnRules(msgspec.Struct, frozen=True):
+    """What a turn may do: whether tools were declared, which may be called, whether in parallel."""
+
+    tools: bool = False
+    allowed: frozenset[str] | None = None
+    parallel: bool = True
+    logprobs: bool = False
+
+
+class TurnRequest(msgspec.Struct, frozen=True):
+    """What a model server is sent: a JSON body and headers; `rules` are for reading its answer."""
+
+    body: bytes
+    headers: Mapping[str, str] = {}
+    rules: TurnRules = TurnRules()

@@ -1,0 +1,56 @@
+"""What a run is and what it works with: values, fixed when it starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from engine.api.headers import OnDisconnect
+from engine.detached import Detached
+from engine.eventlog import Notify
+from engine.limits import Limits
+from engine.ports import Clock, EventBatch, Lease, ModelClient, NewResponse, Store
+from engine.response.inputs import Input
+from engine.response.machine import ResponseMachine
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that is fixed when a run starts.
+
+    `first` is what its machine is told first: `Begin` for a new response. `new` is what is accepted while
+    the model is called (before it is, with an Idempotency-Key); a run that somebody else accepted has its
+    `lease` instead. With neither, nothing is stored.
+
+    `stream`: the client sees events. `streamed`: the events are logged; `unlogged` are some that a machine
+    that was redriven has made beyond its log. `on_disconnect` says what its client's leaving does to a
+    stored response, and `background` that there is no client.
+    """
+
+    id: str
+    machine: ResponseMachine
+    first: Input
+    new: NewResponse | None = None
+    lease: Lease | None = None
+    stream: bool = False
+    streamed: bool = False
+    unlogged: EventBatch | None = None
+    background: bool = False
+    on_disconnect: OnDisconnect = "continue"
+
+    @property
+    def stored(self) -> bool:
+        """True if it survives its client."""
+        return self.new is not None or self.lease is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What every loop of a worker works with."""
+
+    model: ModelClient
+    store: Store
+    clock: Clock
+    limits: Limits
+    notify: Notify
+    detached: Detached

@@ -1,0 +1,210 @@
+"""From a claim to a run: a response goes on in this worker that waited, or that another worker left.
+
+Its machine is made from its log (`engine.response.redrive`), the model's request from what is stored of the
+request and from the history. A response in the background is run again, as is one that was handed over; the
+client of any other is gone with its worker, and it fails (rule P4).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import msgspec
+
+from engine.api.response_object import ResponseObject
+from engine.context.history import usable_history
+from engine.errors import InvalidRequest, NotFound, WorkerLost
+from engine.ids import ItemIds
+from engine.intake import turn_request
+from engine.live import Live
+from engine.outage import outlast
+from engine.ports import Claim, EventBatch, Lease, LoggedEvents
+from engine.response.inputs import Begin, Cancelled, Failed, Input, Resumed, TurnEnded
+from engine.response.machine import Phase, ResponseMachine
+from engine.response.redrive import LEAP, NotRedrivable, Redrive, Redriven
+from engine.response.turn import TurnRequest
+from engine.run import Run
+from engine.work import Work, unpack
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+MOST_ATTEMPTS = 3
+# Bytes of the log that are read at once.
+_PAGE = 1 << 20
+# The first events, `created` and `in_progress`.
+_OPENING = 2
+
+
+class _Accepted(msgspec.Struct, frozen=True):
+    """What is read of a response's head as it was accepted."""
+
+    status: str
+
+
+_read_accepted = msgspec.json.Decoder(_Accepted).decode
+
+
+class TakeOver:
+    """Runs in `live` what was claimed."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._store = live.means.store
+        self._limits = live.means.limits
+
+    def runs_again(self, claim: Claim) -> bool:
+        """True if taking it over calls the model; otherwise it only has to be ended."""
+        if claim.cancel or claim.attempts > MOST_ATTEMPTS or unpack(claim.work).credentials:
+            return False
+        return claim.background or claim.fresh
+
+    async def take_over(self, claim: Claim) -> asyncio.Task[None]:
+        """Start the run of a claim; raises NotFound if it was deleted, StorageUnavailable."""
+        return self._live.start(await self._run(claim))
+
+    async def _run(self, claim: Claim) -> Run:
+        work = unpack(claim.work)
+        machine = self._machine(claim, work)
+        unlogged = None
+        first: Input | None = None
+        try:
+            redriven = await self._redriven(claim, machine)
+            machine, unlogged = redriven.machine, redriven.unlogged
+            if claim.streamed and not claim.background and not claim.fresh:
+                unlogged = await self._leap(claim.lease, machine, unlogged)
+        except _Unreadable as unreadable:
+            _log.error("%s cannot go on: %s", claim.lease.response_id, unreadable)
+            machine = self._machine(claim, work)
+            machine.skip_to(unreadable.last + 1 + LEAP)
+            first = self._lost()
+        return Run(
+            id=claim.lease.response_id,
+            machine=machine,
+            first=first if first is not None else await self._first(claim, work, machine),
+            lease=claim.lease,
+            streamed=claim.streamed,
+            unlogged=unlogged,
+            background=True,
+        )
+
+    def _machine(self, claim: Claim, work: Work) -> ResponseMachine:
+        ids = ItemIds(claim.lease.response_id, minted=work.minted)
+        return ResponseMachine(ResponseObject.of_head(claim.head), ids, store=True)
+
+    async def _redriven(self, claim: Claim, machine: ResponseMachine) -> Redriven:
+        """Feed the machine with its log; raises _Unreadable."""
+        redrive = Redrive(machine, queued=_read_accepted(claim.head).status == "queued")
+        last, broken = -1, None
+        more = claim.streamed
+        while more:
+            page = await self._page(claim, last)
+            more = page.more
+            for batch in page.batches:
+                last = batch.last
+                try:
+                    if broken is None:
+                        redrive.feed(batch.frames)
+                except NotRedrivable as error:
+                    # Read on: its number has to be behind the log's end.
+                    broken = error
+        try:
+            if broken is None:
+                return redrive.end()
+        except NotRedrivable as error:
+            broken = error
+        raise _Unreadable(last, str(broken))
+
+    async def _leap(
+        self, lease: Lease, machine: ResponseMachine, unlogged: EventBatch | None
+    ) -> EventBatch | None:
+        """Let the machine go on with numbers that its client cannot have seen; return what is unlogged.
+
+        What opens a stream is the same whoever makes it: it keeps its numbers and is logged by itself.
+        """
+        machine.leap_to(machine.sequence + LEAP)
+        if unlogged is None:
+            return None
+        if unlogged.first >= _OPENING:
+            return _leaped(unlogged)
+        await outlast(
+            lambda _again: self._store.append(lease, unlogged),
+            lease.response_id,
+            self._limits.lease,
+        )
+        return None
+
+    async def _page(self, claim: Claim, after: int) -> LoggedEvents:
+        lease = claim.lease
+        return await self._patiently(
+            lambda: self._store.read_events(
+                lease.tenant, lease.response_id, after=after, limit=_PAGE
+            ),
+            lease.response_id,
+        )
+
+    async def _patiently(self, read: Callable[[], Awaitable[T | None]], response_id: str) -> T:
+        """Read what there is of a response; while the store is away, as long as the claim is ours.
+
+        Raises NotFound, StorageUnavailable.
+        """
+        found: list[T | None] = []
+
+        async def attempt(_again: bool) -> None:
+            found.append(await read())
+
+        await outlast(attempt, response_id, self._limits.lease)
+        read_last = found[-1]
+        if read_last is None:
+            raise NotFound(f"Response with id '{response_id}' not found.")
+        return read_last
+
+    async def _first(self, claim: Claim, work: Work, machine: ResponseMachine) -> Input:
+        """Return what its machine is told first."""
+        if claim.cancel:
+            return Cancelled()
+        if not self.runs_again(claim):
+            return self._lost()
+        if machine.phase is not Phase.QUEUED and machine.called:
+            # A second run would ask its client for the same calls again: the turn ends with those it has.
+            reason = "worker_lost" if machine.cut else None
+            return TurnEnded(self._live.means.clock(), None, reason)
+        try:
+            turn = await self._turn(claim, work)
+        except InvalidRequest as error:
+            # A setting or a newer release refuses today what was accepted then.
+            return Failed(self._live.means.clock(), error)
+        return Begin(turn) if machine.phase is Phase.QUEUED else Resumed(turn)
+
+    async def _turn(self, claim: Claim, work: Work) -> TurnRequest:
+        """Return the turn as it was asked for when the request came."""
+        lease = claim.lease
+        context = await self._patiently(
+            lambda: self._store.load_context(lease.tenant, lease.response_id), lease.response_id
+        )
+        history = usable_history(context.items)
+        return turn_request(work.request(self._limits), history.replay, work.headers)
+
+    def _lost(self) -> Failed:
+        return Failed(self._live.means.clock(), WorkerLost())
+
+
+def _leaped(batch: EventBatch) -> EventBatch:
+    frames = batch.frames
+    for number in range(batch.first, batch.last + 1):
+        # A frame begins with type and number, so the first to be found is the frame's own.
+        old, new = (b'"sequence_number":%d,' % n for n in (number, number + LEAP))
+        frames = frames.replace(old, new, 1)
+    return EventBatch(batch.first + LEAP, batch.last + LEAP, frames)
+
+
+class _Unreadable(Exception):
+    """The log cannot be redriven; `last` is the number of its last event."""
+
+    def __init__(self, last: int, why: str) -> None:
+        super().__init__(why)
+        self.last = last

@@ -1,0 +1,57 @@
+"""What is stored with a response so that another worker can run it again: the request without its input.
+
+Input and history are in the store already. Credentials are not in here (rule X4): a request that came with
+them cannot be run again, and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from engine.api.json import encode, read_object
+from engine.api.request import CreateRequest, parse_again
+from engine.limits import Limits
+
+# Carried on to the model server by the next run too, so that logs and traces can be joined.
+_KEPT_HEADERS = ("x-request-id", "traceparent", "tracestate")
+
+
+class Work(msgspec.Struct, frozen=True, kw_only=True):
+    """`fields` is the request as it came, `minted` how many ids its input took.
+
+    `credentials` says that more is needed than is here: the model was called with the client's own.
+    """
+
+    fields: msgspec.Raw
+    headers: dict[str, str]
+    minted: int
+    credentials: bool
+
+    def request(self, limits: Limits) -> CreateRequest:
+        """Return the request, its input empty; raises InvalidRequest if this release refuses it."""
+        return parse_again(bytes(self.fields), limits)
+
+
+def pack(body: bytes, headers: Mapping[str, str], minted: int) -> bytes:
+    """Return what is stored of an accepted request."""
+    fields = {name: value for name, value in read_object(body).items() if name != "input"}
+    work = Work(
+        fields=msgspec.Raw(encode(fields)),
+        headers={name: headers[name] for name in _KEPT_HEADERS if name in headers},
+        minted=minted,
+        credentials="authorization" in headers,
+    )
+    return encode(work)
+
+
+def unpack(stored: bytes) -> Work:
+    """Return what `pack` made; of anything else, a row of an older release, nothing that can be run again."""
+    try:
+        return _decode(stored)
+    except msgspec.DecodeError:
+        return Work(fields=msgspec.Raw(b"{}"), headers={}, minted=0, credentials=True)
+
+
+_decode = msgspec.json.Decoder(Work).decode

@@ -1,0 +1,5 @@
+"""A store in the memory of one process, for tests and for trying Holdfast out: nothing survives it."""
+
+from storage.memory.store import MemoryStore
+
+__all__ = ["MemoryStore"]

@@ -1,0 +1,36 @@
+"""Pages of lists in memory."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from engine.ports import EventBatch, Order
+from storage.limits import unknown_cursor
+
+_T = TypeVar("_T")
+
+
+def ordered(found: list[_T], order: Order) -> list[_T]:
+    """Return a list that is in order of creation in the order asked for."""
+    return found if order == "asc" else found[::-1]
+
+
+def past(found: list[_T], ids: list[str], after: str | None) -> list[_T]:
+    """Return what follows `after`; raises `InvalidRequest` for a cursor that is not in `ids`."""
+    if after is None:
+        return found
+    if after not in ids:
+        raise unknown_cursor(after)
+    # The last of equal ids: a client that follows its cursor always gets further.
+    last = len(ids) - 1 - ids[::-1].index(after)
+    return found[last + 1 :]
+
+
+def batches_of(log: list[EventBatch], limit: int) -> list[EventBatch]:
+    """Return the first batches of a log: one at least, and then while they are below `limit` bytes."""
+    size = 0
+    for count, batch in enumerate(log):
+        if size >= limit:
+            return log[:count]
+        size += len(batch.frames)
+    return log

@@ -1,0 +1,29 @@
+-- What goes over all tenants: nothing but calls of the functions of migration 0002, which alone may.
+
+-- name: set_tenant
+-- Names the tenant of the statements that follow in this transaction; no other row is there for them.
+SELECT set_config('holdfast.tenant', %(tenant)s, true);
+
+-- name: limit_waiting
+-- Bounds the wait for a lock in this transaction.
+SELECT set_config('lock_timeout', %(milliseconds)s, true);
+
+-- name: claim
+-- Takes what waits and what was left.
+SELECT * FROM holdfast_claim(%(worker)s, %(lease_seconds)s, %(queued)s, %(expired)s);
+
+-- name: inherit
+-- Takes what other lives of a worker left.
+SELECT * FROM holdfast_inherit(%(name)s, %(worker)s, %(lease_seconds)s, %(limit)s);
+
+-- name: renew
+-- Prolongs leases; returns the places of those that are still good.
+SELECT * FROM holdfast_renew(%(tenants)s, %(ids)s, %(tokens)s, %(lease_seconds)s);
+
+-- name: cancelled
+-- The leases of a worker whose cancel was asked for.
+SELECT * FROM holdfast_cancelled(%(worker)s);
+
+-- name: expired
+-- Tenant and id of responses whose time has come.
+SELECT * FROM holdfast_expired(%(limit)s);

@@ -1,0 +1,47 @@
+"""What every `engine.ports.Store` does: run by one test module for each adapter.
+
+Each test gets a store with nothing in it (`store`), a tenant's name (`tenant`), and a way to let the
+store's time pass (`wait`).
+"""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from tests.contract.suites.cancelling import CancelContract
+from tests.contract.suites.ends import EndContract
+from tests.contract.suites.keys import KeyContract
+from tests.contract.suites.leases import LeaseContract
+from tests.contract.suites.lists import ListContract
+from tests.contract.suites.logs import LogContract
+from tests.contract.suites.queue import QueueContract
+from tests.contract.suites.reading import ReadingContract
+from tests.contract.suites.retention import RetentionContract
+from tests.contract.suites.threads import HistoryContract
+from tests.contract.suites.trees import TreeContract
+
+__all__ = ["StoreContract", "tenant"]
+
+
+@pytest.fixture
+def tenant() -> str:
+    """A tenant that nobody else uses."""
+    return f"tenant-{uuid.uuid4().hex}"
+
+
+class StoreContract(
+    ReadingContract,
+    HistoryContract,
+    EndContract,
+    ListContract,
+    TreeContract,
+    LeaseContract,
+    QueueContract,
+    CancelContract,
+    LogContract,
+    KeyContract,
+    RetentionContract,
+):
+    """All of it; subclass it as `Test…` in a module with the fixtures."""

@@ -1,0 +1,190 @@
+"""Any sequence of operations does the same in memory and in Postgres, runs and logs included."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import msgspec
+import pytest_asyncio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from engine.errors import AlreadyAccepted, EngineError
+from engine.ports import Claim, EventBatch, Idempotency, Lease, Store, ThreadPoint
+from storage.memory import MemoryStore
+from storage.postgres.pool import open_pool
+from storage.postgres.store import PostgresStore
+from tests.support.fix_postgres import empty_tables, let_pass
+from tests.support.stored import a_response, an_end, an_item
+
+_TENANTS = ("a", "b")
+_OPERATIONS = (
+    "accept", "accept", "accept", "queue", "queue", "keyed", "finish", "finish", "append", "append",
+    "abandon", "delete", "renew", "take_over", "claim", "inherit", "release", "cancel", "wait",
+    "remove_expired", "remove_tenant",
+)  # fmt: skip
+_STEPS = st.lists(
+    st.tuples(st.sampled_from(_OPERATIONS), st.integers(0, 15), st.integers(0, 3)),
+    min_size=5,
+    max_size=60,
+)
+
+
+class _Side:
+    """One of the two stores, and what it calls the threads that the other calls otherwise."""
+
+    def __init__(self, store: Store, wait: Callable[[float], Awaitable[None]]) -> None:
+        self.store = store
+        self.wait = wait
+        self.number = 0
+
+    async def point(self, tenant: str, name: str) -> ThreadPoint | None:
+        found = await self.store.load_context(tenant, name)
+        return None if found is None else found.end
+
+    async def told(self, tenant: str, names: list[str]) -> list[Any]:
+        """Return everything that can be seen of a tenant."""
+        page = await self.store.list_responses(
+            tenant, limit=99, after=None, order="asc", model=None
+        )
+        seen: list[Any] = [page, await self.store.find_items(tenant, ["same", "in-0"])]
+        for name in names:
+            context = await self.store.load_context(tenant, name)
+            seen.append(None if context is None else (context.status, context.items))
+            seen.append(await self.store.read_events(tenant, name, after=1, limit=20))
+        return seen
+
+
+class _Play:
+    """The same steps on one side; what they return is compared."""
+
+    def __init__(self, side: _Side) -> None:
+        self._side, self._store = side, side.store
+        self.names: list[tuple[str, str]] = []
+        self.leases: list[Lease] = []
+
+    async def step(self, operation: str, which: int, count: int) -> Any:
+        try:
+            result = await getattr(self, f"_{operation}")(which, count)
+        except AlreadyAccepted as error:
+            return ("already", error.response_id, error.digest)
+        except EngineError as error:
+            return type(error).__name__
+        if isinstance(result, list) and result and isinstance(result[0], Claim):
+            self.leases += [claim.lease for claim in result]
+        return result
+
+    def _lease(self, which: int) -> Lease:
+        return self.leases[-1 - which % len(self.leases)] if self.leases else Lease("a", "none", 1)
+
+    def _name(self, which: int) -> tuple[str, str]:
+        return self.names[-1 - which % len(self.names)] if self.names else ("a", "none")
+
+    async def _accept(self, which: int, count: int, **more: Any) -> Lease:
+        before = self._name(which)
+        tenant = before[0] if count else _TENANTS[which % 2]
+        name = f"r{len(self.names)}"
+        self.names.append((tenant, name))
+        point = await self._side.point(*before) if count else None
+        items = [an_item(f"in-{number}") for number in range(count)]
+        new = a_response(tenant, name, input=[*items, an_item("same")], after=point)
+        kept = {"keep_seconds": (None, 50, 150)[which % 3], "worker": f"w/0#{which % 2}"}
+        lease = await self._store.accept(msgspec.structs.replace(new, **kept, **more))
+        self.leases.append(lease)
+        return lease
+
+    async def _queue(self, which: int, count: int) -> Lease:
+        return await self._accept(which, count, queued=True, background=True, work=b"work")
+
+    async def _keyed(self, which: int, count: int) -> Lease:
+        key = Idempotency(f"key-{which % 3}", bytes([which]))
+        return await self._accept(
+            which, count, idempotency=key, streamed=True, events=EventBatch(0, 0, b"first")
+        )
+
+    async def _finish(self, which: int, count: int) -> None:
+        output = [an_item("same") for _ in range(count)]
+        end = an_end(self._lease(which), output=output, events=EventBatch(9, 9, b"last"))
+        await self._store.finish(end, again=which % 4 == 3)
+
+    async def _append(self, which: int, count: int) -> None:
+        await self._store.append(
+            self._lease(which), EventBatch(1 + count, 1 + count, b"events" * 3)
+        )
+
+    async def _abandon(self, which: int, _count: int) -> None:
+        await self._store.abandon(self._lease(which))
+
+    async def _delete(self, which: int, _count: int) -> bool:
+        return await self._store.delete(*self._name(which))
+
+    async def _renew(self, which: int, count: int) -> list[Lease]:
+        return await self._store.renew([self._lease(which + n) for n in range(count)], 70.0)
+
+    async def _take_over(self, which: int, _count: int) -> list[Claim]:
+        claims = await self._store.claim(f"w/1#{which}", 80.0, queued=0, expired=99)
+        return sorted(claims, key=lambda claim: claim.lease.response_id)
+
+    async def _claim(self, _which: int, count: int) -> list[Claim]:
+        return await self._store.claim("w/2#1", 90.0, queued=count, expired=0)
+
+    async def _inherit(self, which: int, _count: int) -> list[Claim]:
+        claims = await self._store.inherit(f"w/0#{which % 2}", 60.0, limit=99)
+        return sorted(claims, key=lambda claim: claim.lease.response_id)
+
+    async def _release(self, which: int, _count: int) -> None:
+        await self._store.release(self._lease(which))
+
+    async def _cancel(self, which: int, _count: int) -> Any:
+        asked = await self._store.ask_cancel(*self._name(which), "w/3#1", 60.0)
+        told = [await self._store.cancelled(worker) for worker in ("w/0#0", "w/0#1", "w/2#1")]
+        return asked, [sorted(leases, key=lambda lease: lease.response_id) for leases in told]
+
+    async def _wait(self, _which: int, count: int) -> None:
+        await self._side.wait(20.0 * (count + 1))
+
+    async def _remove_expired(self, _which: int, _count: int) -> int:
+        return await self._store.remove_expired(limit=99)
+
+    async def _remove_tenant(self, which: int, count: int) -> int:
+        return await self._store.remove_tenant(_TENANTS[which % 2], limit=1 + 5 * count)
+
+
+@pytest_asyncio.fixture
+async def postgres(owned_database: str) -> AsyncIterator[_Side]:
+    async def wait(seconds: float) -> None:
+        await let_pass(owned_database, seconds)
+
+    async with open_pool(owned_database, min_size=1, max_size=2) as pool:
+        yield _Side(PostgresStore(pool), wait)
+
+
+def _memory() -> _Side:
+    now = 1_700_000_000.0
+
+    async def wait(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    return _Side(MemoryStore(lambda: now), wait)
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
+)
+@given(steps=_STEPS)
+async def test_both_stores_do_the_same(
+    owned_database: str, postgres: _Side, steps: list[tuple[str, int, int]]
+) -> None:
+    """M2, M10, P4, P6, P7: every return, every error, and at the end everything that can be read."""
+    await empty_tables(owned_database)
+    memory = _memory()
+    first, second = _Play(memory), _Play(postgres)
+    for step in steps:
+        assert await first.step(*step) == await second.step(*step), step
+    for tenant in _TENANTS:
+        names = [name for owner, name in first.names if owner == tenant]
+        assert await memory.told(tenant, names) == await postgres.told(tenant, names)

@@ -1,0 +1,440 @@
+"""Two tenants with real tokens: neither can tell that the other exists (rules X1, X2).
+
+Every route of the API is asked for what is the other's and for what is nobody's; the answers must be the
+same bytes. A route without a probe fails the test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+import openai
+import pytest
+import pytest_asyncio
+
+from extproc.routes import ROUTES, Operation
+from storage.postgres.embedded import EmbeddedPostgres
+from tests.support.fix_postgres import create_database
+from tests.support.jwts import AUDIENCE, Issuer, altered
+from tests.support.replies import say, stream, text
+from tests.support.scripted_model import ScriptedModel
+from tests.support.scripts import Hold, Script
+from tests.support.stack import Stack, running_stack, short_directory
+from tests.support.wire import RESPONSES, Seen, Wire
+
+# Differ from answer to answer, whoever asks.
+PASSING = {"date", "x-request-id"}
+
+
+@pytest.fixture(scope="module")
+def issuer() -> Issuer:
+    """Who makes the tokens that are accepted here."""
+    return Issuer()
+
+
+@pytest_asyncio.fixture(scope="module")
+async def guarded(
+    postgres_server: EmbeddedPostgres, stage: ScriptedModel, issuer: Issuer
+) -> AsyncIterator[Stack]:
+    """Two workers behind an Envoy that verifies tokens."""
+    with short_directory() as directory:
+        keys = directory / "jwks.json"
+        keys.write_text(issuer.keys)
+        async with running_stack(
+            stage,
+            await create_database(postgres_server),
+            headers=bearer(issuer.token("somebody")),
+            tenancy={"mode": "required", "source": "jwt"},
+            jwt={"issuer": issuer.name, "audiences": AUDIENCE, "jwks_file": keys},
+        ) as running:
+            yield running
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
+
+
+@asynccontextmanager
+async def speaking(stack: Stack, headers: Mapping[str, str]) -> AsyncIterator[Wire]:
+    """A client of the stack that sends these headers with everything."""
+    timeout = aiohttp.ClientTimeout(60)
+    async with aiohttp.ClientSession(stack.url, headers=headers, timeout=timeout) as session:
+        yield Wire(session)
+
+
+@dataclass
+class Tenants:
+    """Two tenants' clients, and what belongs to the other one."""
+
+    mine: Wire
+    others: Wire
+    mine_id: str
+    response_ids: dict[str, str]
+    """By state."""
+    item_ids: dict[str, str]
+
+
+@pytest_asyncio.fixture(scope="module")
+async def tenants(guarded: Stack, issuer: Issuer) -> AsyncIterator[Tenants]:
+    """Two tenants; the other one has responses in each state, one of them still running."""
+    gate = asyncio.Event()
+    frames = stream(text("Hel", "lo"))
+    async with AsyncExitStack() as parts:
+        mine, others = [
+            await parts.enter_async_context(
+                speaking(guarded, bearer(issuer.token(f"tenant-{uuid4()}")))
+            )
+            for _ in range(2)
+        ]
+        kept = await mine.create(model=guarded.plays(say(text("mine"))), stream=False)
+        done = await others.create(model=guarded.plays(say(text("others"))), stream=False)
+        streamed = await others.create(model=guarded.plays(frames))
+        failed = await others.create(model=guarded.plays(frames[:4]))
+        running = await parts.enter_async_context(
+            others.open(model=guarded.plays(Script(frames[:4], Hold(gate), frames[4:])))
+        )
+        created = await running.until("response.created")
+        made = done.json["id"]
+        items = await others.ask("GET", f"{RESPONSES}/{made}/input_items")
+        yield Tenants(
+            mine,
+            others,
+            mine_id=kept.json["id"],
+            response_ids={
+                "completed": made,
+                "streamed": streamed.response["id"],
+                "failed": failed.events[0]["response"]["id"],
+                "running": created["response"]["id"],
+            },
+            item_ids={
+                "input": items.json["data"][0]["id"],
+                "output": done.json["output"][0]["id"],
+            },
+        )
+        gate.set()
+        await running.rest()
+
+
+# -- every route, asked for what is another's and for what is nobody's ---------------------------------
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A request with an id in it; `{id}` and `{mine}` stand in its query and body values."""
+
+    path: str = ""
+    """Empty: the route's own."""
+    query: str = ""
+    body: Mapping[str, Any] | None = None
+    status: int = 404
+    names: str = "response"
+    """Whose id is asked for: a `response`, or an `item`."""
+
+
+REFERENCE = [{"type": "item_reference", "id": "{id}"}, {"role": "user", "content": "hi"}]
+PROBES: Mapping[Operation, Mapping[str, Probe]] = {
+    Operation.CREATE: {
+        "previous": Probe(body={"previous_response_id": "{id}"}, status=400),
+        "previous, streamed": Probe(
+            body={"previous_response_id": "{id}", "stream": True}, status=400
+        ),
+        "previous, not stored": Probe(
+            body={"previous_response_id": "{id}", "store": False}, status=400
+        ),
+        "reference": Probe(body={"input": REFERENCE}, status=400, names="item"),
+        "reference, after mine": Probe(
+            body={"input": REFERENCE, "previous_response_id": "{mine}"}, status=400, names="item"
+        ),
+    },
+    Operation.LIST: {"after": Probe(query="?after={id}", status=400)},
+    Operation.RETRIEVE: {
+        "plain": Probe(),
+        "with fields": Probe(query="?include[]=message.output_text.logprobs"),
+        "as a stream": Probe(query="?stream=true", status=0),
+        "as a stream, from within": Probe(query="?stream=true&starting_after=1", status=0),
+    },
+    Operation.DELETE: {"plain": Probe()},
+    Operation.CANCEL: {"plain": Probe()},
+    Operation.INPUT_ITEMS: {
+        "plain": Probe(),
+        "after an item": Probe(
+            path=f"{RESPONSES}/{{mine}}/input_items", query="?after={id}", status=400, names="item"
+        ),
+    },
+}
+
+
+def cases() -> list[Any]:
+    """Return each probe of each route; a route without one fails the test below."""
+    return [
+        pytest.param(method, pattern, probe, id=f"{operation.value}: {name}")
+        for method, pattern, operation in ROUTES
+        for name, probe in PROBES.get(operation, {}).items()
+    ]
+
+
+def nobodys(wanted: str) -> str:
+    """Return an id of the same form that nobody has."""
+    kind, _, rest = wanted.partition("_")
+    return f"{kind}_{rest[::-1]}"
+
+
+async def asked(
+    tenants: Tenants, method: str, pattern: tuple[str | None, ...], probe: Probe, wanted: str
+) -> Seen:
+    """Send a probe for one id as the tenant who does not have it."""
+    path = probe.path or "/v1/" + "/".join(wanted if part is None else part for part in pattern)
+    body = None
+    if probe.body is not None:
+        body = filled({"model": "demo", "input": "hi", **probe.body}, wanted, tenants.mine_id)
+    target = filled(path + probe.query, wanted, tenants.mine_id)
+    return await tenants.mine.ask(method, target, json=body)
+
+
+def filled(value: Any, wanted: str, mine: str) -> Any:
+    if isinstance(value, str):
+        return value.replace("{id}", wanted).replace("{mine}", mine)
+    if isinstance(value, list):
+        return [filled(part, wanted, mine) for part in value]
+    if isinstance(value, dict):
+        return {key: filled(part, wanted, mine) for key, part in value.items()}
+    return value
+
+
+def shown(seen: Seen, wanted: str) -> tuple[int, list[tuple[str, str]], bytes]:
+    """Return all of an answer that could tell one id from another, but for the id itself."""
+    headers = [(k.lower(), v) for k, v in seen.headers.items() if k.lower() not in PASSING]
+    return seen.status, headers, bytes(seen.raw).replace(wanted.encode(), b"ID")
+
+
+def test_every_route_has_a_probe() -> None:
+    """X1: a route that is added without one fails here."""
+    assert {operation for _, _, operation in ROUTES} == set(Operation) == set(PROBES)
+
+
+@pytest.mark.parametrize(("method", "pattern", "probe"), cases())
+async def test_what_is_anothers_answers_as_what_is_nobodys(
+    tenants: Tenants, method: str, pattern: tuple[str | None, ...], probe: Probe
+) -> None:
+    """X1, M3: status, headers and body are the same bytes, in whichever state the other's is."""
+    found = tenants.response_ids if probe.names == "response" else tenants.item_ids
+    for state, wanted in found.items():
+        unknown = nobodys(wanted)
+        first = await asked(tenants, method, pattern, probe, wanted)
+        second = await asked(tenants, method, pattern, probe, unknown)
+        assert shown(first, wanted) == shown(second, unknown), state
+        assert first.error, state
+        assert first.status in ({probe.status} if probe.status else {400, 404}), state
+
+
+@pytest.mark.parametrize("state", ["completed", "streamed", "failed"])
+async def test_anothers_requests_change_nothing(tenants: Tenants, state: str) -> None:
+    """X1: after every probe, the owner finds its response as it was."""
+    wanted = tenants.response_ids[state]
+    before = await tenants.others.get(wanted)
+    items = await tenants.others.ask("GET", f"{RESPONSES}/{wanted}/input_items")
+    for method, pattern, operation in ROUTES:
+        for probe in PROBES[operation].values():
+            await asked(tenants, method, pattern, probe, wanted)
+
+    assert (await tenants.others.get(wanted)).raw == before.raw
+    assert (await tenants.others.ask("GET", f"{RESPONSES}/{wanted}/input_items")).raw == items.raw
+    assert before.status == items.status == 200
+
+
+async def test_anothers_cancel_does_not_reach_a_running_response(tenants: Tenants) -> None:
+    """X1: neither does deleting it."""
+    wanted = tenants.response_ids["running"]
+    for method, path in (("POST", f"{wanted}/cancel"), ("DELETE", wanted)):
+        assert (await tenants.mine.ask(method, f"{RESPONSES}/{path}")).status == 404
+
+    assert (await tenants.others.get(wanted)).json["status"] == "in_progress"
+
+
+async def test_a_list_has_ones_own_alone(guarded: Stack, issuer: Issuer) -> None:
+    """X1: to the last page, and by the name of a model that both use."""
+    model = guarded.plays(say(text("ok")))
+    async with AsyncExitStack() as parts:
+        wires = [
+            await parts.enter_async_context(speaking(guarded, bearer(issuer.token(str(uuid4())))))
+            for _ in range(2)
+        ]
+        made: list[set[str]] = []
+        for wire, count in zip(wires, (3, 2), strict=True):
+            seen = [await wire.create(model=model, stream=False) for _ in range(count)]
+            made.append({answer.json["id"] for answer in seen})
+        for wire, own in zip(wires, made, strict=True):
+            for query in ("?limit=1", "?limit=100", f"?model={model}"):
+                assert await listed(wire, query) == own
+
+
+async def listed(wire: Wire, query: str) -> set[str]:
+    """Return the ids of a list, all pages of it."""
+    found: list[str] = []
+    while True:
+        after = f"&after={found[-1]}" if found else ""
+        page = (await wire.ask("GET", f"{RESPONSES}{query}{after}")).json
+        found += [response["id"] for response in page["data"]]
+        if not page["has_more"]:
+            return set(found)
+
+
+async def test_two_tenants_may_have_one_idempotency_key(guarded: Stack, tenants: Tenants) -> None:
+    """X1: a key of another's is not a key that was used."""
+    headers = {"idempotency-key": str(uuid4())}
+    made = []
+    for wire in (tenants.others, tenants.mine):
+        model = guarded.plays(say(text("ok")))
+        async with wire.open(headers=headers, model=model, stream=False) as reading:
+            await reading.rest()
+        assert reading.status == 200
+        made.append(reading.json["id"])
+    assert made[0] != made[1]
+
+
+async def test_a_tenant_works_as_it_would_alone(guarded: Stack, tenants: Tenants) -> None:
+    """X2: what is one's own is found, continued and deleted, with another token of the same tenant."""
+    first = await tenants.mine.create(model=guarded.plays(say(text("one"))))
+    second = await tenants.mine.create(
+        model=guarded.plays(say(text("two"))), previous_response_id=first.response["id"]
+    )
+    assert (await tenants.mine.get(second.response["id"])).json == second.response
+    deleted = await tenants.mine.ask("DELETE", f"{RESPONSES}/{second.response['id']}")
+    assert deleted.status == 200
+
+
+# -- tokens that are none ------------------------------------------------------------------------------
+
+Forge = Callable[[Issuer], Mapping[str, str]]
+REFUSED: Mapping[str, tuple[str, Forge]] = {
+    "no token": ("missing_identity", lambda issuer: {}),
+    "another scheme": ("missing_identity", lambda issuer: {"authorization": "Basic YTpi"}),
+    "no JWT": ("invalid_token", lambda issuer: bearer("sk-a-key")),
+    "expired": ("invalid_token", lambda issuer: bearer(issuer.token("a", exp=1_700_000_000))),
+    "without expiry": ("invalid_token", lambda issuer: bearer(issuer.token("a", exp=None))),
+    "not valid yet": ("invalid_token", lambda issuer: bearer(issuer.token("a", nbf=4_000_000_000))),
+    "unsigned": ("invalid_token", lambda issuer: bearer(issuer.unsigned("a"))),
+    "another's key": ("invalid_token", lambda issuer: bearer(Issuer(issuer.name).token("a"))),
+    "a public key as secret": (
+        "invalid_token",
+        lambda issuer: bearer(issuer.signed_with_the_public_key("a")),
+    ),
+    "altered": ("invalid_token", lambda issuer: bearer(altered(issuer.token("a"), sub="b"))),
+    "another audience": ("invalid_token", lambda issuer: bearer(issuer.token("a", aud="other"))),
+    "no audience": ("invalid_token", lambda issuer: bearer(issuer.token("a", aud=None))),
+    "another issuer": ("invalid_token", lambda issuer: bearer(issuer.token("a", iss="https://x"))),
+    "no tenant": ("missing_identity", lambda issuer: bearer(issuer.token(None))),
+    "an empty tenant": ("missing_identity", lambda issuer: bearer(issuer.token(""))),
+    "a number": ("invalid_token", lambda issuer: bearer(issuer.token("a", sub=7))),
+    "a list": ("invalid_token", lambda issuer: bearer(issuer.token("a", sub=["a", "b"]))),
+    "a tenant by another header": (
+        "missing_identity",
+        lambda issuer: {"x-holdfast-tenant": "a", "x-tenant": "a", "x-jwt-payload": "eyJzdWIiOiJhIn0"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "forge"), REFUSED.values(), ids=REFUSED.keys())
+async def test_without_a_token_that_holds_nothing_is_answered(
+    guarded: Stack, tenants: Tenants, issuer: Issuer, code: str, forge: Forge
+) -> None:
+    """X2: on each route, ours or the model's or nobody's, by Envoy itself, in the shape of the API."""
+    before = await guarded.ext_proc_streams()
+    model = guarded.plays(say(text("never")))
+    body = {"model": model, "input": "hi", "messages": [{"role": "user", "content": "hi"}]}
+    async with speaking(guarded, forge(issuer)) as wire:
+        answers = [
+            await wire.ask("POST", RESPONSES, json=body),
+            await wire.ask("POST", RESPONSES, json={**body, "stream": True}),
+            await wire.ask("GET", RESPONSES),
+            await wire.ask("GET", f"{RESPONSES}/{tenants.mine_id}"),
+            await wire.ask("PUT", f"{RESPONSES}/x/y"),
+            await wire.ask("POST", "/v1/chat/completions", json=body),
+            await wire.ask("GET", "/v1/models"),
+            await wire.ask("GET", "/"),
+        ]
+    for answer in answers:
+        assert answer.status == 401
+        assert answer.error["type"] == "invalid_request_error"
+        assert answer.error["code"] == code
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+    assert guarded.asked(model) == []
+    assert await guarded.ext_proc_streams() == before
+
+
+async def test_a_tenant_that_cannot_be_kept_is_refused(guarded: Stack, issuer: Issuer) -> None:
+    """X2: longer than any store keeps; the sidecar judges it, at the head of the request."""
+    async with speaking(guarded, bearer(issuer.token("x" * 513))) as wire:
+        answer = await wire.ask("POST", RESPONSES, json={"model": "demo", "input": "hi"})
+    assert answer.status == 401
+    assert answer.error["code"] == "missing_identity"
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+async def test_a_token_in_the_query_is_none(guarded: Stack, issuer: Issuer) -> None:
+    """X4: it would be in every log on the way."""
+    token = issuer.token("a")
+    async with speaking(guarded, {}) as wire:
+        answer = await wire.ask("GET", f"{RESPONSES}?access_token={token}")
+    assert answer.status == 401
+    assert answer.error["code"] == "missing_identity"
+
+
+async def test_no_header_or_field_of_a_clients_changes_whose_it_is(
+    guarded: Stack, tenants: Tenants, issuer: Issuer
+) -> None:
+    """X2: identity is the token's alone."""
+    model = guarded.plays(say(text("ok")))
+    said = {"user": "other", "metadata": {"tenant": "other"}, "safety_identifier": "other"}
+    headers = {"x-holdfast-tenant": "other", "X-HOLDFAST-TENANT": "other", "x-tenant": "other"}
+    async with speaking(guarded, bearer(issuer.token("other"))) as other:
+        async with tenants.mine.open(headers=headers, model=model, stream=False, **said) as seen:
+            await seen.rest()
+        made = seen.json["id"]
+        assert (await other.get(made)).status == 404
+    assert (await tenants.mine.get(made)).status == 200
+
+
+async def test_two_tokens_are_not_one_of_them(guarded: Stack, issuer: Issuer) -> None:
+    """X2: nobody decides which of two identities is meant."""
+    headers = [("authorization", f"Bearer {issuer.token(name)}") for name in ("a", "b")]
+    async with speaking(guarded, {}) as wire:
+        answer = await wire.ask("GET", RESPONSES, headers=headers)
+    assert answer.status == 401
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", RESPONSES])
+async def test_the_token_does_not_reach_the_model_server(
+    guarded: Stack, issuer: Issuer, path: str
+) -> None:
+    """X4: it opens this gateway, and is nobody else's to hold."""
+    model = guarded.plays(say(text("ok")))
+    body = {"model": model, "input": "x", "messages": [{"role": "user", "content": "x"}]}
+    del body["messages" if path == RESPONSES else "input"]
+    token = issuer.token("somebody")
+    async with speaking(guarded, bearer(token)) as wire:
+        assert (await wire.ask("POST", path, json=body)).status == 200
+    received = guarded.asked(model)[0]
+    assert token not in f"{received.headers} {received.body!r}"
+    assert not any(token in line for line in guarded.said)
+
+
+async def test_the_official_sdk_tells_a_refused_token(guarded: Stack, issuer: Issuer) -> None:
+    """R15: as the error that its users catch; with a good one it works."""
+    model = guarded.plays(say(text("hello")))
+    async with openai.AsyncOpenAI(
+        base_url=f"{guarded.url}/v1", api_key=issuer.token("a", exp=1_700_000_000), max_retries=0
+    ) as sdk:
+        with pytest.raises(openai.AuthenticationError) as caught:
+            await sdk.responses.create(model=model, input="hi")
+        assert caught.value.code == "invalid_token"
+        with pytest.raises(openai.AuthenticationError):
+            await sdk.models.list()
+        good = sdk.with_options(api_key=issuer.token("a"))
+        assert (await good.responses.create(model=model, input="hi")).output_text == "hello"
