@@ -28,7 +28,7 @@ _RESUMES = 200
 # What each way has of its own; the first is the yardstick.
 _WAYS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
     "as it is": {},
-    "log with the end only": {"log": {"interval_seconds": 3600, "batch_bytes": 1 << 30}},
+    "log with the end only": {"postgres": {"log_seconds": 60, "log_bytes": 4 << 20}},
     "leases of an hour": {"postgres": {"lease_seconds": 3600}},
     "leases of one second": {"postgres": {"lease_seconds": 1}},
 }
