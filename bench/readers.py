@@ -16,7 +16,7 @@ from bench.streams import backend
 from extproc.settings import Settings
 from extproc.up.stack import whole_stack
 
-_EVENTS = 5000
+_EVENTS = 1000
 # Bytes of one such stream as its client would get it, roughly: for the ratio.
 _EVENT_BYTES = 190
 
