@@ -28,8 +28,9 @@ from engine.ports import (
 from engine.response.effects import Send
 from engine.response.inputs import Begin, Queued
 from engine.response.machine import ResponseMachine
-from engine.response.turn import TurnRequest, TurnRules
+from engine.response.turn import TurnRequest
 from engine.run import Run
+from engine.upstream.rules import turn_rules
 from engine.work import pack
 
 UNFINISHED = ("queued", "in_progress")
@@ -187,13 +188,7 @@ def turn_request(
     request: CreateRequest, replay: list[bytes], headers: Mapping[str, str]
 ) -> TurnRequest:
     """Return the first turn of a request; `replay` is what the model is sent of history and input."""
-    rules = TurnRules(
-        tools=bool(request.tools),
-        allowed=request.tool_choice.allowed,
-        parallel=request.parallel_tool_calls,
-        logprobs=request.logprobs,
-    )
-    return TurnRequest(upstream_request(request, replay), headers, rules)
+    return TurnRequest(upstream_request(request, replay), headers, turn_rules(request))
 
 
 def digest(body: bytes) -> bytes:

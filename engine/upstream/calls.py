@@ -10,6 +10,7 @@ import msgspec
 
 from engine.api.json import is_json
 from engine.response.inputs import ArgumentsDelta, Content, ItemStarted
+from engine.upstream.json_scan import JsonScan, documents
 
 Key = str | int
 
@@ -27,8 +28,13 @@ class Call(msgspec.Struct):
     """Arguments, in pieces, that came while another call was being let through."""
     pieces: list[str] = []
     """Arguments that were let through, joined only when the call ends: a delta costs the same each time."""
+    certain: bool = False
+    """True if the server said that there is this call; else only arguments or its end make it sure."""
     started: bool = False
     ended: bool = False
+    scan: JsonScan = msgspec.field(default_factory=JsonScan)
+    extra: list[str] = []
+    """What came behind whole arguments: servers join the arguments of several calls (rule R7)."""
 
     @property
     def sent(self) -> str:
@@ -57,21 +63,47 @@ class CallQueue:
         """True while a call is let through that may get more arguments."""
         return self._live is not None and self._live.started and not self._live.ended
 
-    def announce(self, key: Key, name: str, arguments: str) -> list[Content]:
-        """Note a call. Without arguments it is not certain yet: servers announce calls that never come."""
-        self._calls.append(Call(key, name))
+    def announce(
+        self, key: Key, name: str, arguments: str, *, certain: bool = False
+    ) -> list[Content]:
+        """Note a call. Unless it is `certain`, it needs arguments: servers announce calls that never come.
+
+        Certain calls are let through in the order in which they were announced.
+        """
+        call = Call(key, name, certain=certain)
+        self._calls.append(call)
         self.held += _CALL_SIZE + len(name)
-        return self.arguments(key, arguments) if arguments else []
+        return self._accept(call, arguments) if arguments or certain else []
 
     def arguments(self, key: Key, text: str) -> list[Content]:
         """Take arguments of a call; they make it certain."""
         call = self._find(key)
-        if call is None or call.ended or not text:
+        if call is None or not text:
             return []
+        if not call.ended:
+            return self._accept(call, text)
+        if call.scan.done:
+            self._keep_extra(call, text)
+        return []
+
+    def is_whole(self, key: Key) -> bool:
+        """True if the arguments of a call are a whole object: what comes now is another call's."""
+        call = self._find(key)
+        if call is None:
+            return False
+        return call.scan.done or is_json("".join(call.waiting))
+
+    def add(self, name: str, arguments: str) -> list[Content]:
+        """Let a whole call through that was found elsewhere: in text."""
+        self.interrupt()
+        return self._send(Call("", name), arguments)
+
+    def _accept(self, call: Call, text: str) -> list[Content]:
         if not self._may_run(call):
             self._wait(call, text)
             return []
-        return self._send(call, text)
+        content = self._send(call, text)
+        return content + self._next() if call.ended else content
 
     def end(self, key: Key, arguments: str | None, *, is_call: bool) -> list[Content]:
         """Take the end of an item. `is_call` False: the server closed what it announced as a message."""
@@ -103,12 +135,11 @@ class CallQueue:
         content = self._complete_live(terminal or [])
         self._live = None
         for call in self._calls:
-            if call.waiting and not call.started:
+            if (call.waiting or call.certain) and not call.started:
                 content += self._send(call, "")
-        known = terminal
-        if known is None:
-            known = [(call.name, call.sent) for call in self._calls]
-        unseen = list(known)
+        if terminal is None:
+            terminal = [entry for call in self._calls for entry in _announced(call)]
+        unseen = [entry for name, given in terminal for entry in _separate(name, given)]
         for call in self._calls:
             if call.started:
                 _take(unseen, call)
@@ -141,15 +172,21 @@ class CallQueue:
     def _may_run(self, call: Call) -> bool:
         """True if the call is, or now becomes, the one that is let through."""
         if self._live is None or self._live.ended:
-            self._live = call
+            self._live = self._eldest() or call
         return self._live is call
+
+    def _eldest(self) -> Call | None:
+        for call in self._calls:
+            if call.certain and not call.ended:
+                return call
+        return None
 
     def _next(self) -> list[Content]:
         """Let the next waiting calls through, up to the first that has not ended."""
         content: list[Content] = []
         self._live = None
         for call in self._calls:
-            if call.waiting and not call.started:
+            if (call.waiting or call.certain) and not call.started:
                 content += self._send(call, "")
                 if not call.ended:
                     self._live = call
@@ -169,10 +206,20 @@ class CallQueue:
                 call.ended = True
                 return []
             content.append(ItemStarted("function_call", call.name))
+        end = call.scan.feed(text)
+        if end is not None:
+            call.ended = True
+            self._keep_extra(call, text[end:])
+            text = text[:end]
         if text:
             call.pieces.append(text)
             content.append(ArgumentsDelta(text))
         return content
+
+    def _keep_extra(self, call: Call, text: str) -> None:
+        if text.strip():
+            call.extra.append(text)
+            self.held += len(text)
 
     def _admit(self, call: Call) -> bool:
         """True if the call may be made: `allowed_tools` and `parallel_tool_calls` are hard limits."""
@@ -182,6 +229,18 @@ class CallQueue:
             return False
         self._count += 1
         return True
+
+
+def _announced(call: Call) -> list[tuple[str, str]]:
+    """Return a streamed call, and those whose arguments stood behind its own; a repetition is none."""
+    more = [call.sent, *documents("".join(call.extra))]
+    return [(call.name, arguments) for arguments in dict.fromkeys(more)]
+
+
+def _separate(name: str, arguments: str) -> list[tuple[str, str]]:
+    """Return a terminal call as so many calls as its arguments are objects, one if they are none."""
+    found = dict.fromkeys(documents(arguments))
+    return [(name, one) for one in found] if len(found) > 1 else [(name, arguments)]
 
 
 def _rest(sent: str, whole: str | None) -> str:

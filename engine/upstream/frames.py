@@ -10,9 +10,18 @@ from typing import TypeVar
 
 import msgspec
 
+from engine.api.json import encode
 from engine.api.response_object import Usage
 
 T = TypeVar("T")
+
+Arguments = str | dict[str, object] | None
+"""A call's arguments: JSON in a string, or, from servers that forgot so, the object itself."""
+
+
+def arguments_text(arguments: Arguments) -> str:
+    """Return the JSON text of a call's arguments, empty where there are none."""
+    return encode(arguments).decode() if isinstance(arguments, dict) else arguments or ""
 
 
 class Item(msgspec.Struct):
@@ -21,7 +30,7 @@ class Item(msgspec.Struct):
     type: str = ""
     id: str | None = None
     name: str | None = None
-    arguments: str | None = None
+    arguments: Arguments = None
     content: list[Part] | None = None
     summary: list[Part] | None = None
 
@@ -71,6 +80,7 @@ class Problem(msgspec.Struct):
     """An error object; servers differ in all of its types."""
 
     message: str | None = None
+    type: str | int | None = None
     code: str | int | None = None
 
 
@@ -91,7 +101,7 @@ class Frame(msgspec.Struct):
     delta: str | None = None
     item_id: str | None = None
     output_index: int | None = None
-    arguments: str | None = None
+    arguments: Arguments = None
     logprobs: msgspec.Raw = msgspec.Raw(b"null")
     item: Item | None = None
     response: Response | None = None
@@ -106,10 +116,11 @@ _response = msgspec.json.Decoder(Response)
 
 def read_frame(data: bytes) -> Frame:
     """Decode one event's data; raises msgspec.DecodeError or UnicodeDecodeError."""
-    return _decoded(_frame, data)
+    return decoded(_frame, data)
 
 
-def _decoded(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
+def decoded(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
+    """Decode what a server sent; raises msgspec.DecodeError or UnicodeDecodeError."""
     try:
         return decoder.decode(data)
     except msgspec.ValidationError:
@@ -137,7 +148,7 @@ def read_response(data: bytes) -> Response:
 
     Any other object (an error inside a 200, a chat completion) would read as an empty answer.
     """
-    response = _decoded(_response, data)
+    response = decoded(_response, data)
     if response.status is None and response.output is None:
         problem = response.error.message if response.error else None
         raise msgspec.DecodeError(problem or "it is no response object")

@@ -1,55 +1,96 @@
 """Tool markup in text: held back until it is known what it was (rule R8).
 
 Servers whose tool parser does not run while streaming send calls as text. While tools are declared, text
-that may be the start of such markup is held; text that cannot be is released at once. What follows a
-whole start token stays held until the terminal object says whether it was calls.
+that may be the start of a call is held; text that cannot be is released at once. What follows the whole
+start of a call stays held until the turn's end says whether it was one.
 """
 
 from __future__ import annotations
 
-# Hermes and Qwen, Llama, Mistral, functionary and Llama's function form, Gemma and GLM.
-START_TOKENS = (
-    "<tool_call>", "<|tool_call", "<function=", "<|python_tag|>", "[TOOL_CALLS]", "<function_call>",
-    "<tool_calls>", "<|tool_calls_section_begin|>",
-)  # fmt: skip
-_FIRST = frozenset(token[0] for token in START_TOKENS)
-_LONGEST = max(len(token) for token in START_TOKENS)
+import re
+from collections.abc import Iterable
+
+from engine.upstream.shapes import BARE_SHAPES, SHAPES, Agreement, Shape, best
+
+_BY_FIRST: dict[str, tuple[Shape, ...]] = {
+    first: tuple(shape for shape in SHAPES if str(shape[0]).startswith(first))
+    for first in {str(shape[0])[0] for shape in SHAPES}
+}
+_TOKENS = tuple({str(shape[0]) for shape in SHAPES} - {">>>"})
+
+
+def _suspect() -> re.Pattern[str]:
+    """Return a pattern for the first two characters of any token, or the first at a text's end."""
+    pairs = {(token[0], token[1]) for token in (str(shape[0]) for shape in SHAPES)}
+    return re.compile("|".join(rf"{re.escape(a)}(?={re.escape(b)}|\Z)" for a, b in sorted(pairs)))
+
+
+_SUSPECT = _suspect()
 
 
 class MarkupHold:
-    """Splits text into what can be released and what must wait."""
+    """Splits text into what can be released and what must wait.
 
-    def __init__(self) -> None:
+    `names` are the functions that a call without markup may name; empty: there are no such calls.
+    """
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
         self.tail = ""
-        """Text that may become a start token."""
+        """Text that may become the start of a call; its length is bounded."""
         self.size = 0
-        """Characters behind a start token."""
-        self._held: list[str] = []
+        """Characters from the start of a call on."""
         self.found = False
-        """True once a whole start token was seen."""
+        """True once the whole start of a call was seen."""
+        self._names = frozenset(names)
+        self._held: list[str] = []
+        self._fresh = bool(self._names)
+
+    def begin(self) -> None:
+        """Note that a message begins: calls without markup stand only there."""
+        self._fresh = bool(self._names)
 
     def feed(self, text: str) -> str:
-        """Take text as it came; return what is certainly not markup."""
+        """Take text as it came; return what is certainly no call."""
         if self.found:
             self._hold(text)
             return ""
-        text = self.tail + text
-        start = _find_token(text)
-        if start is not None:
+        if not self.tail and not self._fresh and _SUSPECT.search(text) is None:
+            return text
+        text, self.tail = self.tail + text, ""
+        if self._fresh:
+            agreed = best(BARE_SHAPES, text, 0, self._names)
+            if agreed is not Agreement.NONE:
+                return self._keep(text, 0, agreed)
+            self._fresh = False
+        return self._sift(text)
+
+    def _sift(self, text: str) -> str:
+        for mark in _SUSPECT.finditer(text):
+            agreed = best(_BY_FIRST[mark[0]], text, mark.start())
+            if agreed is not Agreement.NONE:
+                return self._keep(text, mark.start(), agreed)
+        return text
+
+    def _keep(self, text: str, place: int, agreed: Agreement) -> str:
+        """Hold the text from a place on; return what stands before it."""
+        if agreed is Agreement.WHOLE:
             self.found = True
-            self._hold(text[start:])
-            self.tail = ""
-            return text[:start]
-        cut = _possible_start(text)
-        self.tail = text[cut:]
-        return text[:cut]
+            self._hold(text[place:])
+        else:
+            self.tail = text[place:]
+        return text[:place]
 
     def _hold(self, text: str) -> None:
         self._held.append(text)
         self.size += len(text)
 
+    @property
+    def has_token(self) -> bool:
+        """True if what waits begins with a whole token of a model's markup: too much for chance."""
+        return self.found or self.tail.startswith(_TOKENS)
+
     def take_tail(self) -> str:
-        """Give up what may become a start token, as text."""
+        """Give up what may become the start of a call, as text."""
         tail, self.tail = self.tail, ""
         return tail
 
@@ -65,19 +106,3 @@ class MarkupHold:
         self.size = 0
         self._held.clear()
         self.found = False
-
-
-def _find_token(text: str) -> int | None:
-    places = [text.find(token) for token in START_TOKENS]
-    found = [place for place in places if place >= 0]
-    return min(found) if found else None
-
-
-def _possible_start(text: str) -> int:
-    """Return where the last suffix of `text` begins that may grow into a token; its length if none."""
-    for place in range(max(0, len(text) - _LONGEST + 1), len(text)):
-        if text[place] in _FIRST:
-            suffix = text[place:]
-            if any(token.startswith(suffix) for token in START_TOKENS):
-                return place
-    return len(text)

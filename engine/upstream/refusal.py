@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from engine.errors import EngineError, UpstreamFailed, UpstreamRefused
@@ -14,6 +16,24 @@ class _Body(msgspec.Struct):
     error: Problem | str | None = None
     message: str | None = None
     detail: msgspec.Raw = msgspec.Raw(b"null")
+
+
+# The sentences by which servers say that a prompt is too long, in the order of: OpenAI, vLLM and
+# OpenRouter; SGLang, vLLM's engine; llama.cpp; Ollama; LM Studio; TGI; Mistral, Anthropic and Google
+# behind gateways; LiteLLM. Each is specific: "too many tokens" alone is also said of rate limits.
+_TOO_LONG = re.compile(
+    r"maximum context length|exceeds? the context window|context_length_exceeded"
+    r"|longer than the (?:model's context length|maximum model length)"
+    r"|prompt length \S+ exceeds the max_model_len"
+    r"|available context size|context size has been exceeded|exceed(?:s|ed)? context window"
+    r"|exceed(?:s|ed) (?:the |max )*context length"
+    r"|model is loaded with context length|greater than the context length|n_keep.{0,40}n_ctx"
+    r"|`inputs` (?:tokens \+|must have less than)"
+    r"|prompt (?:is )?too long|exceed context limit|input token count .{0,40}exceeds the maximum"
+    r"|ContextWindowExceeded",
+    re.IGNORECASE,
+)
+_TOO_LONG_KINDS = ("context_length_exceeded", "exceed_context_size_error")
 
 
 class _Named(msgspec.Struct):
@@ -31,9 +51,12 @@ def refusal(
 
     A 4xx is the client's to see; 401 and 403 only where the credentials were the client's own.
     """
-    message = _message(body)
+    problem = _problem(body)
+    message = problem.message
     if status in (401, 403) and not clients_credentials:
         return UpstreamFailed("The model server refused the gateway's credentials.")
+    if _is_too_long(problem):
+        return _too_long(problem)
     if status == 404:
         message = f"The model server answered 404: {message or 'Not Found'}"
     if 400 <= status < 500:
@@ -52,17 +75,42 @@ def refusal(
     )
 
 
-def _message(body: bytes) -> str | None:
+def stream_failure(problem: Problem | str | None) -> EngineError:
+    """Return the error for a failure that a server reports inside a stream, where its status was 200."""
+    told = problem if isinstance(problem, Problem) else Problem(message=problem)
+    if _is_too_long(told):
+        return _too_long(told)
+    return UpstreamFailed(told.message or "The model server reported a failure.")
+
+
+def _is_too_long(problem: Problem) -> bool:
+    if problem.code in _TOO_LONG_KINDS or problem.type in _TOO_LONG_KINDS:
+        return True
+    return problem.message is not None and _TOO_LONG.search(problem.message[:2000]) is not None
+
+
+def _too_long(problem: Problem) -> UpstreamRefused:
+    """Return the one error of this kind that clients know, whatever the status it came with."""
+    return UpstreamRefused(
+        400,
+        problem.message or "The input is longer than the model's context.",
+        param="input",
+        code="context_length_exceeded",
+    )
+
+
+def _problem(body: bytes) -> Problem:
     try:
         read = msgspec.json.decode(body, type=_Body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         # Cut by the bound, or no JSON: take the text if it looks like a sentence rather than a page.
         text = body[:2000].decode("utf-8", "replace").strip()
-        return text if text and not text.startswith(("<", "{", "[")) else _first_message(text)
+        sentence = text and not text.startswith(("<", "{", "["))
+        return Problem(message=text if sentence else _first_message(text))
     problem = read.error
     if isinstance(problem, Problem):
-        return problem.message
-    return problem or read.message or _detail(read.detail)
+        return problem
+    return Problem(message=problem or read.message or _detail(read.detail))
 
 
 def _detail(raw: msgspec.Raw) -> str | None:

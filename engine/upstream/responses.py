@@ -9,50 +9,50 @@ from __future__ import annotations
 
 import msgspec
 
-from engine.api.json import encode
-from engine.api.response_object import Usage
-from engine.errors import EngineError, UpstreamFailed
-from engine.response.inputs import (
-    Content,
-    ItemKind,
-    ItemStarted,
-    ReasoningDelta,
-    RefusalDelta,
-    SummaryDelta,
-    TextDelta,
-)
+from engine.errors import UpstreamFailed
+from engine.response.inputs import Content, ItemKind
 from engine.response.turn import TurnRules
-from engine.upstream.calls import CallQueue, Key
-from engine.upstream.frames import Frame, Item, Problem, Response, read_frame, read_type
-from engine.upstream.markup import MarkupHold
+from engine.upstream.calls import Key
+from engine.upstream.frames import (
+    Frame,
+    Item,
+    Problem,
+    Response,
+    arguments_text,
+    read_frame,
+    read_response,
+    read_type,
+)
+from engine.upstream.logprobs import NONE, token_logprobs
+from engine.upstream.refusal import stream_failure
+from engine.upstream.rules import Outcome
+from engine.upstream.turn import Turn
+
+__all__ = ["Outcome", "ResponsesStream"]
 
 _NOTHING = "The model server ended the stream without a terminal event."
-
-
-class Outcome(msgspec.Struct, frozen=True):
-    """How a turn ended: by a terminal object (`error` None), or by a failure."""
-
-    usage: Usage | None = None
-    incomplete_reason: str | None = None
-    error: EngineError | None = None
 
 
 class ResponsesStream:
     """Reads one turn. `outcome` is None until the turn is over."""
 
     def __init__(self, rules: TurnRules) -> None:
-        self.outcome: Outcome | None = None
-        self._rules = rules
-        self._hold = MarkupHold() if rules.tools else None
-        self._calls = CallQueue(rules.allowed, None if rules.parallel else 1)
-        self._open: tuple[ItemKind, Key] | None = None
-        self._text_key: Key = ""
-        self._seen: set[ItemKind] = set()
-        self._texts: list[str] = []
+        self._turn = Turn(rules)
+        self._logprobs = rules.logprobs
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How the turn ended."""
+        return self._turn.outcome
+
+    @property
+    def held(self) -> int:
+        """Characters that were received and not let through yet (rule X5: the loop bounds them)."""
+        return self._turn.held
 
     def receive(self, data: bytes) -> list[Content]:
         """Take one event's data; return the content in it. What is not understood is passed over."""
-        if self.outcome is not None or data == b"[DONE]":
+        if self._turn.outcome is not None or data == b"[DONE]":
             return []
         try:
             frame = read_frame(data)
@@ -63,10 +63,18 @@ class ResponsesStream:
         take = _EVENTS.get(frame.type)
         return [] if take is None else take(self, frame)
 
-    @property
-    def held(self) -> int:
-        """Characters that were received and not let through yet (rule X5: the loop bounds them)."""
-        return self._calls.held + (self._hold.size if self._hold is not None else 0)
+    def receive_whole(self, body: bytes) -> list[Content]:
+        """Take an answer that is no stream; raises UpstreamFailed where it is no response object."""
+        try:
+            return self.finish(read_response(body))
+        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+            raise UpstreamFailed(f"The model server's answer is not valid: {exc}.") from exc
+
+    def end(self) -> list[Content]:
+        """Take the end of the stream: without a terminal event before it, the turn failed (rule R1)."""
+        if self._turn.outcome is not None:
+            return []
+        return self._turn.fail(UpstreamFailed(_NOTHING))
 
     def _unreadable(self, data: bytes, why: Exception) -> list[Content]:
         """Fail the turn, unless the event is empty or none of those that are read."""
@@ -75,90 +83,30 @@ class ResponsesStream:
         kind = read_type(data)
         if kind is not None and kind not in _EVENTS:
             return []
-        self._fail(f"The model server sent an event that is not valid: {why}.")
-        return self._release_prose()
-
-    def end(self) -> list[Content]:
-        """Take the end of the stream: without a terminal event before it, the turn failed (rule R1)."""
-        if self.outcome is not None:
-            return []
-        content = self._release_prose()
-        self._fail(_NOTHING)
-        return content
+        message = f"The model server sent an event that is not valid: {why}."
+        return self._turn.fail(UpstreamFailed(message))
 
     # -- deltas ---------------------------------------------------------------------------------
 
     def _text_delta(self, frame: Frame) -> list[Content]:
-        text = frame.delta or ""
-        key = _key(frame)
-        content: list[Content] = []
-        if self._hold is not None:
-            if key != self._text_key:
-                content = self._flush()
-            text = self._hold.feed(text)
-        self._text_key = key
-        if not text:
-            return content
-        return content + self._say(text, key, self._logprobs(frame.logprobs))
-
-    def _logprobs(self, raw: msgspec.Raw) -> bytes:
-        """Return an array in our own spelling: a server's may hold line ends, or be no array."""
-        if not self._rules.logprobs:
-            return b"[]"
-        value = msgspec.json.decode(raw)
-        return encode(value) if isinstance(value, list) else b"[]"
-
-    def _flush(self) -> list[Content]:
-        """Release what might have become markup: what follows it is no text, so it was prose (rule R8)."""
-        if self._hold is None or not self._hold.tail:
-            return []
-        if self._open != ("message", self._text_key) and self._calls.running:
-            # It would cut the arguments of a call in two; it comes behind them.
-            return []
-        return self._say(self._hold.take_tail(), self._text_key)
-
-    def _say(self, text: str, key: Key, logprobs: bytes = b"[]") -> list[Content]:
-        self._texts.append(text)
-        return [*self._enter("message", key), TextDelta(text, logprobs)]
+        logprobs = token_logprobs(frame.logprobs) if self._logprobs else NONE
+        return self._turn.text(frame.delta or "", _key(frame), logprobs)
 
     def _refusal_delta(self, frame: Frame) -> list[Content]:
-        if not frame.delta:
-            return []
-        return [*self._flush(), *self._enter("message", _key(frame)), RefusalDelta(frame.delta)]
+        return self._turn.refusal(frame.delta or "", _key(frame))
 
     def _reasoning_delta(self, frame: Frame) -> list[Content]:
-        if not frame.delta:
-            return []
-        return [*self._flush(), *self._enter("reasoning", _key(frame)), ReasoningDelta(frame.delta)]
+        return self._turn.reasoning(frame.delta or "", _key(frame))
 
     def _summary_delta(self, frame: Frame) -> list[Content]:
-        if not frame.delta:
-            return []
-        return [*self._flush(), *self._enter("reasoning", _key(frame)), SummaryDelta(frame.delta)]
+        return self._turn.summary(frame.delta or "", _key(frame))
 
     def _arguments_delta(self, frame: Frame) -> list[Content]:
-        flushed = self._flush()
-        return flushed + self._call_content(self._calls.arguments(_key(frame), frame.delta or ""))
+        return self._turn.arguments(_key(frame), frame.delta or "")
 
     def _arguments_done(self, frame: Frame) -> list[Content]:
-        flushed = self._flush()
-        return flushed + self._call_content(
-            self._calls.end(_key(frame), frame.arguments, is_call=True)
-        )
-
-    def _enter(self, kind: ItemKind, key: Key) -> list[Content]:
-        """Start an item where the kind changes or the server started another one of the kind."""
-        if self._open == (kind, key):
-            return []
-        self._open = (kind, key)
-        self._seen.add(kind)
-        self._calls.interrupt()
-        return [ItemStarted(kind)]
-
-    def _call_content(self, content: list[Content]) -> list[Content]:
-        if content:
-            self._open = None
-        return content
+        arguments = arguments_text(frame.arguments)
+        return self._turn.end_item(_key(frame), arguments, is_call=True)
 
     # -- items ----------------------------------------------------------------------------------
 
@@ -166,19 +114,16 @@ class ResponsesStream:
         item = frame.item
         if item is None or item.type != "function_call":
             return []
-        flushed = self._flush()
-        return flushed + self._call_content(
-            self._calls.announce(_item_key(frame, item), item.name or "", item.arguments or "")
-        )
+        arguments = arguments_text(item.arguments)
+        return self._turn.announce(_item_key(frame, item), item.name or "", arguments)
 
     def _item_done(self, frame: Frame) -> list[Content]:
         item = frame.item
         if item is None:
             return []
         is_call = item.type == "function_call"
-        key = _item_key(frame, item)
-        flushed = self._flush()
-        return flushed + self._call_content(self._calls.end(key, item.arguments, is_call=is_call))
+        arguments = arguments_text(item.arguments)
+        return self._turn.end_item(_item_key(frame, item), arguments, is_call=is_call)
 
     # -- the end --------------------------------------------------------------------------------
 
@@ -188,95 +133,78 @@ class ResponsesStream:
     def finish(self, response: Response, *, cut: bool = False) -> list[Content]:
         """Take the terminal object; return the content that the stream still owed."""
         if response.status in ("failed", "cancelled"):
-            self._fail(_message(response.error) or "The model server reported a failure.")
-            return self._release_prose()
-        content = self._owed(response.output)
+            return self._turn.fail(stream_failure(response.error))
+        cut = cut or response.status == "incomplete"
+        content = self._owed(response.output, cut=cut)
         details = response.incomplete_details
-        reason = details.reason if details else None
-        if cut or response.status == "incomplete":
-            reason = reason or "max_output_tokens"
-        self.outcome = Outcome(
-            usage=response.usage.usage() if response.usage else None,
-            incomplete_reason=reason if cut or response.status == "incomplete" else None,
-        )
+        reason = (details.reason if details else None) or "max_output_tokens"
+        usage = response.usage.usage() if response.usage else None
+        self._turn.outcome = Outcome(usage=usage, incomplete_reason=reason if cut else None)
         return content
 
     def _incomplete(self, frame: Frame) -> list[Content]:
         return self.finish(frame.response or Response(), cut=True)
 
     def _failed(self, frame: Frame) -> list[Content]:
-        problem = frame.error if frame.error is not None else frame.message
         if frame.response is not None:
-            problem = frame.response.error
-        self._fail(_message(problem) or "The model server reported a failure.")
-        return self._release_prose()
+            return self._turn.fail(stream_failure(frame.response.error))
+        told = frame.error
+        if told is None:
+            told = Problem(message=frame.message, code=frame.code)
+        return self._turn.fail(stream_failure(told))
 
-    def _fail(self, message: str) -> None:
-        self.outcome = Outcome(error=UpstreamFailed(message))
-
-    def _owed(self, output: list[Item] | None) -> list[Content]:
+    def _owed(self, output: list[Item] | None, *, cut: bool) -> list[Content]:
         """Reconcile with the terminal output: text that was held, items that were never streamed."""
         items = output or []
-        calls = [(i.name or "", i.arguments or "") for i in items if i.type == "function_call"]
-        content: list[Content] = []
-        if self._hold is not None and calls and self._hold.found:
-            self._hold.drop()
-        content += self._release()
-        streamed = frozenset(self._seen)
+        calls = [
+            (item.name or "", arguments_text(item.arguments))
+            for item in items
+            if item.type == "function_call"
+        ]
+        content = self._turn.release(calls, cut=cut)
+        streamed = frozenset(self._turn.seen)
         for place, item in enumerate(items):
-            content += self._unseen(item, f"terminal {place}", streamed)
-        content += self._call_content(self._calls.settle(None if output is None else calls))
-        return content
+            content += self._unseen(item, f"terminal {place}", streamed, parsed=bool(calls))
+        # Text that was never streamed may be calls too, where the server has no parser for them.
+        content += self._turn.release(calls, cut=cut)
+        return content + self._turn.settle(None if output is None else calls)
 
-    def _unseen(self, item: Item, key: Key, streamed: frozenset[ItemKind]) -> list[Content]:
+    def _unseen(
+        self, item: Item, key: Key, streamed: frozenset[ItemKind], *, parsed: bool
+    ) -> list[Content]:
         """Return what the terminal object has of an item whose kind was never streamed."""
         if item.type == "reasoning" and "reasoning" not in streamed:
             return self._unseen_reasoning(item, key)
-        if item.type != "message":
+        if item.type != "message" or self._turn.recovered:
             return []
         if "message" not in streamed:
-            return self._unseen_message(item, key)
+            return self._unseen_message(item, key, parsed=parsed)
         said = "".join(part.text or "" for part in item.content or ())
-        before = "".join(self._texts)
+        before = self._turn.said
         if before and said.startswith(before) and len(said) > len(before):
             # Text that followed markup which was calls after all.
-            return self._say(said[len(before) :], self._message_key(key))
+            return self._turn.say(said[len(before) :], self._turn.message_key(key))
         return []
 
-    def _unseen_message(self, item: Item, key: Key) -> list[Content]:
+    def _unseen_message(self, item: Item, key: Key, *, parsed: bool) -> list[Content]:
+        """`parsed`: the server has told calls and text apart; else the text may be calls."""
         content: list[Content] = []
         for part in item.content or ():
             if part.text:
-                content += self._say(part.text, key, self._logprobs(part.logprobs))
+                logprobs = token_logprobs(part.logprobs) if self._logprobs else NONE
+                take = self._turn.say if parsed else self._turn.text
+                content += take(part.text, key, logprobs)
             if part.refusal:
-                content += [*self._enter("message", key), RefusalDelta(part.refusal)]
+                content += self._turn.refusal(part.refusal, key)
         return content
 
     def _unseen_reasoning(self, item: Item, key: Key) -> list[Content]:
         content: list[Content] = []
         for part in item.content or ():
-            if part.text:
-                content += [*self._enter("reasoning", key), ReasoningDelta(part.text)]
+            content += self._turn.reasoning(part.text or "", key)
         for part in item.summary or ():
-            if part.text:
-                content += [*self._enter("reasoning", key), SummaryDelta(part.text)]
+            content += self._turn.summary(part.text or "", key)
         return content
-
-    def _release(self) -> list[Content]:
-        text = self._hold.release() if self._hold is not None else ""
-        if not text:
-            return []
-        return self._say(text, self._message_key("held"))
-
-    def _message_key(self, otherwise: Key) -> Key:
-        """Return the key of the message that is open, which more text continues."""
-        return self._open[1] if self._open and self._open[0] == "message" else otherwise
-
-    def _release_prose(self) -> list[Content]:
-        """Release what is held unless it is markup: a call that failed is no text (rule R8)."""
-        if self._hold is not None and self._hold.found:
-            self._hold.drop()
-        return self._release()
 
 
 def _key(frame: Frame) -> Key:
@@ -289,10 +217,6 @@ def _item_key(frame: Frame, item: Item) -> Key:
     if item.id is not None:
         return item.id
     return frame.output_index if frame.output_index is not None else ""
-
-
-def _message(problem: Problem | str | None) -> str | None:
-    return problem.message if isinstance(problem, Problem) else problem
 
 
 _EVENTS = {
