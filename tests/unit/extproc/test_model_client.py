@@ -13,6 +13,7 @@ from aiohttp import web
 
 from engine.errors import UpstreamFailed
 from engine.ports import ModelAnswer
+from extproc.envoy.endpoint import ModelEndpoint
 from extproc.model_client import HttpModelClient
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -30,7 +31,9 @@ async def serving(
     with tempfile.TemporaryDirectory(prefix="hf-") as folder:
         socket = Path(folder) / "model.sock"
         await web.UnixSite(runner, str(socket)).start()
-        client = HttpModelClient(socket, connect=1, silence=silence, api_key=api_key)
+        client = HttpModelClient(
+            ModelEndpoint("model", socket=socket), connect=1, silence=silence, api_key=api_key
+        )
         async with asyncio.timeout(10), client:
             yield client
         await runner.cleanup()
@@ -212,6 +215,8 @@ async def test_silence_is_a_failure(before_status: bool) -> None:
 async def test_no_server_is_a_failure() -> None:
     """R16: a 502."""
     socket = Path("/tmp/no-such-socket")
-    async with HttpModelClient(socket, connect=1, silence=1, api_key=None) as client:
+    async with HttpModelClient(
+        ModelEndpoint("model", socket=socket), connect=1, silence=1, api_key=None
+    ) as client:
         with pytest.raises(UpstreamFailed, match="could not be reached"):
             await client.call(b"{}", {})
