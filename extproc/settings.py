@@ -31,6 +31,7 @@ from pydantic_settings import (
 )
 
 from extproc.envoy.endpoint import parse_model_url
+from extproc.http_address import HttpAddress, UnixAddress, of_worker, parse_http_address
 from extproc.settings_source import (
     NESTED,
     PREFIX,
@@ -114,6 +115,21 @@ class Listen(Section):
     """Port to listen on; 0 lets the system choose a free one."""
 
 
+class Http(Section):
+    """The workers' own HTTP listener: for an Envoy older than 1.37, or for no Envoy at all."""
+
+    listen: str | None = None
+    """`HOST:PORT`, `:PORT` for this machine alone, or `unix:PATH` (of several workers, the second
+    has `PATH-1`, the third `PATH-2` …); unset: workers serve ext_proc alone."""
+
+    @field_validator("listen")
+    @classmethod
+    def _is_an_address(cls, listen: str | None) -> str | None:
+        if listen is not None:
+            parse_http_address(listen)
+        return listen
+
+
 class Envoy(Section):
     """The Envoy process of `holdfast up`."""
 
@@ -136,6 +152,10 @@ class Model(Section):
     url: str | None = None
     """Base URL of the model server, with or without a final `/v1`: `http://…`, `https://…` or
     `unix:PATH`; `holdfast up` runs a demo model if unset."""
+
+    via: Literal["envoy", "url"] = "envoy"
+    """How calls of the model travel: through Envoy's private listener, or without Envoy straight to
+    `url`, where nothing is balanced or tried again."""
 
     socket: Path = Field(
         default=Path(".data/run/model.sock"), json_schema_extra=_shown("`<run_dir>/model.sock`")
@@ -244,6 +264,7 @@ class Settings(BaseSettings):
 
     sidecar: Sidecar = Field(default_factory=Sidecar)
     listen: Listen = Field(default_factory=Listen)
+    http: Http = Field(default_factory=Http)
     envoy: Envoy = Field(default_factory=Envoy)
     model: Model = Field(default_factory=Model)
     postgres: Postgres = Field(default_factory=Postgres)
@@ -252,6 +273,7 @@ class Settings(BaseSettings):
     SECTIONS: ClassVar[dict[str, type[Section]]] = {
         "sidecar": Sidecar,
         "listen": Listen,
+        "http": Http,
         "envoy": Envoy,
         "model": Model,
         "postgres": Postgres,
@@ -314,7 +336,11 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _sockets_fit(self) -> Self:
         last_worker = self.worker_socket(self.sidecar.workers - 1)
-        for path in (last_worker, self.admin_socket, self.demo_socket, self.model.socket):
+        last_http = self.http_address(self.sidecar.workers - 1)
+        sockets = [last_worker, self.admin_socket, self.demo_socket, self.model.socket]
+        if isinstance(last_http, UnixAddress):
+            sockets.append(last_http.path)
+        for path in sockets:
             if len(bytes(path)) >= SOCKET_PATH_LIMIT:
                 raise ValueError(
                     f"the path of the socket {path} has {len(bytes(path))} bytes and must stay "
@@ -322,6 +348,20 @@ class Settings(BaseSettings):
                     "directory, such as /tmp/holdfast"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _model_is_known(self) -> Self:
+        if self.model.via == "url" and self.model.url is None:
+            raise ValueError(
+                f"{PREFIX}MODEL__URL (model.url) is needed where the model is called without Envoy"
+            )
+        return self
+
+    def http_address(self, index: int) -> HttpAddress | None:
+        """Return where worker `index` serves HTTP, if it does."""
+        if self.http.listen is None:
+            return None
+        return of_worker(parse_http_address(self.http.listen), index)
 
     def worker_socket(self, index: int) -> Path:
         """Return the socket on which worker `index` serves Envoy."""
