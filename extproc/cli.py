@@ -35,6 +35,8 @@ examples:
   holdfast migrate                             bring the database's tables up to date
   holdfast serve                               the sidecar alone, beside an Envoy of your own
 
+  holdfast serve --http :8080                  without any Envoy: HTTP in, model.url out
+
   holdfast config                              the settings in force, as a settings file
   holdfast config --envoy > envoy.yaml         the Envoy config that goes with them
 
@@ -46,6 +48,10 @@ _SERVE = """\
 Runs the sidecar alone, for an Envoy that somebody else runs. SIGTERM drains: the health check turns
 to NOT_SERVING, running responses have time to end (sidecar.grace_seconds), and the exit status is 0.
 Give a container's termination grace period a few seconds more than drain_seconds + grace_seconds.
+
+With --http it needs no Envoy: it serves the API on HOST:PORT, :PORT (this machine alone) or unix:PATH,
+and calls the model server of model.url itself. Without Envoy there is nobody who balances, retries,
+limits or knows tenants: an Envoy older than 1.37 can stand before it (http.listen, `config --plain`).
 """
 
 _UP = """\
@@ -105,7 +111,10 @@ def _parser() -> argparse.ArgumentParser:
     up = add("up", _up, "run everything on this machine", _UP)
     up.add_argument("--port", metavar="PORT", help="port to listen on (listen.port)")
     up.add_argument("--model-url", metavar="URL", help="base URL of the model server (model.url)")
-    add("serve", _serve, "run the sidecar alone", _SERVE)
+    serve = add("serve", _serve, "run the sidecar alone", _SERVE)
+    serve.add_argument(
+        "--http", metavar="ADDRESS", help="serve HTTP there and call model.url itself"
+    )
     add("migrate", _migrate, "bring the database's tables up to date")
     config = add("config", _config, "print the settings in force")
     config.add_argument("--envoy", action="store_true", help="print the Envoy config instead")
@@ -118,6 +127,8 @@ def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Sett
         f"{PREFIX}LISTEN__PORT": getattr(arguments, "port", None),
         f"{PREFIX}MODEL__URL": getattr(arguments, "model_url", None),
     }
+    if http := getattr(arguments, "http", None):
+        given |= {f"{PREFIX}HTTP__LISTEN": http, f"{PREFIX}MODEL__VIA": "url"}
     asked = {name: value for name, value in given.items() if value is not None}
     return Settings.load(arguments.config, {**environ, **asked})
 

@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import shutil
+import socket
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -24,9 +25,10 @@ from extproc.settings import Settings
 from extproc.up.envoy import envoy_command, public_port
 from extproc.up.probes import healthy_workers
 from extproc.up.processes import running
-from extproc.up.stack import whole_stack
+from extproc.up.stack import whole_stack, workers_alone
 from storage.postgres.embedded import EmbeddedPostgres, embedded_postgres
 from storage.postgres.embedded_process import children
+from storage.postgres.migrate import migrate
 from tests.support.scripted_model import Received, ScriptedModel
 from tests.support.scripts import Script, Step
 
@@ -261,6 +263,32 @@ async def running_stack(
             stack = Stack(url, settings, model, said)
             await stack.all_workers_take_requests()
             yield stack
+
+
+@asynccontextmanager
+async def standalone_stack(model: ScriptedModel, postgres: str) -> AsyncIterator[Stack]:
+    """Run two workers without any Envoy, as `holdfast serve --http` does: HTTP in, the model's URL out."""
+    await migrate(postgres)
+    with short_directory() as directory, _reserved_port() as port:
+        settings = Settings(
+            data_dir=directory,
+            sidecar={"workers": 2, "log_level": "debug", "log_format": "json"},  # type: ignore[arg-type]
+            http={"listen": f":{port}"},  # type: ignore[arg-type]
+            model={"url": model.url, "via": "url", "api_key": API_KEY},  # type: ignore[arg-type]
+            postgres={"url": postgres},  # type: ignore[arg-type]
+        )
+        said: list[str] = []
+        async with workers_alone(settings, said.append, "prefixed"):
+            yield Stack(f"http://127.0.0.1:{port}", settings, model, said)
+
+
+@contextmanager
+def _reserved_port() -> Iterator[int]:
+    """A port that nobody else is given: bound, not listened on, and shared with our workers alone."""
+    with socket.socket() as reservation:
+        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        reservation.bind(("127.0.0.1", 0))
+        yield reservation.getsockname()[1]
 
 
 async def envoy_stat(admin: Path, name: str) -> int:

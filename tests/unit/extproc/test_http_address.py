@@ -27,9 +27,7 @@ def test_an_address_is_a_port_or_a_socket(text: str, address: HttpAddress) -> No
     assert parse_http_address(text) == address
 
 
-@pytest.mark.parametrize(
-    "text", ["", "host", "host:", "host:x", ":65536", "::1:80", "unix:"]
-)
+@pytest.mark.parametrize("text", ["", "host", "host:", "host:x", ":65536", "::1:80", "unix:"])
 def test_what_is_no_address_is_refused(text: str) -> None:
     """H1: with a reason."""
     with pytest.raises(ValueError, match="must"):
