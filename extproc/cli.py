@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from extproc.envoy.config import render
+from extproc.envoy.config import render, render_plain
 from extproc.settings import Settings
 from extproc.settings_docs import as_toml
 from extproc.settings_source import PREFIX, SettingsError
@@ -117,7 +117,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("migrate", _migrate, "bring the database's tables up to date")
     config = add("config", _config, "print the settings in force")
-    config.add_argument("--envoy", action="store_true", help="print the Envoy config instead")
+    shown = config.add_mutually_exclusive_group()
+    shown.add_argument("--envoy", action="store_true", help="print the Envoy config instead")
+    shown.add_argument("--plain", action="store_true", help="print that for an Envoy before 1.37")
     add("version", _version, "print the version")
     return parser
 
@@ -163,7 +165,8 @@ def _migrate(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 def _config(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     settings = _settings(arguments, environ)
-    say((render(settings) if arguments.envoy else as_toml(settings)).rstrip())
+    show = render if arguments.envoy else render_plain if arguments.plain else as_toml
+    say(show(settings).rstrip())
 
 
 def _version(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:

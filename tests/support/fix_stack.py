@@ -24,6 +24,7 @@ from tests.support.stack import (
     CLIENT_KEY,
     KillablePostgres,
     Stack,
+    plain_stack,
     running_stack,
     short_directory,
     standalone_stack,
@@ -58,6 +59,13 @@ async def standalone_workers(
 ) -> AsyncIterator[Stack]:
     """Two workers that speak HTTP, without any Envoy."""
     async with standalone_stack(stage, await create_database(postgres_server)) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module")
+async def plain(postgres_server: EmbeddedPostgres, stage: ScriptedModel) -> AsyncIterator[Stack]:
+    """Two workers as an ordinary cluster of an Envoy that knows nothing of ext_proc."""
+    async with plain_stack(stage, await create_database(postgres_server)) as running:
         yield running
 
 

@@ -282,6 +282,37 @@ async def standalone_stack(model: ScriptedModel, postgres: str) -> AsyncIterator
             yield Stack(f"http://127.0.0.1:{port}", settings, model, said)
 
 
+@asynccontextmanager
+async def plain_stack(model: ScriptedModel, postgres: str) -> AsyncIterator[Stack]:
+    """Run two workers as an ordinary HTTP cluster of an Envoy without ext_proc.
+
+    `HOLDFAST_TEST_ENVOY_BIN` names the binary of another release of Envoy.
+    """
+    await migrate(postgres)
+    with short_directory() as directory:
+        settings = Settings(
+            data_dir=directory,
+            listen={"port": 0},  # type: ignore[arg-type]
+            sidecar={"workers": 2, "log_level": "debug", "log_format": "json"},  # type: ignore[arg-type]
+            http={"listen": f"unix:{directory}/http.sock"},  # type: ignore[arg-type]
+            envoy={"binary": os.environ.get("HOLDFAST_TEST_ENVOY_BIN")},  # type: ignore[arg-type]
+            model={"url": model.url, "api_key": API_KEY},  # type: ignore[arg-type]
+            postgres={"url": postgres},  # type: ignore[arg-type]
+        )
+        said: list[str] = []
+        async with workers_alone(settings, said.append, "prefixed"):
+            envoy = envoy_command(settings, os.environ, plain=True)
+            async with running([envoy], said.append):
+                url = f"http://127.0.0.1:{await public_port(settings)}"
+                stack = Stack(url, settings, model, said)
+
+                async def all_healthy() -> bool:
+                    return await healthy_workers(settings.admin_socket) == 2
+
+                await eventually(all_healthy)
+                yield stack
+
+
 @contextmanager
 def _reserved_port() -> Iterator[int]:
     """A port that nobody else is given: bound, not listened on, and shared with our workers alone."""
