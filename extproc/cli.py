@@ -37,6 +37,8 @@ examples:
 
   holdfast serve --http :8080                  without any Envoy: HTTP in, model.url out
 
+  holdfast doctor --backend http://localhost:8000    what of a model server works, and what is repaired
+
   holdfast config                              the settings in force, as a settings file
   holdfast config --envoy > envoy.yaml         the Envoy config that goes with them
 
@@ -61,6 +63,18 @@ DATABASE_URL for Postgres. Data is kept in DATA_DIR.
 """
 
 
+_DOCTOR = """\
+Asks a model server for everything that Holdfast needs of it, and tells what works, what Holdfast repairs
+and what stays broken, with the issue behind it and the settings to use. It generates a few hundred tokens.
+Exit status: 0 all works or is repaired, 1 something is broken, 2 the server cannot be reached.
+A key is taken from HOLDFAST_MODEL__API_KEY.
+"""
+
+
+Command = Callable[[argparse.Namespace, Mapping[str, str]], int | None]
+"""Carries a command out; returns the exit status where it is not 0."""
+
+
 def main() -> None:
     """Run the command that was asked for and exit."""
     sys.exit(run(sys.argv[1:], os.environ))
@@ -69,9 +83,9 @@ def main() -> None:
 def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Return the exit status of one command."""
     arguments = _parser().parse_args(argv)
-    command: Callable[[argparse.Namespace, Mapping[str, str]], None] = arguments.command
+    command: Command = arguments.command
     try:
-        command(arguments, environ)
+        return command(arguments, environ) or 0
     except SettingsError as error:
         for problem in error.problems:
             warn(f"holdfast: {problem}")
@@ -79,7 +93,6 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     except StartFailed as error:
         warn(f"holdfast: {error}")
         return 1
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -93,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def add(
         name: str,
-        command: Callable[[argparse.Namespace, Mapping[str, str]], None],
+        command: Command,
         brief: str,
         about: str | None = None,
     ) -> argparse.ArgumentParser:
@@ -116,6 +129,15 @@ def _parser() -> argparse.ArgumentParser:
         "--http", metavar="ADDRESS", help="serve HTTP there and call model.url itself"
     )
     add("migrate", _migrate, "bring the database's tables up to date")
+    doctor = add("doctor", _doctor, "examine a model server", _DOCTOR)
+    doctor.add_argument("--backend", metavar="URL", help="base URL of the server (model.url)")
+    doctor.add_argument(
+        "--model", metavar="NAME", help="model to examine; the first one by default"
+    )
+    doctor.add_argument("--json", action="store_true", help="print the report as JSON")
+    doctor.add_argument(
+        "--deadline", metavar="SECONDS", type=float, default=60.0, help="for each probe"
+    )
     config = add("config", _config, "print the settings in force")
     shown = config.add_mutually_exclusive_group()
     shown.add_argument("--envoy", action="store_true", help="print the Envoy config instead")
@@ -127,7 +149,8 @@ def _parser() -> argparse.ArgumentParser:
 def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
     given = {
         f"{PREFIX}LISTEN__PORT": getattr(arguments, "port", None),
-        f"{PREFIX}MODEL__URL": getattr(arguments, "model_url", None),
+        f"{PREFIX}MODEL__URL": getattr(arguments, "model_url", None)
+        or getattr(arguments, "backend", None),
     }
     if http := getattr(arguments, "http", None):
         given |= {f"{PREFIX}HTTP__LISTEN": http, f"{PREFIX}MODEL__VIA": "url"}
@@ -161,6 +184,17 @@ def _migrate(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     except (EngineError, ChangedMigration) as error:
         raise StartFailed(str(error)) from error
     say(f"{len(applied)} migration(s) applied." if applied else "The database is up to date.")
+
+
+def _doctor(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from extproc.doctor import command
+
+    settings = _settings(arguments, environ)
+    if settings.model.url is None:
+        raise SettingsError(["--backend URL (model.url) is needed: which server?"])
+    return command.run(
+        settings, arguments.model, as_json=arguments.json, deadline=arguments.deadline
+    )
 
 
 def _config(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:

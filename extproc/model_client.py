@@ -102,7 +102,7 @@ class HttpModelClient:
     ) -> None:
         self._url = f"{endpoint.url}/v1/responses"
         self._session = aiohttp.ClientSession(
-            connector=_connector(endpoint, trusted),
+            connector=connector(endpoint, trusted),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=silence),
             headers=_BASE_HEADERS
             if api_key is None
@@ -133,7 +133,8 @@ class HttpModelClient:
         return HttpModelAnswer(response)
 
 
-def _connector(endpoint: ModelEndpoint, trusted: Path | None) -> aiohttp.BaseConnector:
+def connector(endpoint: ModelEndpoint, trusted: Path | None) -> aiohttp.BaseConnector:
+    """Return what connects to an endpoint; `trusted` as for the client."""
     if endpoint.socket is not None:
         return aiohttp.UnixConnector(str(endpoint.socket), limit=0, keepalive_timeout=_IDLE_SECONDS)
     if not endpoint.tls:
