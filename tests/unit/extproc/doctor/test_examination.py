@@ -48,6 +48,7 @@ def verdicts(report: Report, verdict: Verdict) -> set[str]:
 async def test_the_demo_model_is_well() -> None:
     """R8, R9, M4: nothing is broken, and what vLLM 0.32 refuses of a history is repaired."""
     async with Patient() as server:
+        server.faults["disconnect"] = Script(ANSWER[:5], Hold(asyncio.Event()))
         report = await examined(server)
 
     assert not report.broken
