@@ -36,6 +36,8 @@ DEADLINE = 15.0
 # What the tests look for in places where no secret may be.
 API_KEY = "sk-the-gateways-own-key"
 CLIENT_KEY = "sk-the-clients-key"
+# Without the time in which an Envoy that nobody is told of would turn elsewhere.
+_SIDECAR = {"workers": 2, "log_level": "debug", "log_format": "json", "drain_seconds": 0}
 
 
 async def eventually(
@@ -272,7 +274,7 @@ async def standalone_stack(model: ScriptedModel, postgres: str) -> AsyncIterator
     with short_directory() as directory, _reserved_port() as port:
         settings = Settings(
             data_dir=directory,
-            sidecar={"workers": 2, "log_level": "debug", "log_format": "json"},  # type: ignore[arg-type]
+            sidecar=_SIDECAR,  # type: ignore[arg-type]
             http={"listen": f":{port}"},  # type: ignore[arg-type]
             model={"url": model.url, "via": "url", "api_key": API_KEY},  # type: ignore[arg-type]
             postgres={"url": postgres},  # type: ignore[arg-type]
@@ -293,7 +295,7 @@ async def plain_stack(model: ScriptedModel, postgres: str) -> AsyncIterator[Stac
         settings = Settings(
             data_dir=directory,
             listen={"port": 0},  # type: ignore[arg-type]
-            sidecar={"workers": 2, "log_level": "debug", "log_format": "json"},  # type: ignore[arg-type]
+            sidecar=_SIDECAR,  # type: ignore[arg-type]
             http={"listen": f"unix:{directory}/http.sock"},  # type: ignore[arg-type]
             envoy={"binary": os.environ.get("HOLDFAST_TEST_ENVOY_BIN")},  # type: ignore[arg-type]
             model={"url": model.url, "api_key": API_KEY},  # type: ignore[arg-type]
