@@ -157,14 +157,14 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
         model_client(settings) as model,
     ):
         engine = Engine(PostgresStore(pool), model, settings, name)
-        yield Worker(_transport(settings, index, engine.responses), engine, settings)
+        yield Worker(transport_of(settings, index, engine.responses), engine, settings)
 
 
 def _now() -> int:
     return int(time.time())
 
 
-def _transport(settings: Settings, index: int, responses: Responses) -> Transport:
+def transport_of(settings: Settings, index: int, responses: Responses) -> Transport:
     """Return ext_proc, and HTTP where it is asked for; both tell of one health, the former's."""
     admission = Admission(
         body_limit=settings.limits.body_bytes,

@@ -283,6 +283,15 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _http_knows_tenants(self) -> Self:
+        address = self.http_address(0)
+        if address is not None:
+            alone, port = self.model.via == "url", not isinstance(address, UnixAddress)
+            if problem := self.tenancy.problem_over_http(alone=alone, port=port):
+                raise ValueError(f"tenancy: {problem}")
+        return self
+
+    @model_validator(mode="after")
     def _model_is_known(self) -> Self:
         if self.model.via == "url" and self.model.url is None:
             raise ValueError(
