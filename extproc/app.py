@@ -21,8 +21,11 @@ from engine.responses import Responses
 from engine.run import Means
 from engine.takeover import TakeOver
 from engine.upkeep import Upkeep
+from extproc.admission import Admission
+from extproc.envoy.endpoint import ModelEndpoint, parse_model_url
 from extproc.exchange import Exchanges
 from extproc.grpc_server import GrpcTransport
+from extproc.http_server import HttpExchanges, HttpTransport
 from extproc.identity import (
     Identify,
     from_attribute,
@@ -33,7 +36,7 @@ from extproc.identity import (
 from extproc.model_client import HttpModelClient
 from extproc.settings import Settings, SettingsError
 from extproc.settings_tenancy import JWT_KEY, JWT_NAMESPACE
-from extproc.transport import Transport
+from extproc.transport import Together, Transport
 from storage.postgres.pool import open_pool
 from storage.postgres.store import PostgresStore
 
@@ -151,27 +154,38 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
             max_size=settings.postgres.pool_size,
             timeout=settings.postgres.timeout_seconds,
         ) as pool,
-        _model_client(settings) as model,
+        model_client(settings) as model,
     ):
         engine = Engine(PostgresStore(pool), model, settings, name)
-        exchanges = Exchanges(
-            engine.responses,
-            body_limit=settings.limits.body_bytes,
-            forward_authorization=settings.model.forward_authorization,
-            identify=identity_source(settings),
-        )
-        address = f"unix:{settings.worker_socket(index).absolute()}"
-        yield Worker(GrpcTransport(address, exchanges.serve), engine, settings)
+        yield Worker(transport_of(settings, index, engine.responses), engine, settings)
 
 
 def _now() -> int:
     return int(time.time())
 
 
-def _model_client(settings: Settings) -> HttpModelClient:
-    key = settings.model.api_key
+def transport_of(settings: Settings, index: int, responses: Responses) -> Transport:
+    """Return ext_proc, and HTTP where it is asked for; both tell of one health, the former's."""
+    admission = Admission(
+        body_limit=settings.limits.body_bytes,
+        forward_authorization=settings.model.forward_authorization,
+        identify=identity_source(settings),
+    )
+    exchanges = Exchanges(responses, admission)
+    ext_proc = GrpcTransport(f"unix:{settings.worker_socket(index).absolute()}", exchanges.serve)
+    address = settings.http_address(index)
+    if address is None:
+        return ext_proc
+    return Together(HttpTransport(address, HttpExchanges(responses, admission)), ext_proc)
+
+
+def model_client(settings: Settings) -> HttpModelClient:
+    """Return the way to the model: through Envoy's private listener, or straight to its URL."""
+    model, key = settings.model, settings.model.api_key
+    direct = parse_model_url(model.url) if model.via == "url" and model.url is not None else None
     return HttpModelClient(
-        settings.model.socket,
+        direct or ModelEndpoint(authority="model", socket=model.socket),
+        trusted=model.ca_file,
         connect=settings.model.connect_seconds,
         silence=settings.model.silence_seconds,
         api_key=None if key is None else key.get_secret_value(),

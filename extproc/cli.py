@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from extproc.envoy.config import render
+from extproc.envoy.config import render, render_plain
 from extproc.settings import Settings
 from extproc.settings_docs import as_toml
 from extproc.settings_source import PREFIX, SettingsError
@@ -35,7 +35,10 @@ examples:
   holdfast migrate                             bring the database's tables up to date
   holdfast serve                               the sidecar alone, beside an Envoy of your own
 
+  holdfast serve --http :8080                  without any Envoy: HTTP in, model.url out
   holdfast purge --tenant acme                 remove everything of a tenant
+
+  holdfast doctor --backend http://localhost:8000    what of a model server works, and what is repaired
 
   holdfast config                              the settings in force, as a settings file
   holdfast config --envoy > envoy.yaml         the Envoy config that goes with them
@@ -48,6 +51,10 @@ _SERVE = """\
 Runs the sidecar alone, for an Envoy that somebody else runs. SIGTERM drains: the health check turns
 to NOT_SERVING, running responses have time to end (sidecar.grace_seconds), and the exit status is 0.
 Give a container's termination grace period a few seconds more than drain_seconds + grace_seconds.
+
+With --http it needs no Envoy: it serves the API on HOST:PORT, :PORT (this machine alone) or unix:PATH,
+and calls the model server of model.url itself. Without Envoy there is nobody who balances, retries,
+limits or knows tenants: an Envoy older than 1.37 can stand before it (http.listen, `config --plain`).
 """
 
 _UP = """\
@@ -64,6 +71,18 @@ Without tenancy everything belongs to the tenant 'default'.
 """
 
 
+_DOCTOR = """\
+Asks a model server for everything that Holdfast needs of it, and tells what works, what Holdfast repairs
+and what stays broken, with the issue behind it and the settings to use. It generates a few hundred tokens.
+Exit status: 0 all works or is repaired, 1 something is broken, 2 the server cannot be reached.
+A key is taken from HOLDFAST_MODEL__API_KEY.
+"""
+
+
+Command = Callable[[argparse.Namespace, Mapping[str, str]], int | None]
+"""Carries a command out; returns the exit status where it is not 0."""
+
+
 def main() -> None:
     """Run the command that was asked for and exit."""
     sys.exit(run(sys.argv[1:], os.environ))
@@ -72,9 +91,9 @@ def main() -> None:
 def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Return the exit status of one command."""
     arguments = _parser().parse_args(argv)
-    command: Callable[[argparse.Namespace, Mapping[str, str]], None] = arguments.command
+    command: Command = arguments.command
     try:
-        command(arguments, environ)
+        return command(arguments, environ) or 0
     except SettingsError as error:
         for problem in error.problems:
             warn(f"holdfast: {problem}")
@@ -82,7 +101,6 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     except StartFailed as error:
         warn(f"holdfast: {error}")
         return 1
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -96,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def add(
         name: str,
-        command: Callable[[argparse.Namespace, Mapping[str, str]], None],
+        command: Command,
         brief: str,
         about: str | None = None,
     ) -> argparse.ArgumentParser:
@@ -114,13 +132,27 @@ def _parser() -> argparse.ArgumentParser:
     up = add("up", _up, "run everything on this machine", _UP)
     up.add_argument("--port", metavar="PORT", help="port to listen on (listen.port)")
     up.add_argument("--model-url", metavar="URL", help="base URL of the model server (model.url)")
-    add("serve", _serve, "run the sidecar alone", _SERVE)
+    serve = add("serve", _serve, "run the sidecar alone", _SERVE)
+    serve.add_argument(
+        "--http", metavar="ADDRESS", help="serve HTTP there and call model.url itself"
+    )
     add("migrate", _migrate, "bring the database's tables up to date")
     purge = add("purge", _purge, "remove everything of a tenant", _PURGE)
     purge.add_argument("--tenant", metavar="TENANT", required=True, help="whose data is removed")
     purge.add_argument("--yes", action="store_true", help="do not ask")
+    doctor = add("doctor", _doctor, "examine a model server", _DOCTOR)
+    doctor.add_argument("--backend", metavar="URL", help="base URL of the server (model.url)")
+    doctor.add_argument(
+        "--model", metavar="NAME", help="model to examine; the first one by default"
+    )
+    doctor.add_argument("--json", action="store_true", help="print the report as JSON")
+    doctor.add_argument(
+        "--deadline", metavar="SECONDS", type=float, default=60.0, help="for each probe"
+    )
     config = add("config", _config, "print the settings in force")
-    config.add_argument("--envoy", action="store_true", help="print the Envoy config instead")
+    shown = config.add_mutually_exclusive_group()
+    shown.add_argument("--envoy", action="store_true", help="print the Envoy config instead")
+    shown.add_argument("--plain", action="store_true", help="print that for an Envoy before 1.37")
     add("version", _version, "print the version")
     return parser
 
@@ -128,8 +160,11 @@ def _parser() -> argparse.ArgumentParser:
 def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
     given = {
         f"{PREFIX}LISTEN__PORT": getattr(arguments, "port", None),
-        f"{PREFIX}MODEL__URL": getattr(arguments, "model_url", None),
+        f"{PREFIX}MODEL__URL": getattr(arguments, "model_url", None)
+        or getattr(arguments, "backend", None),
     }
+    if http := getattr(arguments, "http", None):
+        given |= {f"{PREFIX}HTTP__LISTEN": http, f"{PREFIX}MODEL__VIA": "url"}
     asked = {name: value for name, value in given.items() if value is not None}
     return Settings.load(arguments.config, {**environ, **asked})
 
@@ -196,9 +231,21 @@ def _database(settings: Settings) -> str:
     return settings.postgres.url.get_secret_value()
 
 
+def _doctor(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from extproc.doctor import command
+
+    settings = _settings(arguments, environ)
+    if settings.model.url is None:
+        raise SettingsError(["--backend URL (model.url) is needed: which server?"])
+    return command.run(
+        settings, arguments.model, as_json=arguments.json, deadline=arguments.deadline
+    )
+
+
 def _config(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     settings = _settings(arguments, environ)
-    say((render(settings) if arguments.envoy else as_toml(settings)).rstrip())
+    show = render if arguments.envoy else render_plain if arguments.plain else as_toml
+    say(show(settings).rstrip())
 
 
 def _version(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:

@@ -10,28 +10,17 @@ import asyncio
 import logging
 
 from engine.answers import Answer
-from engine.api.headers import IDEMPOTENCY_KEY, ON_DISCONNECT
-from engine.errors import EngineError, InvalidRequest, TooLarge, TooSlow, UnsupportedMedia
-from engine.intake import Caller
+from engine.errors import EngineError
 from engine.responses import Responses
 from extproc import messages, routes
-from extproc.encodings import decode
-from extproc.identity import Identify, nobody_in_particular
+from extproc.admission import Admission
 from extproc.messages import Head
-from extproc.operations import answer_errors, perform
+from extproc.operations import STREAM_HEADERS, answer_errors, perform
 from extproc.pb.ext_proc_pb2 import ProcessingMode, ProcessingRequest, ProcessingResponse
 from extproc.transport import MessageStream
 
 _log = logging.getLogger(__name__)
 
-_STREAM_HEADERS = (
-    ("content-type", "text/event-stream; charset=utf-8"),
-    ("cache-control", "no-cache"),
-    # Buffering proxies before Envoy (nginx among them) pass events on at once.
-    ("x-accel-buffering", "no"),
-)
-# Carried on to the model server, so that its log and traces can be joined with ours.
-_FORWARDED = ("x-request-id", "traceparent", "tracestate")
 _BODY_KINDS = ("request_body", "response_body")
 
 
@@ -52,7 +41,7 @@ class ExtProcReply:
     async def open(self) -> None:
         """Start a 200 with an event stream."""
         self._streaming = True
-        await self._stream.write(messages.stream_head(_STREAM_HEADERS))
+        await self._stream.write(messages.stream_head(STREAM_HEADERS))
 
     async def write(self, frames: bytes) -> None:
         """Send whole events."""
@@ -64,26 +53,11 @@ class ExtProcReply:
 
 
 class Exchanges:
-    """Serves ext_proc streams, one exchange each.
+    """Serves ext_proc streams, one exchange each."""
 
-    `body_limit` is in bytes, before and after decoding; `body_silence` is how many seconds a client may
-    pause within its body. `identify` tells whose a request is.
-    """
-
-    def __init__(
-        self,
-        responses: Responses,
-        *,
-        body_limit: int,
-        forward_authorization: bool,
-        body_silence: float = 60.0,
-        identify: Identify = nobody_in_particular,
-    ) -> None:
+    def __init__(self, responses: Responses, admission: Admission) -> None:
         self._responses = responses
-        self._body_limit = body_limit
-        self._body_silence = body_silence
-        self._identify = identify
-        self._forwarded = (*_FORWARDED, "authorization") if forward_authorization else _FORWARDED
+        self._admission = admission
 
     async def serve(self, stream: MessageStream) -> None:
         """Serve one stream to its end."""
@@ -100,36 +74,24 @@ class Exchanges:
     async def _exchange(
         self, stream: MessageStream, first: ProcessingRequest, reply: ExtProcReply
     ) -> None:
-        tenant = self._identify(first)
+        tenant = self._admission.identify(first)
         head = messages.read_head(first.request_headers)
         match = routes.find(head.method, head.target)
         body = b""
         if match.takes_body:
-            _check_media_type(head)
+            self._admission.check_head(head)
             whole = await self._body(stream, first, head)
             if whole is None:
                 return
             body = whole
-        await perform(self._responses, match, self._caller(tenant, head), body, reply)
-
-    def _caller(self, tenant: str, head: Head) -> Caller:
-        forwarded = {name: head.headers[name] for name in self._forwarded if name in head.headers}
-        return Caller(
-            tenant,
-            forwarded,
-            on_disconnect=head.headers.get(ON_DISCONNECT),
-            idempotency_key=head.headers.get(IDEMPOTENCY_KEY),
-        )
+        await perform(self._responses, match, self._admission.caller(tenant, head), body, reply)
 
     async def _body(
         self, stream: MessageStream, first: ProcessingRequest, head: Head
     ) -> bytes | None:
         """Return the body; None where it will never be whole and nobody waits for our answer."""
-        if head.ended:
-            raise InvalidRequest("The request has no body.", code="invalid_json")
         if first.protocol_config.request_body_mode != ProcessingMode.FULL_DUPLEX_STREAMED:
             raise EngineError("This route's request body mode must be FULL_DUPLEX_STREAMED.")
-        self._check_length(head)
         pieces: list[bytes] = []
         size = 0
         while (message := await self._next(stream)) is not None:
@@ -137,8 +99,7 @@ class Exchanges:
             if kind == "request_body":
                 pieces.append(message.request_body.body)
                 size += len(message.request_body.body)
-                if size > self._body_limit:
-                    raise self._too_large()
+                self._admission.check_size(size)
             if kind == "response_headers":
                 # Envoy has answered on its own (a limit, a timeout): its answer passes, ours is too late.
                 await _pass_all(stream, message)
@@ -148,34 +109,15 @@ class Exchanges:
         else:
             # The client left before its body was whole.
             return None
-        encoding = head.headers.get("content-encoding", "")
-        body = b"".join(pieces)
-        return decode(body, encoding, self._body_limit) if encoding else body
+        return self._admission.decoded(head, b"".join(pieces))
 
     async def _next(self, stream: MessageStream) -> ProcessingRequest | None:
         """Return the next message of a body that is still coming; raises TooSlow."""
         try:
-            async with asyncio.timeout(self._body_silence):
+            async with asyncio.timeout(self._admission.body_silence):
                 return await stream.read()
         except TimeoutError:
-            raise TooSlow(
-                f"The request's body stopped for more than {self._body_silence:g} seconds."
-            ) from None
-
-    def _check_length(self, head: Head) -> None:
-        """Refuse a body that announces itself as too large before a byte of it is read."""
-        length = head.headers.get("content-length", "")
-        if length.isascii() and length.isdigit() and int(length) > self._body_limit:
-            raise self._too_large()
-
-    def _too_large(self) -> TooLarge:
-        return TooLarge(f"The body is larger than {self._body_limit} bytes.")
-
-
-def _check_media_type(head: Head) -> None:
-    media_type = head.headers.get("content-type", messages.JSON).partition(";")[0].strip().lower()
-    if media_type != messages.JSON:
-        raise UnsupportedMedia(f"Content type '{media_type}' cannot be read; send {messages.JSON}.")
+            raise self._admission.too_slow() from None
 
 
 async def _pass_all(stream: MessageStream, first: ProcessingRequest) -> None:

@@ -14,6 +14,7 @@ from extproc.pb.ext_proc_pb2 import (
     HeaderMap,
     HeaderValueOption,
     HttpHeaders,
+    ProcessingRequest,
     ProcessingResponse,
 )
 
@@ -52,6 +53,25 @@ def header_values(message: HttpHeaders, name: str) -> list[bytes]:
         for header in message.headers.headers
         if header.key.lower() == name
     ]
+
+
+def request_head(
+    method: str, target: str, headers: Iterable[tuple[bytes, bytes]], *, ended: bool
+) -> ProcessingRequest:
+    """Return what Envoy would say of a request that did not come through it.
+
+    What reads heads (`read_head`, and who asks whose a request is) so has one form to read.
+    """
+    message = ProcessingRequest()
+    head = message.request_headers
+    head.end_of_stream = ended
+    _add(head.headers, ":method", method)
+    _add(head.headers, ":path", target)
+    for name, value in headers:
+        header = head.headers.headers.add()
+        header.key = name.decode("latin-1").lower()
+        header.raw_value = value
+    return message
 
 
 def immediate(answer: Answer) -> ProcessingResponse:

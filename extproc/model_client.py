@@ -1,4 +1,4 @@
-"""The way to the model server: HTTP over the unix socket of Envoy's model listener.
+"""The way to the model server: HTTP to Envoy's model listener, or without Envoy to the server.
 
 aiohttp, not httpx: the latter collapses at half the token rate (docs/adr/0004). Retries, load balancing and
 limits are Envoy's; nothing here is tried twice.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Self
@@ -16,6 +17,7 @@ import aiohttp
 
 from engine.errors import UpstreamFailed
 from engine.ports import ModelAnswer
+from extproc.envoy.endpoint import ModelEndpoint
 
 _BASE_HEADERS = {
     "content-type": "application/json",
@@ -24,6 +26,10 @@ _BASE_HEADERS = {
     "accept-encoding": "identity",
 }
 
+
+# Below the 5 s after which uvicorn, and so most model servers, close an idle connection: a turn must not
+# meet one that is being closed, because nobody may send it twice.
+_IDLE_SECONDS = 4.0
 
 # What may follow a terminal event: `[DONE]`, and the end of the body.
 _TRAILER_BYTES = 64 * 2**10
@@ -80,13 +86,23 @@ class HttpModelAnswer:
 
 
 class HttpModelClient:
-    """Calls `POST /v1/responses` over `socket`; times in seconds."""
+    """Calls `POST /v1/responses` of `endpoint`; times in seconds.
+
+    `trusted` are the authorities that may vouch for an https server (PEM); None: the system's.
+    """
 
     def __init__(
-        self, socket: Path, *, connect: float, silence: float, api_key: str | None
+        self,
+        endpoint: ModelEndpoint,
+        *,
+        connect: float,
+        silence: float,
+        api_key: str | None,
+        trusted: Path | None = None,
     ) -> None:
+        self._url = f"{endpoint.url}/v1/responses"
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.UnixConnector(str(socket), limit=0),
+            connector=connector(endpoint, trusted),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=silence),
             headers=_BASE_HEADERS
             if api_key is None
@@ -106,7 +122,7 @@ class HttpModelClient:
         """Send one turn and return when the status is known; raises UpstreamFailed."""
         try:
             response = await self._session.post(
-                "http://model/v1/responses",
+                self._url,
                 # As a file: a body above 1 MiB is then written in pieces.
                 data=io.BytesIO(body),
                 headers=headers,
@@ -115,6 +131,16 @@ class HttpModelClient:
         except (aiohttp.ClientError, OSError, TimeoutError) as exc:
             raise _broken(exc) from exc
         return HttpModelAnswer(response)
+
+
+def connector(endpoint: ModelEndpoint, trusted: Path | None) -> aiohttp.BaseConnector:
+    """Return what connects to an endpoint; `trusted` as for the client."""
+    if endpoint.socket is not None:
+        return aiohttp.UnixConnector(str(endpoint.socket), limit=0, keepalive_timeout=_IDLE_SECONDS)
+    if not endpoint.tls:
+        return aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_SECONDS)
+    tls = ssl.create_default_context(cafile=trusted)
+    return aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_SECONDS, ssl=tls)
 
 
 def _broken(exc: Exception) -> UpstreamFailed:

@@ -14,6 +14,14 @@ from extproc.routes import Match, Operation
 
 _log = logging.getLogger(__name__)
 
+STREAM_HEADERS = (
+    ("content-type", "text/event-stream; charset=utf-8"),
+    ("cache-control", "no-cache"),
+    # Buffering proxies before Envoy (nginx among them) pass events on at once.
+    ("x-accel-buffering", "no"),
+)
+"""The head of every stream that we answer with."""
+
 _Read = Callable[[Responses, Caller, str, str], Awaitable[Answer]]
 
 

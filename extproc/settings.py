@@ -12,7 +12,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import (
     Field,
@@ -28,8 +28,10 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from extproc.envoy.endpoint import parse_model_url
-from extproc.settings_section import Section
+from extproc.http_address import HttpAddress, UnixAddress, of_worker, parse_http_address
+from extproc.settings_model import Model
+from extproc.settings_postgres import Postgres
+from extproc.settings_section import Bytes, Seconds, SecondsOrZero, Section, shown
 from extproc.settings_source import (
     NESTED,
     PREFIX,
@@ -47,15 +49,6 @@ __all__ = ["Settings", "SettingsError"]
 # A unix socket's path has 108 bytes in Linux, the final zero among them; the rest is our margin.
 SOCKET_PATH_LIMIT = 100
 
-Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
-SecondsOrZero = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
-Bytes = Annotated[int, Field(ge=1024, le=1 << 31)]
-
-
-def _shown(default: str) -> dict[str, Any]:
-    """Return what the documentation shows in place of a default that depends on something."""
-    return {"shown_default": default}
-
 
 class Sidecar(Section):
     """The worker processes that Envoy calls."""
@@ -63,7 +56,7 @@ class Sidecar(Section):
     workers: int = Field(default=1, ge=1, le=64)
     """Number of worker processes; each uses one core and has a socket of its own."""
 
-    run_dir: Path = Field(default=Path(".data/run"), json_schema_extra=_shown("`<data_dir>/run`"))
+    run_dir: Path = Field(default=Path(".data/run"), json_schema_extra=shown("`<data_dir>/run`"))
     """Directory of the unix sockets; the path of each must stay below 100 bytes."""
 
     grace_seconds: Seconds = 25.0
@@ -100,7 +93,7 @@ class Sidecar(Section):
         default_factory=socket.gethostname,
         min_length=1,
         max_length=200,
-        json_schema_extra=_shown("the host's name"),
+        json_schema_extra=shown("the host's name"),
     )
     """Name of this replica, the prefix of its workers' names; must differ between replicas."""
 
@@ -113,6 +106,21 @@ class Listen(Section):
 
     port: int = Field(default=8080, ge=0, le=65_535)
     """Port to listen on; 0 lets the system choose a free one."""
+
+
+class Http(Section):
+    """The workers' own HTTP listener: for an Envoy older than 1.37, or for no Envoy at all."""
+
+    listen: str | None = None
+    """`HOST:PORT`, `:PORT` for this machine alone, or `unix:PATH` (of several workers, the second
+    has `PATH-1`, the third `PATH-2` …); unset: workers serve ext_proc alone."""
+
+    @field_validator("listen")
+    @classmethod
+    def _is_an_address(cls, listen: str | None) -> str | None:
+        if listen is not None:
+            parse_http_address(listen)
+        return listen
 
 
 class Envoy(Section):
@@ -129,93 +137,6 @@ class Envoy(Section):
 
     stream_idle_seconds: SecondsOrZero = 0.0
     """Envoy cuts a client's stream that was silent for so long; 0 never does."""
-
-
-class Model(Section):
-    """The model server and how it is called."""
-
-    url: str | None = None
-    """Base URL of the model server, with or without a final `/v1`: `http://…`, `https://…` or
-    `unix:PATH`; `holdfast up` runs a demo model if unset."""
-
-    socket: Path = Field(
-        default=Path(".data/run/model.sock"), json_schema_extra=_shown("`<run_dir>/model.sock`")
-    )
-    """Unix socket of Envoy's private listener, through which every call of the model goes."""
-
-    ca_file: Path | None = None
-    """Certificates to trust for an `https` model server (PEM); unset trusts those of the system."""
-
-    api_key: SecretStr | None = None
-    """Sent to the model server as a bearer token."""
-
-    forward_authorization: bool = False
-    """Send the client's own Authorization header to the model server."""
-
-    connect_seconds: Seconds = 5.0
-    """Time to connect to the model server."""
-
-    silence_seconds: Seconds = 600.0
-    """A model call that sends no byte for so long has failed."""
-
-    # Envoy holds a request that is not streamed for 3600 s at the most.
-    turn_seconds: Annotated[float, Field(gt=0, le=3500, allow_inf_nan=False)] = 3500.0
-    """Longest duration of one model call."""
-
-    @field_validator("url")
-    @classmethod
-    def _is_a_base_url(cls, url: str | None) -> str | None:
-        if url is not None:
-            parse_model_url(url)
-        return url
-
-
-class Postgres(Section):
-    """The database that holds every response."""
-
-    url: SecretStr | None = None
-    """Connection string of Postgres; `holdfast up` runs a private Postgres if unset."""
-
-    pool_size: int = Field(default=8, ge=1, le=200)
-    """Connections of each worker."""
-
-    timeout_seconds: Seconds = 5.0
-    """Time for a connection or a statement before the store counts as unavailable."""
-
-    outage_seconds: SecondsOrZero = 30.0
-    """How long a finished response, or a client that follows a stream, waits for a database that is away."""
-
-    lease_seconds: Annotated[float, Field(ge=1, le=3600, allow_inf_nan=False)] = 30.0
-    """How long a running response belongs to a worker that gives no sign of life; after that another one
-    takes it over. Longest time, but for a quarter of it, that a response of a dead worker is unfinished."""
-
-    log_bytes: Annotated[int, Field(ge=1024, le=4 << 20)] = 64 << 10
-    """So many bytes of a stream's events are written to its log at once."""
-
-    log_seconds: Annotated[float, Field(gt=0, le=60, allow_inf_nan=False)] = 0.2
-    """Events are written to the log of their stream after so long, be they ever so few. A client that
-    resumes at another worker is so much behind; a worker that dies loses so much of its streams."""
-
-    retention_days: Annotated[float, Field(ge=0, le=36_500, allow_inf_nan=False)] = 30.0
-    """How long a stored response is kept after its creation; 0 keeps it for ever. Counts for responses
-    that are accepted from then on."""
-
-    @field_validator("url")
-    @classmethod
-    def _is_a_connection_string(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is not None:
-            # Imported where it is needed: most commands reach no database.
-            from psycopg import ProgrammingError
-            from psycopg.conninfo import conninfo_to_dict
-
-            try:
-                conninfo_to_dict(url.get_secret_value())
-            except ProgrammingError:
-                # The driver's message repeats the string, with its password.
-                raise ValueError(
-                    "is no connection string: postgresql://user:password@host:5432/database"
-                ) from None
-        return url
 
 
 class Background(Section):
@@ -264,6 +185,7 @@ class Settings(BaseSettings):
 
     sidecar: Sidecar = Field(default_factory=Sidecar)
     listen: Listen = Field(default_factory=Listen)
+    http: Http = Field(default_factory=Http)
     envoy: Envoy = Field(default_factory=Envoy)
     model: Model = Field(default_factory=Model)
     postgres: Postgres = Field(default_factory=Postgres)
@@ -275,6 +197,7 @@ class Settings(BaseSettings):
     SECTIONS: ClassVar[dict[str, type[Section]]] = {
         "sidecar": Sidecar,
         "listen": Listen,
+        "http": Http,
         "envoy": Envoy,
         "model": Model,
         "postgres": Postgres,
@@ -340,7 +263,11 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _sockets_fit(self) -> Self:
         last_worker = self.worker_socket(self.sidecar.workers - 1)
-        for path in (last_worker, self.admin_socket, self.demo_socket, self.model.socket):
+        last_http = self.http_address(self.sidecar.workers - 1)
+        sockets = [last_worker, self.admin_socket, self.demo_socket, self.model.socket]
+        if isinstance(last_http, UnixAddress):
+            sockets.append(last_http.path)
+        for path in sockets:
             if len(bytes(path)) >= SOCKET_PATH_LIMIT:
                 raise ValueError(
                     f"the path of the socket {path} has {len(bytes(path))} bytes and must stay "
@@ -354,6 +281,29 @@ class Settings(BaseSettings):
         if problem := self.jwt.problem(wanted=self.tenancy.source == "jwt"):
             raise ValueError(f"jwt: {problem}")
         return self
+
+    @model_validator(mode="after")
+    def _http_knows_tenants(self) -> Self:
+        address = self.http_address(0)
+        if address is not None:
+            alone, port = self.model.via == "url", not isinstance(address, UnixAddress)
+            if problem := self.tenancy.problem_over_http(alone=alone, port=port):
+                raise ValueError(f"tenancy: {problem}")
+        return self
+
+    @model_validator(mode="after")
+    def _model_is_known(self) -> Self:
+        if self.model.via == "url" and self.model.url is None:
+            raise ValueError(
+                f"{PREFIX}MODEL__URL (model.url) is needed where the model is called without Envoy"
+            )
+        return self
+
+    def http_address(self, index: int) -> HttpAddress | None:
+        """Return where worker `index` serves HTTP, if it does."""
+        if self.http.listen is None:
+            return None
+        return of_worker(parse_http_address(self.http.listen), index)
 
     def worker_socket(self, index: int) -> Path:
         """Return the socket on which worker `index` serves Envoy."""

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+SecondsOrZero = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+Bytes = Annotated[int, Field(ge=1024, le=1 << 31)]
+
+
+def shown(default: str) -> dict[str, Any]:
+    """Return what the documentation shows in place of a default that depends on something."""
+    return {"shown_default": default}
 
 
 class Section(BaseModel):

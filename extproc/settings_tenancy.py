@@ -107,6 +107,27 @@ class Tenancy(Section):
             if not value and source == self.source and name != "header_from_gateway":
                 raise ValueError(f"source '{source}' needs {name}")
 
+    def problem_over_http(self, *, alone: bool, port: bool) -> str | None:
+        """Return why tenants cannot be told apart where workers serve HTTP; None where they can.
+
+        `alone`: without any Envoy; `port`: on a port, which is open to more than Envoy.
+        """
+        if self.source is None:
+            return None
+        if self.source != "header":
+            return (
+                f"source '{self.source}' cannot be used with http.listen: only ext_proc tells the workers "
+                "what Envoy knows of a request; over HTTP there are its headers alone (source 'header')"
+            )
+        if self.header_from_gateway or not (alone or port):
+            return None
+        where = "without Envoy" if alone else "on a port that others than Envoy can reach"
+        return (
+            f"nothing takes the header from what clients send where HTTP is served {where}: serve it at "
+            "unix:PATH behind Envoy, or set header_from_gateway if a gateway replaces the header and "
+            "nobody else can reach http.listen"
+        )
+
 
 class Jwt(Section):
     """The tokens that Envoy verifies where `tenancy.source` is `jwt`; expiry is always required."""

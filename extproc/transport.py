@@ -6,6 +6,7 @@ without touching what they mean.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -32,16 +33,39 @@ Serve = Callable[[MessageStream], Awaitable[None]]
 
 
 class Transport(Protocol):
-    """A server of ext_proc streams."""
+    """A server of exchanges: of ext_proc streams, or of HTTP requests."""
 
     async def start(self) -> None:
         """Listen and serve; returns when listening."""
         ...
 
     async def drain(self) -> None:
-        """Tell Envoy's health check to send nothing new; go on serving."""
+        """Tell health checks to send nothing new; go on serving."""
         ...
 
     async def stop(self, grace: float) -> None:
-        """Refuse new streams, give the running ones `grace` seconds, and end."""
+        """Refuse new exchanges, give the running ones `grace` seconds, and end.
+
+        A second call with less time shortens the first.
+        """
         ...
+
+
+class Together:
+    """Several transports as one. They start in order: the last one is the one that reports readiness."""
+
+    def __init__(self, *transports: Transport) -> None:
+        self._transports = transports
+
+    async def start(self) -> None:
+        """Start all of them."""
+        for transport in self._transports:
+            await transport.start()
+
+    async def drain(self) -> None:
+        """Drain all of them."""
+        await asyncio.gather(*(transport.drain() for transport in self._transports))
+
+    async def stop(self, grace: float) -> None:
+        """Stop all of them, at the same time."""
+        await asyncio.gather(*(transport.stop(grace) for transport in self._transports))

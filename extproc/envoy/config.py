@@ -1,5 +1,7 @@
 """Renders the one Envoy config, deploy/envoy/envoy.yaml, from the settings.
 
+And its stand-in without ext_proc, plain.yaml, for Envoys older than 1.37.
+
 Every placeholder of the template is filled with JSON, which is YAML's flow syntax, so that no value
 can break out of its place. Blocks that the settings do not ask for are left out. The template is
 beside the packages, in a checkout and in a wheel alike.
@@ -17,9 +19,12 @@ from urllib.parse import urlsplit
 import extproc
 from extproc.envoy import identity
 from extproc.envoy.endpoint import ModelEndpoint, parse_model_url
-from extproc.settings import Settings
+from extproc.http_address import HttpAddress, TcpAddress, UnixAddress
+from extproc.settings import Settings, SettingsError
 
-TEMPLATE = Path(extproc.__file__).parent.parent / "deploy" / "envoy" / "envoy.yaml"
+_TEMPLATES = Path(extproc.__file__).parent.parent / "deploy" / "envoy"
+TEMPLATE = _TEMPLATES / "envoy.yaml"
+PLAIN_TEMPLATE = _TEMPLATES / "plain.yaml"
 
 # Where the distributions keep the certificates of the authorities that they trust.
 CA_BUNDLES = (
@@ -39,7 +44,7 @@ _BODY_GROWTH = 2
 _ENVOY_UINT32_MAX = (1 << 32) - 1
 
 
-def render(settings: Settings) -> str:
+def render(settings: Settings, template: Path = TEMPLATE) -> str:
     """Return Envoy's config; without a model URL it leads to the demo model's socket."""
     url = settings.model.url
     endpoint = parse_model_url(url if url is not None else f"unix:{settings.demo_socket}")
@@ -60,12 +65,41 @@ def render(settings: Settings) -> str:
         "sidecar_endpoints": [
             _pipe(settings.worker_socket(index)) for index in range(settings.sidecar.workers)
         ],
+        **_http(settings),
         **identity.values(settings),
         **_jwks(settings),
     }
     filled = {name: json.dumps(value) for name, value in values.items()}
-    template = only(identity.blocks(settings), TEMPLATE.read_text(encoding="utf-8"))
-    return Template(template).substitute(filled)
+    kept = only(identity.blocks(settings), template.read_text(encoding="utf-8"))
+    return Template(kept).substitute(filled)
+
+
+def render_plain(settings: Settings) -> str:
+    """Return the config without ext_proc; raises SettingsError where the workers serve no HTTP."""
+    if settings.http.listen is None:
+        raise SettingsError(
+            ["HOLDFAST_HTTP__LISTEN (http.listen) is needed: where is HTTP served?"]
+        )
+    return render(settings, PLAIN_TEMPLATE)
+
+
+def _http(settings: Settings) -> dict[str, object]:
+    """Return how Envoy reaches the workers by HTTP; a port is one endpoint, however many listen on it."""
+    addresses = [settings.http_address(index) for index in range(settings.sidecar.workers)]
+    endpoints = {str(address): _http_endpoint(address) for address in addresses if address}
+    first = addresses[0]
+    named = isinstance(first, TcpAddress) and not ModelEndpoint("", host=first.host).literal
+    return {
+        "http_discovery": "STRICT_DNS" if named else "STATIC",
+        "http_endpoints": list(endpoints.values()),
+    }
+
+
+def _http_endpoint(address: HttpAddress) -> dict[str, object]:
+    if isinstance(address, UnixAddress):
+        return _pipe(address.path)
+    socket = {"address": address.host, "port_value": address.port}
+    return {"endpoint": {"address": {"socket_address": socket}}}
 
 
 def only(wanted: Collection[str], template: str) -> str:

@@ -27,6 +27,11 @@ class ModelEndpoint:
     socket: Path | None = None
 
     @property
+    def url(self) -> str:
+        """The URL in front of `/v1`, as an HTTP client wants it; a socket is told to it otherwise."""
+        return f"{'https' if self.tls else 'http'}://{self.authority}{self.base}"
+
+    @property
     def literal(self) -> bool:
         """Whether the host is an IP address, for which there is nothing to resolve."""
         try:

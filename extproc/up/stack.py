@@ -73,14 +73,25 @@ async def serve(settings: Settings) -> None:
     if settings.postgres.url is None:
         raise SettingsError([f"{PREFIX}POSTGRES__URL (postgres.url) is needed: where is Postgres?"])
     report = log_report(settings.sidecar.log_format)
+    async with workers_alone(settings, report, "inherited"):
+        report(f"{settings.sidecar.workers} worker(s) serve in {settings.sidecar.run_dir}")
+        if settings.http.listen is not None:
+            report(f"and HTTP on {settings.http_address(0)}")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            report("stopping: running responses have time to end")
+
+
+@asynccontextmanager
+async def workers_alone(
+    settings: Settings, report: Report, output: Literal["prefixed", "inherited"]
+) -> AsyncIterator[None]:
+    """The workers, ready; `output` is how what they write is passed on."""
     _allow_many_files()
     with _only_one(settings):
-        async with running(_workers(settings, "inherited"), report):
-            report(f"{settings.sidecar.workers} worker(s) serve in {settings.sidecar.run_dir}")
-            try:
-                await asyncio.Event().wait()
-            finally:
-                report("stopping: running responses have time to end")
+        async with running(_workers(settings, output), report):
+            yield
 
 
 async def up(settings: Settings, report: Report = say) -> None:

@@ -9,6 +9,7 @@ import openai
 import pytest
 
 from tests.support import replies
+from tests.support.fix_stack import BOTH_WAYS
 from tests.support.replies import say, text
 from tests.support.scripts import Hold
 from tests.support.stack import Stack, eventually
@@ -23,6 +24,7 @@ async def status(wire: Wire, response_id: str) -> str:
     return str((await wire.get(response_id)).json["status"])
 
 
+@BOTH_WAYS
 async def test_a_stored_response_outlives_its_client(stack: Stack, wire: Wire) -> None:
     """P3: it runs on to its end, can be fetched whole, and continued."""
     gate = asyncio.Event()
@@ -49,6 +51,7 @@ async def test_a_stored_response_outlives_its_client(stack: Stack, wire: Wire) -
     assert [item["content"] for item in sent] == ["hi", "Hello", "hi"]
 
 
+@BOTH_WAYS
 async def test_a_stored_response_outlives_a_client_that_does_not_stream(
     stack: Stack, wire: Wire
 ) -> None:
@@ -69,6 +72,7 @@ async def test_a_stored_response_outlives_a_client_that_does_not_stream(
     await eventually(completed)
 
 
+@BOTH_WAYS
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 @pytest.mark.parametrize("begun", [True, False], ids=["begun", "waiting"])
 async def test_what_nobody_can_read_is_not_generated(
@@ -89,6 +93,7 @@ async def test_what_nobody_can_read_is_not_generated(
     assert time.monotonic() - left < PROMPTLY
 
 
+@BOTH_WAYS
 async def test_the_sdks_close_is_a_disconnect(stack: Stack, client: openai.AsyncOpenAI) -> None:
     """P3: `stream.close()`, as programs stop a generation."""
     never = asyncio.Event()
@@ -134,6 +139,7 @@ async def test_a_client_that_leaves_in_its_own_request_costs_nothing(
     assert [line for line in stack.said if '"level":"error"' in line] == errors
 
 
+@BOTH_WAYS
 async def test_many_clients_that_leave_leave_nothing_behind(stack: Stack, wire: Wire) -> None:
     """P3: forty leave in the middle of their streams; all responses complete, nothing is logged."""
     gate = asyncio.Event()

@@ -19,7 +19,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from extproc.envoy.config import render
+from extproc.envoy.config import render, render_plain
 from extproc.settings import Settings
 from extproc.up.envoy import envoy_command, find_binary, public_port
 from extproc.up.processes import running
@@ -138,9 +138,33 @@ async def test_envoy_accepts_the_config(environ: dict[str, str], directory: Path
     if "HOLDFAST_JWT__JWKS_FILE" in environ:
         environ = {**environ, "HOLDFAST_JWT__JWKS_FILE": str(keys)}
     settings = Settings.load(None, {"DATA_DIR": str(directory), **environ})
-    file = directory / "envoy.yaml"
-    file.write_text(render(settings), encoding="utf-8")
 
+    await validate(settings, render(settings))
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"HOLDFAST_HTTP__LISTEN": "unix:/run/http.sock", "HOLDFAST_SIDECAR__WORKERS": "3"},
+        {"HOLDFAST_HTTP__LISTEN": ":9000", "HOLDFAST_SIDECAR__WORKERS": "3"},
+        {"HOLDFAST_HTTP__LISTEN": "[::1]:9000", "BACKEND_URL": "https://models.example.com/base"},
+        {"HOLDFAST_HTTP__LISTEN": "localhost:9000", "BACKEND_URL": "http://10.0.0.1:8000"},
+    ],
+    ids=lambda environ: " ".join(environ.values()),
+)
+async def test_envoy_accepts_the_config_without_ext_proc(
+    environ: dict[str, str], directory: Path
+) -> None:
+    """The same for Envoys before 1.37 (`HOLDFAST_ENVOY__BINARY` may name one of them)."""
+    settings = Settings.load(None, {"DATA_DIR": str(directory), **environ})
+
+    await validate(settings, render_plain(settings))
+
+
+async def validate(settings: Settings, config: str) -> None:
+    """Let Envoy read a config."""
+    file = settings.data_dir / "envoy.yaml"
+    file.write_text(config, encoding="utf-8")
     validation = await asyncio.create_subprocess_exec(
         *(str(find_binary(settings)), "--mode", "validate", "--config-path", str(file)),
         stdout=PIPE,

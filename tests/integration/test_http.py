@@ -6,7 +6,7 @@ import asyncio
 import json
 from asyncio.subprocess import PIPE
 
-from tests.support.fix_stack import HASTY_BODY_LIMIT
+from tests.support.fix_stack import BOTH_WAYS, HASTY_BODY_LIMIT
 from tests.support.replies import say, text
 from tests.support.stack import Stack, memory
 from tests.support.wire import DEADLINE, Wire
@@ -54,6 +54,7 @@ def body(stack: Stack) -> str:
     return json.dumps({"model": stack.plays(say(text("ok"))), "input": "hi"})
 
 
+@BOTH_WAYS
 async def test_a_client_that_waits_for_permission_to_send_gets_it(stack: Stack) -> None:
     """curl does so for bodies above a megabyte."""
     sent = body(stack)
@@ -64,6 +65,7 @@ async def test_a_client_that_waits_for_permission_to_send_gets_it(stack: Stack) 
     assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
 
 
+@BOTH_WAYS
 async def test_a_body_that_ends_with_trailers_is_whole(stack: Stack) -> None:
     """E1: the end of the body then comes as another message of Envoy's."""
     sent = body(stack)
@@ -74,6 +76,7 @@ async def test_a_body_that_ends_with_trailers_is_whole(stack: Stack) -> None:
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
 
 
+@BOTH_WAYS
 async def test_requests_one_behind_the_other_are_answered_in_order(stack: Stack) -> None:
     """Pipelining: no answer is lost, none is mixed with another."""
     bodies = [body(stack) for _ in range(5)]

@@ -1,7 +1,7 @@
 """Whose a request is, from a real Envoy: each source, and what a client can try against it (X2).
 
-The worker here only answers with the tenant that `extproc.identity` reads. What an operator adds to Envoy's
-config is taken from docs/tenancy.md, so that the examples there are known to work.
+The worker here only answers with the tenant for which the engine would work. What an operator adds to
+Envoy's config is taken from docs/tenancy.md, so that the examples there are known to work.
 """
 
 from __future__ import annotations
@@ -22,13 +22,11 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from engine.answers import Answer, error_answer
-from engine.errors import Unauthenticated
-from extproc import messages
-from extproc.app import identity_source
-from extproc.grpc_server import GrpcTransport
+from engine.answers import Answer
+from engine.intake import Caller
+from engine.ports import Reply
+from extproc.app import transport_of
 from extproc.settings import Settings
-from extproc.transport import MessageStream
 from extproc.up.envoy import envoy_command, public_port
 from extproc.up.processes import running
 from tests.support.certificates import Authority
@@ -54,6 +52,10 @@ ATTRIBUTE = {
     "SOURCE": "attribute",
     "ATTRIBUTE": "connection.uri_san_peer_certificate",
 }
+
+
+BEFORE_WORKERS = pytest.mark.parametrize("plain", [False, True], ids=["ext_proc", "http"])
+"""Both of our configs: with ext_proc, and for workers that are an ordinary HTTP cluster."""
 
 
 @pytest.fixture
@@ -129,6 +131,21 @@ def what(status: int, body: bytes) -> str:
     return f"{status} {error['code']}"
 
 
+class Teller:
+    """Stands in the engine's place: answers with the tenant of whom it is asked for."""
+
+    async def create(self, caller: Caller, body: bytes, query: str, reply: Reply) -> None:
+        """`POST /v1/responses`."""
+        await self._tell(caller, reply)
+
+    async def retrieve(self, caller: Caller, wanted: str, query: str, reply: Reply) -> None:
+        """`GET /v1/responses/{id}`."""
+        await self._tell(caller, reply)
+
+    async def _tell(self, caller: Caller, reply: Reply) -> None:
+        await reply.answer(Answer(200, json.dumps({"tenant": caller.tenant}).encode()))
+
+
 @asynccontextmanager
 async def told(
     directory: Path,
@@ -138,29 +155,24 @@ async def told(
     edit: Edit = str,
     scheme: str = "http",
     environ: Mapping[str, str] | None = None,
+    plain: bool = False,
 ) -> AsyncIterator[Told]:
-    """Run an Envoy with these settings, its config edited, before a worker that tells the tenant."""
+    """Run an Envoy with these settings, its config edited, before a worker that tells the tenant.
+
+    `plain`: without ext_proc.
+    """
     named = {f"HOLDFAST_TENANCY__{name}": value for name, value in tenancy.items()}
     named |= {f"HOLDFAST_JWT__{name}": value for name, value in (jwt or {}).items()}
     base = {"DATA_DIR": str(directory), "PORT": "0", "BACKEND_URL": model.url}
+    if plain:
+        named["HOLDFAST_HTTP__LISTEN"] = f"unix:{directory}/http.sock"
+        named["HOLDFAST_ENVOY__BINARY"] = os.environ.get("HOLDFAST_TEST_ENVOY_BIN", "")
     settings = Settings.load(None, {**base, **named, **(environ or {})})
     settings.sidecar.run_dir.mkdir()
-    identify = identity_source(settings)
-
-    async def serve(stream: MessageStream) -> None:
-        first = await stream.read()
-        if first is None:
-            return
-        try:
-            answer = Answer(200, json.dumps({"tenant": identify(first)}).encode())
-        except Unauthenticated as error:
-            answer = error_answer(error)
-        await stream.write(messages.immediate(answer))
-
-    worker = GrpcTransport(f"unix:{settings.worker_socket(0)}", serve)
+    worker = transport_of(settings, 0, Teller())  # type: ignore[arg-type]
     await worker.start()
     try:
-        envoy = envoy_command(settings, os.environ)
+        envoy = envoy_command(settings, os.environ, plain=plain)
         config = settings.sidecar.run_dir / "envoy.yaml"
         config.write_text(edit(config.read_text()))
         async with running([envoy], lambda line: None):
@@ -185,12 +197,15 @@ async def settled(
 # -- a gateway's header --------------------------------------------------------------------------------
 
 REQUEST = f"GET {OWNED} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
-POST = f"POST {OWNED} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n"
+POST = "POST /v1/responses HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n"
 
 
-async def test_a_gateways_header_is_the_tenant(directory: Path, model: ScriptedModel) -> None:
+@BEFORE_WORKERS
+async def test_a_gateways_header_is_the_tenant(
+    directory: Path, model: ScriptedModel, plain: bool
+) -> None:
     """X2: `header_from_gateway`; twice, empty, or under a similar name it is nobody's."""
-    async with told(directory, model, GATEWAY) as envoy:
+    async with told(directory, model, GATEWAY, plain=plain) as envoy:
         await settled(envoy, {"x-tenant": "acme"})
         assert await envoy.tenant({"x-tenant": "acme"}) == "acme"
         assert await envoy.tenant({"X-Tenant": " Ac me "}) == "Ac me"
@@ -216,9 +231,12 @@ async def test_a_gateways_header_is_the_tenant(directory: Path, model: ScriptedM
         assert [probe.path for probe in model.probes] == ["/v1/models"]
 
 
-async def test_what_is_not_the_head_says_nothing(directory: Path, model: ScriptedModel) -> None:
+@BEFORE_WORKERS
+async def test_what_is_not_the_head_says_nothing(
+    directory: Path, model: ScriptedModel, plain: bool
+) -> None:
     """X2: trailers, and a header that `Connection` declares to be between two hops."""
-    async with told(directory, model, GATEWAY) as envoy:
+    async with told(directory, model, GATEWAY, plain=plain) as envoy:
         await settled(envoy, {"x-tenant": "acme"})
         trailers = "trailer: x-tenant\r\n\r\n2\r\n{}\r\n0\r\nx-tenant: other\r\n\r\n"
         assert await envoy.spoken(f"{POST}{trailers}") == "401 missing_identity"
@@ -267,15 +285,19 @@ def with_authorization(port: int) -> Edit:
     return edit
 
 
-@pytest.mark.parametrize("tenancy", [HEADER, METADATA], ids=["header", "metadata"])
+@pytest.mark.parametrize(
+    ("tenancy", "plain"),
+    [(HEADER, False), (METADATA, False), (HEADER, True)],
+    ids=["header", "metadata", "header-http"],
+)
 async def test_what_a_filter_says_is_the_tenant(
-    directory: Path, model: ScriptedModel, tenancy: Mapping[str, str]
+    directory: Path, model: ScriptedModel, tenancy: Mapping[str, str], plain: bool
 ) -> None:
     """X2: ext_authz, as a header and as metadata; a client's own header is removed before."""
     acme, nobody = ({"authorization": f"Bearer key-of-{name}"} for name in ("acme", "nobody"))
     async with (
         authorization() as port,
-        told(directory, model, tenancy, edit=with_authorization(port)) as envoy,
+        told(directory, model, tenancy, edit=with_authorization(port), plain=plain) as envoy,
     ):
         await settled(envoy, acme)
         for path, seen in ((OWNED, "acme"), ("/v1/models", "the model server")):
@@ -295,11 +317,12 @@ async def test_what_a_filter_says_is_the_tenant(
         assert probe.headers.getall("x-tenant") == ["acme"]
 
 
+@BEFORE_WORKERS
 async def test_a_header_that_nothing_sets_lets_nobody_in(
-    directory: Path, model: ScriptedModel
+    directory: Path, model: ScriptedModel, plain: bool
 ) -> None:
     """X2: a config whose filter was forgotten fails closed, whatever clients send."""
-    async with told(directory, model, HEADER) as envoy:
+    async with told(directory, model, HEADER, plain=plain) as envoy:
         for path in (OWNED, "/v1/models", "/"):
             assert await envoy.tenant({"x-tenant": "acme"}, path) == "401 missing_identity"
     assert model.probes == []

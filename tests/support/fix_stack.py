@@ -1,5 +1,8 @@
 """Fixtures: the real thing behind Envoy, and clients of it.
 
+`stack`, `wire` and the SDK's clients reach it through Envoy and ext_proc; tests marked with
+`BOTH_WAYS` run a second time against workers that speak HTTP themselves, without any Envoy.
+
 `stack` is shared by all tests that break nothing; `hasty` is one with short times and small bounds;
 `own_stack` and its `own_postgres` are a module's own, for tests that kill something.
 """
@@ -11,6 +14,7 @@ from pathlib import Path
 
 import aiohttp
 import openai
+import pytest
 import pytest_asyncio
 
 from storage.postgres.embedded import EmbeddedPostgres
@@ -20,12 +24,17 @@ from tests.support.stack import (
     CLIENT_KEY,
     KillablePostgres,
     Stack,
+    plain_stack,
     running_stack,
     short_directory,
+    standalone_stack,
 )
 from tests.support.wire import Wire
 
 HASTY_BODY_LIMIT = 64 << 10
+
+BOTH_WAYS = pytest.mark.parametrize("way", ["envoy", "standalone"], indirect=True)
+"""Mark of tests that must find no difference between ext_proc and HTTP."""
 
 
 @pytest_asyncio.fixture(scope="session")
@@ -36,10 +45,42 @@ async def stage() -> AsyncIterator[ScriptedModel]:
 
 
 @pytest_asyncio.fixture(scope="session")
-async def stack(postgres_server: EmbeddedPostgres, stage: ScriptedModel) -> AsyncIterator[Stack]:
-    """Two workers with the settings of production."""
+async def envoy_stack(
+    postgres_server: EmbeddedPostgres, stage: ScriptedModel
+) -> AsyncIterator[Stack]:
+    """Two workers with the settings of production, behind Envoy."""
     async with running_stack(stage, await create_database(postgres_server)) as running:
         yield running
+
+
+@pytest_asyncio.fixture(scope="session")
+async def standalone_workers(
+    postgres_server: EmbeddedPostgres, stage: ScriptedModel
+) -> AsyncIterator[Stack]:
+    """Two workers that speak HTTP, without any Envoy."""
+    async with standalone_stack(stage, await create_database(postgres_server)) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module")
+async def plain(postgres_server: EmbeddedPostgres, stage: ScriptedModel) -> AsyncIterator[Stack]:
+    """Two workers as an ordinary cluster of an Envoy that knows nothing of ext_proc."""
+    async with plain_stack(stage, await create_database(postgres_server)) as running:
+        yield running
+
+
+@pytest.fixture
+def way(request: pytest.FixtureRequest) -> str:
+    """How requests reach the workers: through Envoy unless a test says otherwise."""
+    return str(getattr(request, "param", "envoy"))
+
+
+@pytest.fixture
+def stack(way: str, request: pytest.FixtureRequest) -> Stack:
+    """Two workers with the settings of production; what runs is shared by all tests."""
+    name = "envoy_stack" if way == "envoy" else "standalone_workers"
+    shared: Stack = request.getfixturevalue(name)
+    return shared
 
 
 @pytest_asyncio.fixture(scope="session")
@@ -84,7 +125,7 @@ async def own_stack(own_postgres: KillablePostgres, stage: ScriptedModel) -> Asy
         yield running
 
 
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture
 async def wire(stack: Stack) -> AsyncIterator[Wire]:
     """A plain client of `stack`."""
     async with open_session(stack.url) as session:
@@ -106,18 +147,18 @@ async def own_wire(own_stack: Stack) -> AsyncIterator[Wire]:
 
 
 @pytest_asyncio.fixture(scope="session")
-async def doors(stack: Stack) -> AsyncIterator[tuple[Wire, Wire]]:
-    """Plain clients of one worker of `stack` each."""
+async def doors(envoy_stack: Stack) -> AsyncIterator[tuple[Wire, Wire]]:
+    """Plain clients of one worker each, through an Envoy each."""
     async with (
-        stack.door(0) as first,
-        stack.door(1) as second,
+        envoy_stack.door(0) as first,
+        envoy_stack.door(1) as second,
         open_session(first) as to_first,
         open_session(second) as to_second,
     ):
         yield Wire(to_first), Wire(to_second)
 
 
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture
 async def client(stack: Stack) -> AsyncIterator[openai.AsyncOpenAI]:
     """The official SDK, asynchronous, without retries of its own."""
     async with openai.AsyncOpenAI(
@@ -126,7 +167,7 @@ async def client(stack: Stack) -> AsyncIterator[openai.AsyncOpenAI]:
         yield sdk
 
 
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture
 async def sync_client(stack: Stack) -> AsyncIterator[openai.OpenAI]:
     """The official SDK, synchronous: call it in a thread, the model runs in the test's loop."""
     with openai.OpenAI(

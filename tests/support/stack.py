@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import shutil
+import socket
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -24,9 +25,10 @@ from extproc.settings import Settings
 from extproc.up.envoy import envoy_command, public_port
 from extproc.up.probes import healthy_workers
 from extproc.up.processes import running
-from extproc.up.stack import whole_stack
+from extproc.up.stack import whole_stack, workers_alone
 from storage.postgres.embedded import EmbeddedPostgres, embedded_postgres
 from storage.postgres.embedded_process import children
+from storage.postgres.migrate import migrate
 from tests.support.scripted_model import Received, ScriptedModel
 from tests.support.scripts import Script, Step
 
@@ -34,6 +36,12 @@ DEADLINE = 15.0
 # What the tests look for in places where no secret may be.
 API_KEY = "sk-the-gateways-own-key"
 CLIENT_KEY = "sk-the-clients-key"
+_SIDECAR: Mapping[str, object] = {"workers": 2, "log_level": "debug", "log_format": "json"}
+# Without the time in which an Envoy that nobody is told of would turn elsewhere.
+_ALONE = {**_SIDECAR, "drain_seconds": 0}
+
+Sections = Mapping[str, Mapping[str, object]]
+"""Settings by section."""
 
 
 async def eventually(
@@ -263,21 +271,93 @@ async def running_stack(
 ) -> AsyncIterator[Stack]:
     """Run Envoy and the workers on a database; `sections` are settings beside the tests' own."""
     with short_directory() as directory:
-        given: dict[str, Mapping[str, object]] = {
+        own: Sections = {
             "listen": {"port": 0},
-            "sidecar": {"workers": 2, "log_level": "debug", "log_format": "json"},
+            "sidecar": _SIDECAR,
             "model": {"url": model.url, "api_key": API_KEY},
             "postgres": {"url": postgres},
         }
-        merged = {
-            name: {**given.get(name, {}), **sections.get(name, {})} for name in {*given, *sections}
-        }
-        settings = Settings(data_dir=directory, **merged)  # type: ignore[arg-type]
+        settings = _settings(directory, own, sections)
         said: list[str] = []
         async with whole_stack(settings, said.append) as url:
             stack = Stack(url, settings, model, said, headers or {})
             await stack.all_workers_take_requests()
             yield stack
+
+
+@asynccontextmanager
+async def standalone_stack(
+    model: ScriptedModel,
+    postgres: str,
+    /,
+    headers: Mapping[str, str] | None = None,
+    **sections: Mapping[str, object],
+) -> AsyncIterator[Stack]:
+    """Run two workers without any Envoy, as `holdfast serve --http` does: HTTP in, the model's URL out."""
+    await migrate(postgres)
+    with short_directory() as directory, _reserved_port() as port:
+        own: Sections = {
+            "sidecar": _ALONE,
+            "http": {"listen": f":{port}"},
+            "model": {"url": model.url, "via": "url", "api_key": API_KEY},
+            "postgres": {"url": postgres},
+        }
+        settings = _settings(directory, own, sections)
+        said: list[str] = []
+        async with workers_alone(settings, said.append, "prefixed"):
+            yield Stack(f"http://127.0.0.1:{port}", settings, model, said, headers or {})
+
+
+@asynccontextmanager
+async def plain_stack(
+    model: ScriptedModel,
+    postgres: str,
+    /,
+    headers: Mapping[str, str] | None = None,
+    **sections: Mapping[str, object],
+) -> AsyncIterator[Stack]:
+    """Run two workers as an ordinary HTTP cluster of an Envoy without ext_proc.
+
+    `HOLDFAST_TEST_ENVOY_BIN` names the binary of another release of Envoy.
+    """
+    await migrate(postgres)
+    with short_directory() as directory:
+        own: Sections = {
+            "listen": {"port": 0},
+            "sidecar": _ALONE,
+            "http": {"listen": f"unix:{directory}/http.sock"},
+            "envoy": {"binary": os.environ.get("HOLDFAST_TEST_ENVOY_BIN")},
+            "model": {"url": model.url, "api_key": API_KEY},
+            "postgres": {"url": postgres},
+        }
+        settings = _settings(directory, own, sections)
+        said: list[str] = []
+        async with workers_alone(settings, said.append, "prefixed"):
+            envoy = envoy_command(settings, os.environ, plain=True)
+            async with running([envoy], said.append):
+                url = f"http://127.0.0.1:{await public_port(settings)}"
+                stack = Stack(url, settings, model, said, headers or {})
+
+                async def all_healthy() -> bool:
+                    return await healthy_workers(settings.admin_socket) == 2
+
+                await eventually(all_healthy)
+                yield stack
+
+
+def _settings(directory: Path, own: Sections, given: Sections) -> Settings:
+    """Return the settings of a stack, the given ones over its own."""
+    merged = {name: {**own.get(name, {}), **given.get(name, {})} for name in {*own, *given}}
+    return Settings(data_dir=directory, **merged)  # type: ignore[arg-type]
+
+
+@contextmanager
+def _reserved_port() -> Iterator[int]:
+    """A port that nobody else is given: bound, not listened on, and shared with our workers alone."""
+    with socket.socket() as reservation:
+        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        reservation.bind(("127.0.0.1", 0))
+        yield reservation.getsockname()[1]
 
 
 async def envoy_stat(admin: Path, name: str) -> int:

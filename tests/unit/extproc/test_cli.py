@@ -39,6 +39,37 @@ def test_wrong_settings_end_with_status_2_and_a_line_for_each(
     assert all(line.startswith("holdfast: HOLDFAST_") for line in lines)
 
 
+def test_config_prints_the_config_without_ext_proc(capsys: pytest.CaptureFixture[str]) -> None:
+    """For an Envoy before 1.37: it needs to know where the workers speak HTTP."""
+    assert cli.run(["config", "--plain"], {}) == 2
+    assert "HOLDFAST_HTTP__LISTEN" in capsys.readouterr().err
+
+    environ = {"HOLDFAST_HTTP__LISTEN": "unix:/run/h.sock", "HOLDFAST_SIDECAR__WORKERS": "2"}
+    assert cli.run(["config", "--plain"], environ) == 0
+    printed = capsys.readouterr().out
+    assert "/run/h.sock" in printed
+    assert "/run/h.sock-1" in printed
+    assert "ExternalProcessor" not in printed
+
+
+@pytest.mark.parametrize(
+    ("environ", "address", "named"),
+    [
+        ({}, ":8080", "HOLDFAST_MODEL__URL"),
+        ({"BACKEND_URL": "http://m"}, ":8080", "HOLDFAST_POSTGRES__URL"),
+        ({"BACKEND_URL": "http://m"}, "8080x", "HOLDFAST_HTTP__LISTEN"),
+        ({"BACKEND_URL": "http://m"}, "unix:" + "x" * 100, "socket"),
+    ],
+)
+def test_serving_without_envoy_needs_a_model_and_a_database(
+    environ: dict[str, str], address: str, named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """H1: `--http` is `http.listen`, with calls of the model straight to its URL."""
+    assert cli.run(["serve", "--http", address], environ) == 2
+
+    assert named in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["serve", "migrate"])
 def test_what_needs_a_database_says_so(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The name of the missing setting is in the message."""

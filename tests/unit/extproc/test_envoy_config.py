@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from extproc.envoy.config import TEMPLATE, only, render
+from extproc.envoy.config import PLAIN_TEMPLATE, TEMPLATE, only, render, render_plain
 from extproc.envoy.endpoint import ModelEndpoint, parse_model_url
 from extproc.settings import Settings
 
@@ -48,6 +48,10 @@ def test_no_placeholder_is_left_over() -> None:
     """The template and the code name the same values."""
     assert "${" in TEMPLATE.read_text(encoding="utf-8")
     assert "${" not in rendered()
+    assert "${" in PLAIN_TEMPLATE.read_text(encoding="utf-8")
+    assert "${" not in render_plain(
+        Settings.load(None, {"HOLDFAST_HTTP__LISTEN": "unix:/run/h.sock"})
+    )
 
 
 def test_every_worker_is_an_endpoint_of_its_own() -> None:
@@ -109,12 +113,19 @@ def test_a_block_is_there_only_if_it_is_asked_for() -> None:
     assert only({"y"}, template) == only(set(), template) == "a\nd\n"
 
 
-def test_every_block_of_the_template_is_known_and_closed() -> None:
+HEADER_BLOCKS = {"identity", "own_tenant_header"}
+
+
+@pytest.mark.parametrize(
+    ("path", "known"),
+    [(TEMPLATE, {*HEADER_BLOCKS, "jwt", "jwks_file", "jwks_uri"}), (PLAIN_TEMPLATE, HEADER_BLOCKS)],
+    ids=["envoy", "plain"],
+)
+def test_every_block_of_the_template_is_known_and_closed(path: Path, known: set[str]) -> None:
     """A misspelled mark would be a comment, and its block always there."""
-    template = TEMPLATE.read_text(encoding="utf-8")
+    template = path.read_text(encoding="utf-8")
     opened = re.findall(r"^ +# <if (\w+)>$", template, re.MULTILINE)
     closed = re.findall(r"^ +# </if (\w+)>$", template, re.MULTILINE)
-    known = {"identity", "own_tenant_header", "jwt", "jwks_file", "jwks_uri"}
     assert set(opened) == known
     assert sorted(opened) == sorted(closed)
     assert len(re.findall(r"^ *# </?if", only(known, template), re.MULTILINE)) == 0
@@ -136,3 +147,36 @@ def test_a_token_is_kept_from_the_model_server_unless_a_setting_says_otherwise(
     config = rendered(**TOKENS, HOLDFAST_MODEL__FORWARD_AUTHORIZATION=str(forward))
     assert f"forward: {str(forward).lower()}\n" in config
     assert 'audiences: ["a", "b"]' in config
+
+
+def test_without_ext_proc_a_client_cannot_say_whose_its_request_is() -> None:
+    """X2, X6: the header is taken from clients unless a gateway sends it; nobody's is refused."""
+    environ = {
+        "HOLDFAST_HTTP__LISTEN": "unix:/run/h.sock",
+        "HOLDFAST_TENANCY__MODE": "required",
+        "HOLDFAST_TENANCY__SOURCE": "header",
+        "HOLDFAST_TENANCY__HEADER": "x-tenant",
+    }
+    own = render_plain(Settings.load(None, environ))
+    gateways = render_plain(
+        Settings.load(None, {**environ, "HOLDFAST_TENANCY__HEADER_FROM_GATEWAY": "true"})
+    )
+    off = render_plain(Settings.load(None, {"HOLDFAST_HTTP__LISTEN": "unix:/run/h.sock"}))
+
+    assert '- remove: "x-tenant"' in own
+    assert "- remove: " not in gateways + off
+    for config, asked in ((own, True), (gateways, True), (off, False)):
+        assert ("envoy.filters.http.rbac" in config) == asked
+        assert ("missing_identity" in config) == asked
+
+
+def test_both_configs_ask_for_identity_in_the_same_words() -> None:
+    """X2: what refuses nobody's requests is one thing, written down twice."""
+    templates = [path.read_text(encoding="utf-8") for path in (TEMPLATE, PLAIN_TEMPLATE)]
+    filters = [text[text.index("http_filters:") :] for text in templates]
+    found = [
+        re.findall(r"# <if identity>\n(.*?)# </if identity>", text, re.DOTALL) for text in filters
+    ]
+
+    assert len(found[0]) == 1
+    assert found[0] == found[1]

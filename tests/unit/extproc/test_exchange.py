@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from extproc.admission import Admission
 from extproc.exchange import Exchanges
 from extproc.identity import Identify, from_header, nobody_in_particular
 from extproc.pb.ext_proc_pb2 import ProcessingMode, ProcessingRequest
@@ -45,12 +46,10 @@ class Served:
         identify: Identify = nobody_in_particular,
     ) -> None:
         self.rig = Rig(FakeModel(*(steps or HELLO)))
-        self.exchanges = Exchanges(
-            self.rig.responses,
-            body_limit=limit,
-            forward_authorization=authorization,
-            identify=identify,
+        admission = Admission(
+            body_limit=limit, forward_authorization=authorization, identify=identify
         )
+        self.exchanges = Exchanges(self.rig.responses, admission)
 
     async def send(self, *messages: ProcessingRequest, patient: bool = False) -> FakeEnvoy:
         envoy = FakeEnvoy(*messages, patient=patient)

@@ -15,6 +15,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from extproc import messages
+from extproc.admission import Admission
 from extproc.exchange import Exchanges
 from extproc.grpc_server import SERVICE, GrpcTransport
 from extproc.pb.ext_proc_pb2 import ProcessingRequest, ProcessingResponse
@@ -121,7 +122,8 @@ async def test_a_message_may_be_large() -> None:
 async def test_an_exchange_runs_over_a_real_stream() -> None:
     """The whole way from gRPC to the engine and back."""
     rig = Rig(FakeModel(*HELLO))
-    exchanges = Exchanges(rig.responses, body_limit=1000, forward_authorization=False)
+    admission = Admission(body_limit=1000, forward_authorization=False)
+    exchanges = Exchanges(rig.responses, admission)
     async with asyncio.timeout(DEADLINE), served(exchanges.serve) as one:
         call = one.process()
         await call.write(head("POST", "/v1/responses"))
@@ -185,7 +187,8 @@ async def test_a_client_that_leaves_over_grpc_finds_its_response(
     """P3: and its leaving is no news to the log."""
     gate = asyncio.Event()
     rig = Rig(FakeModel(*HELLO[:where], Hang(gate), *HELLO[where:]))
-    exchanges = Exchanges(rig.responses, body_limit=1000, forward_authorization=False)
+    admission = Admission(body_limit=1000, forward_authorization=False)
+    exchanges = Exchanges(rig.responses, admission)
     async with asyncio.timeout(DEADLINE), served(exchanges.serve) as one:
         call = one.process()
         await call.write(head("POST", "/v1/responses"))

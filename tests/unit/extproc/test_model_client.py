@@ -13,6 +13,7 @@ from aiohttp import web
 
 from engine.errors import UpstreamFailed
 from engine.ports import ModelAnswer
+from extproc.envoy.endpoint import ModelEndpoint, parse_model_url
 from extproc.model_client import HttpModelClient
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -30,7 +31,9 @@ async def serving(
     with tempfile.TemporaryDirectory(prefix="hf-") as folder:
         socket = Path(folder) / "model.sock"
         await web.UnixSite(runner, str(socket)).start()
-        client = HttpModelClient(socket, connect=1, silence=silence, api_key=api_key)
+        client = HttpModelClient(
+            ModelEndpoint("model", socket=socket), connect=1, silence=silence, api_key=api_key
+        )
         async with asyncio.timeout(10), client:
             yield client
         await runner.cleanup()
@@ -212,6 +215,49 @@ async def test_silence_is_a_failure(before_status: bool) -> None:
 async def test_no_server_is_a_failure() -> None:
     """R16: a 502."""
     socket = Path("/tmp/no-such-socket")
-    async with HttpModelClient(socket, connect=1, silence=1, api_key=None) as client:
+    async with HttpModelClient(
+        ModelEndpoint("model", socket=socket), connect=1, silence=1, api_key=None
+    ) as client:
         with pytest.raises(UpstreamFailed, match="could not be reached"):
             await client.call(b"{}", {})
+
+
+async def test_a_server_is_called_by_its_url_where_there_is_no_envoy() -> None:
+    """With the path in front of `/v1`, and the name that its certificate or its routes want."""
+    seen: list[tuple[str, str]] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        seen.append((request.headers["host"], request.path))
+        return web.Response(body=b"{}", content_type="application/json")
+
+    app = web.Application()
+    app.router.add_post("/base/v1/responses", handler)
+    runner = web.AppRunner(app, shutdown_timeout=0)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    port = runner.addresses[0][1]
+    endpoint = parse_model_url(f"http://localhost:{port}/base/v1")
+    client = HttpModelClient(endpoint, connect=1, silence=5, api_key=None)
+    async with asyncio.timeout(10), client:
+        answer = await client.call(b"{}", {})
+        answer.close()
+    await runner.cleanup()
+    assert (answer.status, seen) == (200, [(f"localhost:{port}", "/base/v1/responses")])
+
+
+async def test_https_is_never_spoken_in_clear() -> None:
+    """X4: a server that has no TLS gets a handshake and no key."""
+    heard: list[bytes] = []
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read(1 << 16))
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    endpoint = parse_model_url(f"https://localhost:{server.sockets[0].getsockname()[1]}")
+    client = HttpModelClient(endpoint, connect=1, silence=1, api_key="sk-secret")
+    async with asyncio.timeout(10), server, client:
+        with pytest.raises(UpstreamFailed):
+            await client.call(b"{}", {})
+    assert heard
+    assert all(data.startswith(b"\x16") and b"sk-secret" not in data for data in heard)

@@ -31,7 +31,20 @@ def load(environ: dict[str, str]) -> Settings:
     return Settings.load(None, {f"HOLDFAST_{name}": value for name, value in environ.items()})
 
 
-@pytest.mark.parametrize("environ", [{}, HEADER, METADATA, ATTRIBUTE, JWT])
+GATEWAY = {**HEADER, "TENANCY__HEADER_FROM_GATEWAY": "true"}
+SOCKET = {"HTTP__LISTEN": "unix:/run/h.sock"}
+PORT = {"HTTP__LISTEN": ":8080"}
+ALONE = {"MODEL__VIA": "url", "MODEL__URL": "http://m"}
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        *({}, HEADER, METADATA, ATTRIBUTE, JWT),
+        *(SOCKET, PORT, {**PORT, **ALONE}),
+        *({**HEADER, **SOCKET}, {**GATEWAY, **PORT}, {**GATEWAY, **SOCKET, **ALONE}),
+    ],
+)
 def test_a_combination_that_fits_is_taken(environ: dict[str, str], tmp_path: Path) -> None:
     """And reaches the workers as it is, by their environment, or by a printed file."""
     settings = load(environ)
@@ -90,3 +103,23 @@ def test_a_gateways_header_must_be_one_that_is_not_stripped() -> None:
     assert load(gateways).tenancy.header_from_gateway
     with pytest.raises(SettingsError, match="must not begin with x-holdfast-"):
         load({**gateways, "TENANCY__HEADER": "x-holdfast-tenant"})
+
+
+@pytest.mark.parametrize(
+    ("environ", "told"),
+    [
+        ({**METADATA, **SOCKET}, "source 'metadata' cannot be used with http.listen"),
+        ({**ATTRIBUTE, **SOCKET}, "source 'attribute' cannot be used with http.listen"),
+        ({**JWT, **SOCKET}, "source 'jwt' cannot be used with http.listen"),
+        ({**JWT, **PORT, **ALONE}, "there are its headers alone"),
+        ({**HEADER, **PORT}, "on a port that others than Envoy can reach"),
+        ({**HEADER, **PORT, **ALONE}, "without Envoy"),
+        ({**HEADER, **SOCKET, **ALONE}, "without Envoy"),
+    ],
+)
+def test_over_http_nothing_is_believed_that_a_client_could_say(
+    environ: dict[str, str], told: str
+) -> None:
+    """X2: without ext_proc there are headers alone, and only what takes them from clients makes one true."""
+    with pytest.raises(SettingsError, match=told):
+        load(environ)
