@@ -130,7 +130,12 @@ class McpTool(msgspec.Struct, frozen=True, kw_only=True):
         An approval holds for the fingerprint it was asked under. Keyed, so that what is stored beside
         an approval cannot be used to try out guessed credentials.
         """
-        identity = [self.server_url, self.connector_id, self.authorization, sorted(self.headers.items())]
+        identity = [
+            self.server_url,
+            self.connector_id,
+            self.authorization,
+            sorted(self.headers.items()),
+        ]
         return hmac.new(key, encode(identity), hashlib.sha256).hexdigest()
 
 
@@ -267,9 +272,7 @@ def _secret(value: object, param: str) -> str:
     try:
         return str(_MATCHES_SECRET(text, param))
     except InvalidRequest:
-        raise checks.wrong_value(
-            REDACTED, param, "1 to 8192 printable ASCII characters"
-        ) from None
+        raise checks.wrong_value(REDACTED, param, "1 to 8192 printable ASCII characters") from None
 
 
 def _approval(value: object, param: str) -> Approval:
