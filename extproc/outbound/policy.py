@@ -56,9 +56,8 @@ def check_target(policy: OutboundPolicy, url: httpx2.URL, param: str | None = No
         raise TargetRefused(
             "The URL must not hold credentials; use 'authorization' or 'headers'.", param=param
         )
+    # In ASCII, as it is resolved; the strict form of IDNA, without look-alikes of digits and dots.
     host = url.raw_host.decode("ascii")
-    if url.host != host:
-        raise TargetRefused("The host must be given in ASCII ('xn--…').", param=param)
     _check_port(policy, _DEFAULT_PORTS[url.scheme] if url.port is None else url.port, param)
     _check_host(policy, host, param)
 
