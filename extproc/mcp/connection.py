@@ -100,17 +100,22 @@ class McpConnection:
     def leave(self) -> None:
         """Count a user less; the last one starts the idle time."""
         self._users -= 1
-        if self._users == 0:
-            seconds = 0.0 if self._retired else self._limits.idle
-            self._idle = self._loop.call_later(seconds, self._end_it)
+        if self._users == 0 and self._retired:
+            self._end_it()
+        elif self._users == 0:
+            # Retired first: nobody may be given what is about to close.
+            self._idle = self._loop.call_later(self._limits.idle, self.retire)
 
     def retire(self) -> None:
         """Take no new users, and close when the last one has left."""
-        if not self._retired:
-            self._retired = True
-            self._gone(self)
-            if not self.busy:
-                self._end_it()
+        if self._retired:
+            return
+        self._retired = True
+        self._gone(self)
+        if self._idle is not None:
+            self._idle.cancel()
+        if not self.busy:
+            self._end_it()
 
     def on_closed(self, closed: Callable[[McpConnection], None]) -> None:
         """Have `closed(connection)` called when nothing of it is left."""
@@ -266,7 +271,7 @@ class McpConnection:
             return McpFailure("The MCP server's answer is not what the protocol prescribes.")
         if exc.code == FAILURE_CODE:
             return self._told(exc)
-        if exc.code == CONNECTION_CLOSED and self._legacy:
+        if exc.code == CONNECTION_CLOSED and (self._legacy or self._end.is_set()):
             # The callers learn that it is over before the owner knows why.
             await asyncio.wait({self._owner}, timeout=_SAYS_GOODBYE)
             return McpFailure(self._reason)

@@ -87,12 +87,13 @@ class McpTransport(httpx2.AsyncBaseTransport):
     async def _refused(self, request: httpx2.Request, response: httpx2.Response) -> httpx2.Response:
         body = await _read(response)
         status = response.status_code
-        if not self._legacy_stream and _is_error(body):
+        # By this a server says that it has forgotten us; it has not looked at the message.
+        gone = status == 404 and "mcp-session-id" in request.headers
+        if not (gone or self._legacy_stream) and _is_error(body):
             # The server's own words: the SDK reads them whatever the status.
             return httpx2.Response(
                 status, content=body, headers={"content-type": "application/json"}, request=request
             )
-        gone = status == 404 and "mcp-session-id" in request.headers
         return self._failed(request, status, _words(status), unsent=gone)
 
     def _failed(

@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 import uvicorn
 from mcp.server.lowlevel import Server
 from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import (
     CallToolRequestParams,
     CallToolResult,
@@ -33,11 +34,17 @@ class McpServer:
     """Tools over one transport: streamable HTTP (answers as events or as JSON), or the older SSE.
 
     `old`: knows nothing of the stateless protocol, so that clients log in. `calls` are the names of the
-    tools in the order in which they were started; `requests` counts HTTP requests by method.
+    tools in the order in which they were started; `requests` are the methods of the HTTP requests.
+    `refuses` is a token that is answered with a 401.
     """
 
     def __init__(
-        self, transport: Transport = "http", *, old: bool = False, app: ASGIApp | None = None
+        self,
+        transport: Transport = "http",
+        *,
+        old: bool = False,
+        app: ASGIApp | None = None,
+        refuses: str | None = None,
     ) -> None:
         self.calls: list[str] = []
         self.requests: list[str] = []
@@ -46,6 +53,8 @@ class McpServer:
         self.given_up = asyncio.Event()
         self.release = asyncio.Event()
         self._old = old
+        self._refuses = refuses
+        self._came = asyncio.Condition()
         self._path = "/sse" if transport == "sse" else "/mcp"
         self._transport = transport
         self._app = app
@@ -55,6 +64,21 @@ class McpServer:
     def url(self) -> str:
         """Return what a client gives as `server_url`."""
         return f"http://127.0.0.1:{self._port}{self._path}"
+
+    @property
+    def logins(self) -> set[str]:
+        """The ids that clients were given by their handshakes (of `old` servers)."""
+        return {h["mcp-session-id"] for h in self.headers if "mcp-session-id" in h}
+
+    async def saw(self, method: str) -> None:
+        """Wait for a request of this method."""
+        async with asyncio.timeout(10), self._came:
+            await self._came.wait_for(lambda: method in self.requests)
+
+    @property
+    def answers_json(self) -> bool:
+        """True where an answer is one JSON body, written when the tool is done."""
+        return self._transport == "json"
 
     @property
     def open_connections(self) -> int:
@@ -99,12 +123,19 @@ class McpServer:
                 headers = {name.decode(): value.decode() for name, value in scope["headers"]}
                 self.requests.append(scope["method"])
                 self.headers.append(headers)
-                if self._old and headers.get("mcp-protocol-version", "") >= "2026":
-                    await _plain(send, 400)
+                async with self._came:
+                    self._came.notify_all()
+                if status := self._refusal(headers):
+                    await _plain(send, status)
                     return
             await app(scope, receive, send)
 
         return counted
+
+    def _refusal(self, headers: dict[str, str]) -> int:
+        if self._refuses and headers.get("authorization") == f"Bearer {self._refuses}":
+            return 401
+        return 400 if self._old and headers.get("mcp-protocol-version", "") >= "2026" else 0
 
     def _tools_app(self) -> ASGIApp:
         tools = self._tools()
@@ -144,7 +175,7 @@ class McpServer:
         async def fail() -> str:
             """Fail."""
             self.calls.append("fail")
-            raise ValueError("no such customer")
+            raise ToolError("fail: no such customer")
 
         @server.tool()
         async def huge(size: int) -> CallToolResult:
@@ -165,6 +196,13 @@ class McpServer:
         async def data() -> CallToolResult:
             """Answer with structure and no text."""
             return CallToolResult(content=[], structured_content={"rows": [1, 2]})
+
+        @server.tool()
+        async def grow(context: Context[Any, Any]) -> str:
+            """Offer one tool more, and say so."""
+            server.add_tool(lambda: "grown", name="grown")
+            await context.session.send_tool_list_changed()
+            return "done"
 
         @server.tool()
         async def die(context: Context[Any, Any]) -> str:
