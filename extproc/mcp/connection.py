@@ -221,7 +221,9 @@ class McpConnection:
     async def _connect_legacy(self, stack: AsyncExitStack, first: McpFailure) -> Client:
         self._legacy = True
         wire = self._wire(legacy_stream=True)
-        transport = sse_client(self._target.url, httpx_client_factory=lambda *_, **__: self._http(wire))
+        transport = sse_client(
+            self._target.url, httpx_client_factory=lambda *_, **__: self._http(wire)
+        )
         try:
             return await stack.enter_async_context(self._sdk_client(transport, mode="legacy"))
         except (MCPError, httpx2.HTTPError, ExceptionGroup) as exc:
@@ -257,7 +259,9 @@ class McpConnection:
             self._tools = None
 
     def _break(self, reason: str) -> None:
-        self._reason = reason
+        if not self._end.is_set():
+            # What follows the first fault is its consequence.
+            self._reason = reason
         self.retire()
         self._end_it()
 

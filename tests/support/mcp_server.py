@@ -35,7 +35,7 @@ class McpServer:
 
     `old`: knows nothing of the stateless protocol, so that clients log in. `calls` are the names of the
     tools in the order in which they were started; `requests` are the methods of the HTTP requests.
-    `refuses` is a token that is answered with a 401.
+    `refuses` is a token that is answered with a 401; `status`, where set, is the answer to everything.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class McpServer:
         self.started = asyncio.Event()
         self.given_up = asyncio.Event()
         self.release = asyncio.Event()
+        self.status = 0
         self._old = old
         self._refuses = refuses
         self._came = asyncio.Condition()
@@ -74,6 +75,11 @@ class McpServer:
         """Wait for a request of this method."""
         async with asyncio.timeout(10), self._came:
             await self._came.wait_for(lambda: method in self.requests)
+
+    async def under_way(self, count: int) -> None:
+        """Wait until the tool `slow` was called so often."""
+        async with asyncio.timeout(10), self._came:
+            await self._came.wait_for(lambda: self.calls.count("slow") >= count)
 
     @property
     def answers_json(self) -> bool:
@@ -115,7 +121,7 @@ class McpServer:
     def cut(self) -> None:
         """Break every connection off, as a server that dies does."""
         for connection in list(self._uvicorn.server_state.connections):
-            connection.transport.abort()  # type: ignore[union-attr]
+            connection.transport.abort()
 
     def _counted(self, app: ASGIApp) -> ASGIApp:
         async def counted(scope: Scope, receive: Receive, send: Send) -> None:
@@ -135,7 +141,9 @@ class McpServer:
     def _refusal(self, headers: dict[str, str]) -> int:
         if self._refuses and headers.get("authorization") == f"Bearer {self._refuses}":
             return 401
-        return 400 if self._old and headers.get("mcp-protocol-version", "") >= "2026" else 0
+        if self._old and headers.get("mcp-protocol-version", "") >= "2026":
+            return 400
+        return self.status
 
     def _tools_app(self) -> ASGIApp:
         tools = self._tools()
@@ -145,6 +153,11 @@ class McpServer:
 
     def _tools(self) -> MCPServer:
         server = MCPServer("tools", log_level="CRITICAL")
+        self._add_answering_tools(server)
+        self._add_unruly_tools(server)
+        return server
+
+    def _add_answering_tools(self, server: MCPServer) -> None:
         read_only = ToolAnnotations(read_only_hint=True)
 
         @server.tool(annotations=read_only)
@@ -158,30 +171,6 @@ class McpServer:
             """Add two numbers."""
             self.calls.append("add")
             return {"sum": a + b}
-
-        @server.tool()
-        async def slow() -> str:
-            """Wait until the test lets go."""
-            self.calls.append("slow")
-            self.started.set()
-            try:
-                await self.release.wait()
-            except asyncio.CancelledError:
-                self.given_up.set()
-                raise
-            return "done"
-
-        @server.tool()
-        async def fail() -> str:
-            """Fail."""
-            self.calls.append("fail")
-            raise ToolError("fail: no such customer")
-
-        @server.tool()
-        async def huge(size: int) -> CallToolResult:
-            """Say much."""
-            self.calls.append("huge")
-            return CallToolResult(content=[TextContent(text="x" * size)])
 
         @server.tool()
         async def picture() -> CallToolResult:
@@ -198,6 +187,33 @@ class McpServer:
             return CallToolResult(content=[], structured_content={"rows": [1, 2]})
 
         @server.tool()
+        async def huge(size: int) -> CallToolResult:
+            """Say much."""
+            self.calls.append("huge")
+            return CallToolResult(content=[TextContent(text="x" * size)])
+
+    def _add_unruly_tools(self, server: MCPServer) -> None:
+        @server.tool()
+        async def slow() -> str:
+            """Wait until the test lets go."""
+            self.calls.append("slow")
+            self.started.set()
+            async with self._came:
+                self._came.notify_all()
+            try:
+                await self.release.wait()
+            except asyncio.CancelledError:
+                self.given_up.set()
+                raise
+            return "done"
+
+        @server.tool()
+        async def fail() -> str:
+            """Fail."""
+            self.calls.append("fail")
+            raise ToolError("fail: no such customer")
+
+        @server.tool()
         async def grow(context: Context[Any, Any]) -> str:
             """Offer one tool more, and say so."""
             server.add_tool(lambda: "grown", name="grown")
@@ -210,8 +226,6 @@ class McpServer:
             self.calls.append("die")
             self.cut()
             return "never read"
-
-        return server
 
 
 def paged_app(pages: Sequence[tuple[str | None, int]]) -> ASGIApp:

@@ -13,10 +13,12 @@ class Trap:
     def __init__(self, port: int) -> None:
         self.port = port
         self.reached = 0
+        self._came = asyncio.Event()
 
     def count(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Note a connection and cut it."""
         self.reached += 1
+        self._came.set()
         writer.transport.abort()
 
     async def assert_works_and_saw_nothing(self) -> None:
@@ -25,8 +27,7 @@ class Trap:
         _, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.close()
         async with asyncio.timeout(5):
-            while self.reached == 0:
-                await asyncio.sleep(0)
+            await self._came.wait()
 
 
 @asynccontextmanager

@@ -123,9 +123,7 @@ async def test_a_cancelled_call_is_taken_back_at_the_server(
 ) -> None:
     """T2: and others' calls go on."""
     running = [asyncio.create_task(call(provider, "slow")) for _ in range(2)]
-    await server.started.wait()
-    while server.calls.count("slow") < 2:
-        await asyncio.sleep(0)
+    await server.under_way(2)
     running[0].cancel()
     with pytest.raises(asyncio.CancelledError):
         await running[0]
@@ -140,8 +138,7 @@ async def test_a_cancelled_call_is_taken_back_at_the_server(
 async def test_calls_of_one_turn_run_at_once(provider: McpProvider, server: McpServer) -> None:
     """T2: over one connection."""
     running = [asyncio.create_task(call(provider, "slow")) for _ in range(10)]
-    while server.calls.count("slow") < 10:
-        await asyncio.sleep(0)
+    await server.under_way(10)
     server.release.set()
 
     assert [outcome.text for outcome in await asyncio.gather(*running)] == ["done"] * 10

@@ -12,7 +12,7 @@ import pytest
 from engine.errors import ToolsUnavailable
 from extproc.mcp.target import McpLimits, McpTarget
 from tests.support.mcp_rig import DEADLINE, McpRig, call, mcp_rig
-from tests.support.mcp_server import McpServer
+from tests.support.mcp_server import McpServer, Transport
 
 
 async def echo(rig: McpRig, server: McpServer, **fields: object) -> None:
@@ -106,28 +106,31 @@ async def test_a_connection_with_many_abandoned_calls_is_replaced() -> None:
 
 
 @pytest.mark.parametrize("transport", ["http", "sse"])
-async def test_closing_ends_calls_under_way_and_leaves_nothing(transport: str) -> None:
+async def test_closing_ends_calls_under_way_and_leaves_nothing(transport: Transport) -> None:
     """E4: a worker that stops."""
-    async with McpServer(transport) as server:  # type: ignore[arg-type]
-        async with mcp_rig() as rig:
-            provider = rig.provider(server.url)
-            running = asyncio.create_task(call(provider, "slow"))
-            await server.started.wait()
-            await rig.connections.aclose()
-            assert (await running).failed
-            late = await call(provider, "echo", b'{"text":"hi"}')
-            assert "being stopped" in late.text
+    async with McpServer(transport) as server, mcp_rig() as rig:
+        provider = rig.provider(server.url)
+        running = asyncio.create_task(call(provider, "slow"))
+        await server.started.wait()
+        await rig.connections.aclose()
+        assert (await running).failed
+        late = await call(provider, "echo", b'{"text":"hi"}')
+        assert "being stopped" in late.text
     assert not [task for task in asyncio.all_tasks() if "McpConnection" in repr(task)]
 
 
 async def test_secrets_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     """X4: whatever the level, whatever goes wrong; the SDK and the HTTP client log URLs and messages."""
     caplog.set_level(logging.DEBUG)
-    fields = {"authorization": "secret-token", "headers": {"x-key": "secret-key"}}
+    transports: tuple[Transport, ...] = ("http", "json", "sse")
     async with mcp_rig() as rig:
-        for transport in ("http", "json", "sse"):
-            async with McpServer(transport, old=True) as server:  # type: ignore[arg-type]
-                provider = rig.provider(f"{server.url}?key=secret-query", **fields)
+        for transport in transports:
+            async with McpServer(transport, old=True) as server:
+                provider = rig.provider(
+                    f"{server.url}?key=secret-query",
+                    authorization="secret-token",
+                    headers={"x-key": "secret-key"},
+                )
                 await provider.definitions(timeout=DEADLINE)
                 await call(provider, "echo", b'{"text":"secret-text"}')
                 await call(provider, "huge", b'{"size":9000000}')

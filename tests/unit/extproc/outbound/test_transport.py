@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import gzip
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from ipaddress import ip_network
 from pathlib import Path
@@ -145,10 +145,10 @@ async def test_a_redirect_is_not_followed(status: int, follow: bool) -> None:
     async with trap() as waiting:
         location = f"http://127.0.0.1:{waiting.port}/".encode()
         moved = b"HTTP/1.1 %d Moved\r\nlocation: %b\r\ncontent-length: 0\r\n\r\n"
-        async with scripted_server(moved % (status, location)) as (url, sent):
-            async with client(LOOPBACK) as http:
-                with pytest.raises(AnswerRefused, match="redirect"):
-                    await http.get(url, follow_redirects=follow)
+        server = scripted_server(moved % (status, location))
+        async with server as (url, sent), client(LOOPBACK) as http:
+            with pytest.raises(AnswerRefused, match="redirect"):
+                await http.get(url, follow_redirects=follow)
         assert len(sent) == 1
         await waiting.assert_works_and_saw_nothing()
 
@@ -230,7 +230,9 @@ async def test_tls_is_for_the_name_although_the_address_was_pinned(tmp_path: Pat
     assert asked == ["mcp.test", "other.test"]
 
 
-def _always(answer: bytes) -> Callable[..., object]:
+def _always(
+    answer: bytes,
+) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, OSError):
             await reader.readuntil(b"\r\n\r\n")
