@@ -147,11 +147,13 @@ async def test_calls_of_one_turn_run_at_once(provider: McpProvider, server: McpS
 async def test_a_server_that_dies_in_the_middle_costs_the_call_only_and_it_is_not_repeated(
     provider: McpProvider, server: McpServer
 ) -> None:
-    """T2: the call may have had its effect."""
-    error = error_of(await call(provider, "die"))
+    """T2: the call may have had its effect; over a new connection and over a kept one."""
+    for _ in range(2):
+        error = error_of(await call(provider, "die"))
+        assert (error["type"], error["code"]) == ("http_error", 502)
+        await call(provider, "echo", b'{"text":"between"}')
 
-    assert (error["type"], error["code"]) == ("http_error", 502)
-    assert server.calls == ["die"]
+    assert server.calls == ["die", "echo"] * 2
     assert (await call(provider, "echo", b'{"text":"next"}')).text == "next"
 
 

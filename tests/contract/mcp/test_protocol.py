@@ -126,3 +126,38 @@ async def test_a_server_that_is_none_is_an_error() -> None:
     async with McpServer(app=page) as server, mcp_rig() as rig:
         outcome = await call(rig.provider(server.url), "t")
     assert "refused the handshake" in outcome.text
+
+
+async def test_a_server_that_answers_nonsense_is_an_error() -> None:
+    """T2: well-formed messages that are not what the protocol prescribes."""
+
+    async def nonsense(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        asked = json.loads((await receive())["body"])
+        answer = {"jsonrpc": "2.0", "id": asked.get("id"), "result": {"tools": 1}}
+        headers = [(b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
+
+    async with McpServer(app=nonsense) as server, mcp_rig() as rig:
+        outcome = await call(rig.provider(server.url), "t")
+    assert "does not follow the protocol" in outcome.text
+
+
+async def test_an_answer_that_is_no_result_is_an_error() -> None:
+    """T2: of the one call."""
+    app = one_tool(lambda _: said("fine")).streamable_http_app()
+
+    async def spoilt(scope: Any, receive: Any, send: Any) -> None:
+        async def spoil(message: Any) -> None:
+            if "body" in message:
+                message["body"] = message["body"].replace(b'"text":"fine"', b'"text": 12345')
+            await send(message)
+
+        await app(scope, receive, spoil)
+
+    async with McpServer(app=spoilt) as server, mcp_rig() as rig:
+        outcome = await call(rig.provider(server.url), "t")
+    assert outcome.failed
+    assert "not what the protocol prescribes" in outcome.text
