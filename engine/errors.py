@@ -37,6 +37,8 @@ class EngineError(Exception):
     default_code: ClassVar[str | None] = None
     retry_after: int | None = None
     """Seconds for a `Retry-After` header, where trying again can help."""
+    repeatable: bool = True
+    """False where trying again would do again what was done: a tool was run (rule R13)."""
 
     def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
