@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -16,8 +19,8 @@ from tests.support.fix_stack import open_session
 from tests.support.mcp_server import McpServer
 from tests.support.replies import call, say, text
 from tests.support.scripted_model import Received, ScriptedModel
-from tests.support.scripts import Script
-from tests.support.stack import CLIENT_KEY, Stack, running_stack
+from tests.support.scripts import Hold, Script
+from tests.support.stack import CLIENT_KEY, Stack, eventually, running_stack
 from tests.support.trap import trap
 from tests.support.wire import Wire
 
@@ -211,6 +214,40 @@ async def test_a_background_response_runs_tools(stack_to_here: Stack, mcp_wire: 
         "mcp_call",
         "message",
     ]
+
+
+async def test_a_killed_worker_s_calls_are_not_made_twice(
+    stack_to_here: Stack, mcp_wire: Wire
+) -> None:
+    """P4, T2: kill -9 between a tool's result and the end of the next turn, in the background."""
+    never = Script(Hold(asyncio.Event()))
+    turns = Turns(stack_to_here, say(call("echo", '{"text": "once"}')), never, DONE)
+    model = "killed"
+    async with McpServer() as server:
+        queued = await mcp_wire.create(
+            model=model, background=True, stream=False, tools=[declared(server.url)]
+        )
+        await eventually(lambda: len(turns.asked) == 2)
+        index = (await stack_to_here.running_by_worker(model)).index(1)
+        old = stack_to_here.worker(index)
+        os.kill(old, signal.SIGKILL)
+        seen: list[Any] = []
+
+        async def over() -> bool:
+            answer = await mcp_wire.get(queued.json["id"])
+            if answer.status != 200 or not answer.clean:
+                return False
+            seen[:] = [answer.json]
+            return seen[0]["status"] not in ("queued", "in_progress")
+
+        await eventually(over, 60)
+        await stack_to_here.replaced(index, old)
+        assert server.calls == ["echo"]
+    [response] = seen
+    assert response["status"] == "completed", response["error"]
+    assert turns.outputs(2) == ["once"]
+    # M9: the turn that is asked for again is asked for in the same bytes.
+    assert turns.asked[2].body == turns.asked[1].body
 
 
 async def test_a_server_that_is_not_there_costs_its_own_tools_only(
