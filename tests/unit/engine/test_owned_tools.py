@@ -305,15 +305,41 @@ async def test_a_call_whose_result_is_stored_is_not_made_again(background_stream
     assert sent(rig, 0)[-1]["output"] == "found"
 
 
-async def leave_behind_a_call(rig: Rig, *, stream: bool) -> str:
-    """Leave a response in the background of whose two calls one has ended."""
+async def test_a_stream_in_the_foreground_with_calls_fails_when_its_worker_dies() -> None:
+    """P4, R1: its items stay and are closed; nothing is run again."""
+    provider = FakeProvider("s", "look", "other")
+    servers = FakeServers(provider)
+    dead = Rig(FakeModel(), limits=small(lease=GONE), worker="replica/1#1", providers=servers)
+    wanted = await leave_behind_a_call(dead, stream=True, background=False)
+    rig = Rig(FakeModel(*DONE), store=dead.store, limits=small(lease=0.04), providers=servers)
+    rig.recovery.start()
+    response = await rig.becomes(wanted, "completed", "failed", "incomplete")
+    await rig.recovery.stop()
+    await rig.settled()
+
+    assert response["status"] == "failed"
+    assert [item.get("status") for item in response["output"]] == [None, "completed", "incomplete"]
+    assert final(check_stream(await rig.log(wanted), taken_over=True)) == response
+    assert (rig.model.bodies, provider.calls) == ([], [])
+
+
+async def leave_behind_a_call(rig: Rig, *, stream: bool, background: bool = True) -> str:
+    """Leave a response of whose two calls one has ended."""
     body = json.dumps(
-        {"model": "m", "input": "hi", "background": True, "stream": stream, "tools": [server("s")]}
+        {
+            "model": "m",
+            "input": "hi",
+            "background": background,
+            "stream": stream,
+            "tools": [server("s")],
+        }
     ).encode()
     run = await rig.intake.admit(Caller("default"), body)
     assert run.new is not None
-    await rig.store.accept(run.new)
-    [claim] = await rig.store.claim(rig.live.worker, rig.limits.lease, queued=1, expired=0)
+    lease = await rig.store.accept(run.new)
+    if background:
+        [claim] = await rig.store.claim(rig.live.worker, rig.limits.lease, queued=1, expired=0)
+        lease = claim.lease
     listed = await rig.live.means.tools.list(run.providers)
     assert isinstance(listed, ToolsListed)
     machine, first = run.machine, run.machine.sequence
@@ -330,5 +356,5 @@ async def leave_behind_a_call(rig: Rig, *, stream: bool) -> str:
     for effect in machine.receive(ToolEnded(called, ToolOutcome(text="found"))):
         assert isinstance(effect, Send)
         frames += effect.frames
-    await rig.store.append(claim.lease, EventBatch(first, machine.sequence - 1, frames))
+    await rig.store.append(lease, EventBatch(first, machine.sequence - 1, frames))
     return run.id
