@@ -23,6 +23,8 @@ def error_answer(error: EngineError) -> Answer:
     headers: dict[str, str] = {}
     if error.retry_after is not None:
         headers["retry-after"] = str(error.retry_after)
+    if not error.repeatable:
+        headers["x-should-retry"] = "false"
     if isinstance(error, MethodNotAllowed):
         headers["allow"] = ", ".join(error.allowed)
     if isinstance(error, Unauthenticated):

@@ -6,6 +6,7 @@ the default `code` of the body (rule R15), so that no adapter has to choose.
     EngineError
       InvalidRequest          400  invalid_request_error
         UnknownPreviousResponse  400  previous_response_not_found
+        TargetRefused         400  target_refused
       Unauthenticated         401  invalid_request_error
       NotFound                404  invalid_request_error
       MethodNotAllowed        405  invalid_request_error
@@ -18,6 +19,7 @@ the default `code` of the body (rule R15), so that no adapter has to choose.
       UpstreamFailed          502  server_error, or the model server's own 5xx
       Stopped                 503  server_error
       WorkerLost              500  server_error
+      ToolsUnavailable        424  external_connector_error
       StorageUnavailable      503  server_error
       LeaseLost               500  server_error   (another worker owns the response)
 """
@@ -35,6 +37,8 @@ class EngineError(Exception):
     default_code: ClassVar[str | None] = None
     retry_after: int | None = None
     """Seconds for a `Retry-After` header, where trying again can help."""
+    repeatable: bool = True
+    """False where trying again would do again what was done: a tool was run (rule R13)."""
 
     def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
@@ -67,6 +71,12 @@ class Unauthenticated(EngineError):
     status = 401
     type = "invalid_request_error"
     default_code = "missing_identity"
+
+
+class TargetRefused(InvalidRequest):
+    """The request names a URL that the gateway must not reach; nothing was sent to it (rule X3)."""
+
+    default_code = "target_refused"
 
 
 class NotFound(EngineError):
@@ -162,6 +172,14 @@ class UpstreamFailed(EngineError):
         super().__init__(message)
         self.status = status
         self.retry_after = retry_after
+
+
+class ToolsUnavailable(EngineError):
+    """The tools that the request declares could not be listed; the message is for the client."""
+
+    status = 424
+    type = "external_connector_error"
+    default_code = "tools_unavailable"
 
 
 class Stopped(EngineError):

@@ -81,6 +81,18 @@ class EventLog:
             self._tried.clear()
             await self._tried.wait()
 
+    async def written(self) -> None:
+        """Wait until all that was added is in the store; raises StorageUnavailable when it stays away."""
+        clock = asyncio.get_running_loop().time
+        while self._error is None and (self._frames or self._writing is not None):
+            if self._writing is None:
+                self._write()
+            since = self._away_since
+            if since is not None and clock() - since >= self._limits.save_wait:
+                raise _away()
+            self._tried.clear()
+            await self._tried.wait()
+
     async def end(self, ending: EventBatch | None, seconds: float) -> EventBatch | None:
         """Return what is not written yet with `ending` behind it, once nothing is in flight any more.
 

@@ -25,11 +25,13 @@ from engine.ports import (
     ResponseStore,
     StoredItem,
 )
+from engine.response.agenda import Agenda
 from engine.response.effects import Send
 from engine.response.inputs import Begin, Queued
 from engine.response.machine import ResponseMachine
 from engine.response.turn import TurnRequest
 from engine.run import Run
+from engine.toolbox import Toolbox
 from engine.upstream.rules import turn_rules
 from engine.work import pack
 
@@ -55,6 +57,7 @@ class Intake:
         self,
         store: ResponseStore,
         *,
+        tools: Toolbox,
         clock: Clock,
         randomness: Callable[[int], bytes],
         limits: Limits,
@@ -62,6 +65,7 @@ class Intake:
         on_disconnect: OnDisconnect = "continue",
     ) -> None:
         self._store = store
+        self._tools = tools
         self._clock = clock
         self._randomness = randomness
         self._limits = limits
@@ -74,7 +78,8 @@ class Intake:
         ids = ItemIds(own_id)
         request = parse_create(body, ids, self._limits)
         if request.background:
-            _check_repeatable(caller)
+            _check_repeatable(caller, request)
+        providers = self._tools.open(request, caller.tenant)
         on_disconnect = read_on_disconnect(caller.on_disconnect, self._on_disconnect)
         key = read_idempotency_key(caller.idempotency_key, store=request.store)
         items = await self._resolve(caller.tenant, request.input)
@@ -98,7 +103,7 @@ class Intake:
                 lease_seconds=self._limits.lease,
                 after=None if context is None else context.end,
                 previous_response_id=request.previous_response_id,
-                streamed=request.stream,
+                streamed=_is_logged(request),
                 work=pack(body, caller.model_headers, ids.minted),
                 idempotency=None if key is None else Idempotency(key, digest(body)),
                 keep_seconds=self._limits.keep,
@@ -108,12 +113,13 @@ class Intake:
         return Run(
             id=own_id,
             machine=machine,
-            first=Begin(turn_request(request, replay, caller.model_headers)),
+            first=Begin(asked_for(request, replay, caller.model_headers, self._limits)),
             new=new,
             stream=request.stream,
-            streamed=request.stream and request.store,
+            streamed=_is_logged(request) and request.store,
             background=request.background,
             on_disconnect=on_disconnect,
+            providers=providers,
         )
 
     def _check_size(self, replay: list[bytes]) -> None:
@@ -162,7 +168,12 @@ class Intake:
         return context
 
 
-def _check_repeatable(caller: Caller) -> None:
+def _is_logged(request: CreateRequest) -> bool:
+    """True if its events are logged: for a client that resumes, or so that no tool is run twice."""
+    return request.stream or (request.background and bool(request.servers))
+
+
+def _check_repeatable(caller: Caller, request: CreateRequest) -> None:
     """Refuse what could not be run later: credentials are not stored (rule X4)."""
     if "authorization" in caller.model_headers:
         raise InvalidRequest(
@@ -171,6 +182,15 @@ def _check_repeatable(caller: Caller) -> None:
             param="background",
             code="unsupported_value",
         )
+    for param, server in request.servers:
+        name = "authorization" if server.authorization is not None else "headers"
+        if server.authorization is not None or server.headers:
+            raise InvalidRequest(
+                "Responses cannot run in the background with credentials of an MCP server: they are not "
+                "stored.",
+                param=f"{param}.{name}",
+                code="unsupported_value",
+            )
 
 
 def _queued(new: NewResponse, shape: ResponseObject, machine: ResponseMachine) -> NewResponse:
@@ -184,10 +204,15 @@ def _queued(new: NewResponse, shape: ResponseObject, machine: ResponseMachine) -
     return msgspec.structs.replace(new, background=True, queued=True, head=head, events=events)
 
 
-def turn_request(
-    request: CreateRequest, replay: list[bytes], headers: Mapping[str, str]
-) -> TurnRequest:
-    """Return the first turn of a request; `replay` is what the model is sent of history and input."""
+def asked_for(
+    request: CreateRequest, replay: list[bytes], headers: Mapping[str, str], limits: Limits
+) -> TurnRequest | Agenda:
+    """Return the one turn of a request, or the agenda of one with tools that the gateway runs.
+
+    `replay` is what the model is sent of history and input.
+    """
+    if request.servers:
+        return Agenda(request=request, replay=replay, headers=headers, most_turns=limits.turns)
     return TurnRequest(upstream_request(request, replay), headers, turn_rules(request))
 
 

@@ -42,5 +42,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """How long a cancel waits for the response's end before it shows the response as it is."""
     keep: float | None = None
     """How long a stored response is kept; None is for ever."""
+    turns: int = 32
+    """Most model turns of one response."""
+    tool_list: float = 15.0
+    """How long a provider may take to tell its tools."""
+    tool_call: float = 120.0
+    """How long one call of an owned tool may take."""
+    tool_calls: int = 64
+    """Calls of owned tools that run at a time, over all responses of a worker."""
+    response_tool_calls: int = 8
+    """The same, of one response."""
     buffer_bytes: int = 4 * 2**20
     """What is held for a client that reads slower than the model writes."""

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Coroutine, Iterable
 from contextlib import aclosing
+from typing import TypeVar
 
 from engine.answers import Answer
 from engine.custody import Custody, lease_lost
@@ -19,7 +20,16 @@ from engine.errors import EngineError, LeaseLost, Stopped, UpstreamFailed
 from engine.model_call import ModelCall
 from engine.pipe import Pipe
 from engine.ports import Lease
-from engine.response.effects import CallModel, Close, Effect, Refuse, Save, Send
+from engine.response.effects import (
+    CallModel,
+    Close,
+    Effect,
+    ListTools,
+    Refuse,
+    RunTools,
+    Save,
+    Send,
+)
 from engine.response.inputs import (
     Cancelled,
     Content,
@@ -28,8 +38,11 @@ from engine.response.inputs import (
     Failed,
     Input,
     ModelAnswered,
+    RoundEnded,
     Saved,
     SaveFailed,
+    ToolEnded,
+    ToolsListed,
     TurnEnded,
     WaitedLong,
 )
@@ -39,7 +52,11 @@ from engine.run import Means, Run
 
 _log = logging.getLogger(__name__)
 
-_RUNNING = (Phase.NEW, Phase.QUEUED, Phase.CALLING, Phase.STREAMING)
+T = TypeVar("T")
+
+_RUNNING = (
+    Phase.NEW, Phase.QUEUED, Phase.LISTING, Phase.CALLING, Phase.STREAMING, Phase.RUNNING
+)  # fmt: skip
 
 
 class Loop:
@@ -167,6 +184,10 @@ class Loop:
                 await self._send(frames, last)
             case CallModel(turn):
                 return await self._take_turn(turn)
+            case ListTools():
+                return await self._unless_news(self._list_tools())
+            case RunTools():
+                return await self._unless_news(self._run_tools(effect))
             case Save():
                 self._saving = asyncio.ensure_future(self._save(effect))
                 return await asyncio.shield(self._saving)
@@ -191,6 +212,7 @@ class Loop:
         if close.error is None:
             self._pipe.answer(Answer(200, close.body))
         else:
+            close.error.repeatable = not self._machine.ran_tools
             self._pipe.refuse(close.error)
 
     # -- one model turn -------------------------------------------------------------------------
@@ -237,10 +259,8 @@ class Loop:
         opening = asyncio.ensure_future(call.open())
         try:
             await self._custody.accepted()
-            if self.run_of.stream or self.run_of.streamed:
-                done, _ = await asyncio.wait({opening}, timeout=self._limits.open_after)
-                if not done:
-                    await self._feed([WaitedLong()])
+            if not await self._came(opening):
+                await self._feed([WaitedLong()])
             await opening
         except BaseException:
             await _give_up(opening)
@@ -259,7 +279,9 @@ class Loop:
         if self._call is not None:
             await self._feed(self._call.rest())
 
-    async def _feed(self, inputs: Iterable[Content | ModelAnswered | WaitedLong]) -> None:
+    async def _feed(
+        self, inputs: Iterable[Content | ModelAnswered | WaitedLong | ToolEnded]
+    ) -> None:
         """Give inputs to the machine and send its events in one write."""
         frames: list[bytes] = []
         receive = self._machine.receive
@@ -289,6 +311,56 @@ class Loop:
         if self._call is not None:
             self._call.hang_up()
             self._call = None
+
+    # -- owned tools ----------------------------------------------------------------------------
+
+    async def _unless_news(self, work: Coroutine[None, None, T]) -> T | Ending | None:
+        """Return what comes of work that news ends at once; None to hand over."""
+        ending = self._news
+        try:
+            if ending is None:
+                async with asyncio.timeout(None) as self._turn:
+                    return await work
+        except TimeoutError:
+            ending = self._news
+        except EngineError as error:
+            return self._failed(error)
+        finally:
+            self._turn = None
+            work.close()
+        return None if self._leaving else ending
+
+    async def _list_tools(self) -> ToolsListed:
+        """Ask for the tools while the accepted row is written; a client that waits hears of it (rule R16)."""
+        self._custody.accept()
+        listing = asyncio.ensure_future(self._means.tools.list(self.run_of.providers))
+        try:
+            if not await self._came(listing):
+                await self._custody.accepted()
+                await self._feed([WaitedLong()])
+            return await listing
+        finally:
+            listing.cancel()
+
+    async def _came(self, answer: asyncio.Future[T]) -> bool:
+        """Wait for it as long as a stream may stay closed (rule R16); without a stream, not at all."""
+        if not (self.run_of.stream or self.run_of.streamed):
+            return True
+        done, _ = await asyncio.wait({answer}, timeout=self._limits.open_after)
+        return bool(done)
+
+    async def _run_tools(self, run: RunTools) -> RoundEnded:
+        """Run the calls of one turn. What they answered is stored before it is used in the background."""
+
+        async def ended(outcome: ToolEnded) -> None:
+            await self._feed([outcome])
+
+        await self._means.tools.run(self.run_of.providers, run.calls, ended)
+        if self._machine.held > self._limits.response_bytes:
+            raise UpstreamFailed(f"The output is over {self._limits.response_bytes} bytes.")
+        if self._log is not None and self.run_of.background:
+            await self._log.written()
+        return RoundEnded(self._means.clock())
 
     # -- the store ------------------------------------------------------------------------------
 

@@ -10,9 +10,18 @@ from engine.api.headers import OnDisconnect
 from engine.detached import Detached
 from engine.eventlog import Notify
 from engine.limits import Limits
-from engine.ports import Clock, EventBatch, Lease, ModelClient, NewResponse, Store
+from engine.ports import (
+    Clock,
+    EventBatch,
+    Lease,
+    ModelClient,
+    NewResponse,
+    Store,
+    ToolProvider,
+)
 from engine.response.inputs import Input
 from engine.response.machine import ResponseMachine
+from engine.toolbox import Toolbox
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,7 +33,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
     `stream`: the client sees events. `streamed`: the events are logged; `unlogged` are some that a machine
     that was redriven has made beyond its log. `on_disconnect` says what its client's leaving does to a
-    stored response, and `background` that there is no client.
+    stored response, and `background` that there is no client. `providers` run the tools that are ours.
     """
 
     id: str
@@ -37,6 +46,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     unlogged: EventBatch | None = None
     background: bool = False
     on_disconnect: OnDisconnect = "continue"
+    providers: tuple[ToolProvider, ...] = ()
 
     @property
     def stored(self) -> bool:
@@ -49,6 +59,7 @@ class Means:
     """What every loop of a worker works with."""
 
     model: ModelClient
+    tools: Toolbox
     store: Store
     clock: Clock
     limits: Limits

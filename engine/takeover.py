@@ -18,11 +18,20 @@ from engine.api.response_object import ResponseObject
 from engine.context.history import usable_history
 from engine.errors import InvalidRequest, NotFound, WorkerLost
 from engine.ids import ItemIds
-from engine.intake import turn_request
+from engine.intake import asked_for
 from engine.live import Live
 from engine.outage import outlast
-from engine.ports import Claim, EventBatch, Lease, LoggedEvents
-from engine.response.inputs import Begin, Cancelled, Failed, Input, Resumed, TurnEnded
+from engine.ports import Claim, EventBatch, Lease, LoggedEvents, ToolProvider
+from engine.response.agenda import Agenda
+from engine.response.inputs import (
+    Begin,
+    Cancelled,
+    Failed,
+    Input,
+    Resumed,
+    RoundEnded,
+    TurnEnded,
+)
 from engine.response.machine import Phase, ResponseMachine
 from engine.response.redrive import LEAP, NotRedrivable, Redrive, Redriven
 from engine.response.turn import TurnRequest
@@ -72,8 +81,9 @@ class TakeOver:
         machine = self._machine(claim, work)
         unlogged = None
         first: Input | None = None
+        asked = await self._asked(claim, work)
         try:
-            redriven = await self._redriven(claim, machine)
+            redriven = await self._redriven(claim, machine, asked)
             machine, unlogged = redriven.machine, redriven.unlogged
             if claim.streamed and not claim.background and not claim.fresh:
                 unlogged = await self._leap(claim.lease, machine, unlogged)
@@ -85,7 +95,8 @@ class TakeOver:
         return Run(
             id=claim.lease.response_id,
             machine=machine,
-            first=first if first is not None else await self._first(claim, work, machine),
+            first=first if first is not None else self._first(claim, asked, machine),
+            providers=() if isinstance(asked, InvalidRequest) else asked.providers,
             lease=claim.lease,
             streamed=claim.streamed,
             unlogged=unlogged,
@@ -96,9 +107,13 @@ class TakeOver:
         ids = ItemIds(claim.lease.response_id, minted=work.minted)
         return ResponseMachine(ResponseObject.of_head(claim.head), ids, store=True)
 
-    async def _redriven(self, claim: Claim, machine: ResponseMachine) -> Redriven:
+    async def _redriven(
+        self, claim: Claim, machine: ResponseMachine, asked: _Asked | InvalidRequest
+    ) -> Redriven:
         """Feed the machine with its log; raises _Unreadable."""
-        redrive = Redrive(machine, queued=_read_accepted(claim.head).status == "queued")
+        turn = TurnRequest(b"") if isinstance(asked, InvalidRequest) else asked.turn
+        queued = _read_accepted(claim.head).status == "queued"
+        redrive = Redrive(machine, queued=queued, turn=turn)
         last, broken = -1, None
         more = claim.streamed
         while more:
@@ -163,7 +178,9 @@ class TakeOver:
             raise NotFound(f"Response with id '{response_id}' not found.")
         return read_last
 
-    async def _first(self, claim: Claim, work: Work, machine: ResponseMachine) -> Input:
+    def _first(
+        self, claim: Claim, asked: _Asked | InvalidRequest, machine: ResponseMachine
+    ) -> Input:
         """Return what its machine is told first."""
         if claim.cancel:
             return Cancelled()
@@ -171,23 +188,31 @@ class TakeOver:
             return self._lost()
         if machine.phase is not Phase.QUEUED and machine.called:
             # A second run would ask its client for the same calls again: the turn ends with those it has.
+            if machine.phase is Phase.RUNNING:
+                return RoundEnded(self._live.means.clock())
             reason = "worker_lost" if machine.cut else None
             return TurnEnded(self._live.means.clock(), None, reason)
-        try:
-            turn = await self._turn(claim, work)
-        except InvalidRequest as error:
+        if isinstance(asked, InvalidRequest):
             # A setting or a newer release refuses today what was accepted then.
-            return Failed(self._live.means.clock(), error)
-        return Begin(turn) if machine.phase is Phase.QUEUED else Resumed(turn)
+            return Failed(self._live.means.clock(), asked)
+        return Begin(asked.turn) if machine.phase is Phase.QUEUED else Resumed(asked.turn)
 
-    async def _turn(self, claim: Claim, work: Work) -> TurnRequest:
-        """Return the turn as it was asked for when the request came."""
-        lease = claim.lease
+    async def _asked(self, claim: Claim, work: Work) -> _Asked | InvalidRequest:
+        """Return what was asked for when the request came; without history where nothing is asked again."""
+        tenant = claim.lease.tenant
+        try:
+            request = work.request(self._limits)
+            replay = await self._replay(claim.lease) if self.runs_again(claim) else []
+            providers = self._live.means.tools.open(request, tenant)
+        except InvalidRequest as error:
+            return error
+        return _Asked(asked_for(request, replay, work.headers, self._limits), providers)
+
+    async def _replay(self, lease: Lease) -> list[bytes]:
         context = await self._patiently(
             lambda: self._store.load_context(lease.tenant, lease.response_id), lease.response_id
         )
-        history = usable_history(context.items)
-        return turn_request(work.request(self._limits), history.replay, work.headers)
+        return usable_history(context.items).replay
 
     def _lost(self) -> Failed:
         return Failed(self._live.means.clock(), WorkerLost())
@@ -200,6 +225,13 @@ def _leaped(batch: EventBatch) -> EventBatch:
         old, new = (b'"sequence_number":%d,' % n for n in (number, number + LEAP))
         frames = frames.replace(old, new, 1)
     return EventBatch(batch.first + LEAP, batch.last + LEAP, frames)
+
+
+class _Asked(msgspec.Struct, frozen=True):
+    """What the model is asked, and who runs its tools."""
+
+    turn: TurnRequest | Agenda
+    providers: tuple[ToolProvider, ...]
 
 
 class _Unreadable(Exception):

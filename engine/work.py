@@ -16,12 +16,15 @@ from engine.limits import Limits
 
 # Carried on to the model server by the next run too, so that logs and traces can be joined.
 _KEPT_HEADERS = ("x-request-id", "traceparent", "tracestate")
+# Of an `mcp` tool.
+_SECRETS = ("authorization", "headers")
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):
     """`fields` is the request as it came, `minted` how many ids its input took.
 
-    `credentials` says that more is needed than is here: the model was called with the client's own.
+    `credentials` says that more is needed than is here: the model, or an MCP server, was called with the
+    client's own.
     """
 
     fields: msgspec.Raw
@@ -37,13 +40,27 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
 def pack(body: bytes, headers: Mapping[str, str], minted: int) -> bytes:
     """Return what is stored of an accepted request."""
     fields = {name: value for name, value in read_object(body).items() if name != "input"}
+    tools, secret = _without_secrets(fields.get("tools", msgspec.Raw(b"null")))
+    if secret:
+        fields["tools"] = tools
     work = Work(
         fields=msgspec.Raw(encode(fields)),
         headers={name: headers[name] for name in _KEPT_HEADERS if name in headers},
         minted=minted,
-        credentials="authorization" in headers,
+        credentials=secret or "authorization" in headers,
     )
     return encode(work)
+
+
+def _without_secrets(raw: msgspec.Raw) -> tuple[msgspec.Raw, bool]:
+    """Return the declared tools without credentials of MCP servers, and whether there were any."""
+    tools = msgspec.json.decode(raw)
+    secret = False
+    for tool in tools if isinstance(tools, list) else ():
+        if isinstance(tool, dict) and tool.get("type") == "mcp":
+            given = [tool.pop(name, None) for name in _SECRETS]
+            secret = secret or any(given)
+    return msgspec.Raw(encode(tools)), secret
 
 
 def unpack(stored: bytes) -> Work:

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ipaddress import ip_network
 
 from engine.background import Background
 from engine.detached import Detached
@@ -20,6 +21,7 @@ from engine.recovery import Recovery
 from engine.responses import Responses
 from engine.run import Means
 from engine.takeover import TakeOver
+from engine.toolbox import OpenProvider, Toolbox
 from engine.upkeep import Upkeep
 from extproc.admission import Admission
 from extproc.envoy.endpoint import ModelEndpoint, parse_model_url
@@ -33,7 +35,10 @@ from extproc.identity import (
     from_metadata,
     nobody_in_particular,
 )
+from extproc.mcp.target import McpLimits
+from extproc.mcp.worker import mcp_servers
 from extproc.model_client import HttpModelClient
+from extproc.outbound.policy import OutboundPolicy
 from extproc.settings import Settings, SettingsError
 from extproc.settings_tenancy import JWT_KEY, JWT_NAMESPACE
 from extproc.transport import Together, Transport
@@ -98,12 +103,19 @@ class Engine:
     """The engine of one worker, its parts put together."""
 
     def __init__(
-        self, store: Store, model: ModelClient, settings: Settings, worker_name: str
+        self,
+        store: Store,
+        model: ModelClient,
+        open_provider: OpenProvider,
+        settings: Settings,
+        worker_name: str,
     ) -> None:
         limits = _limits(settings)
+        tools = Toolbox(open_provider, limits)
         self.following = Following(store, limits)
         means = Means(
             model=model,
+            tools=tools,
             store=store,
             clock=_now,
             limits=limits,
@@ -118,6 +130,7 @@ class Engine:
             store=store,
             intake=Intake(
                 store,
+                tools=tools,
                 clock=_now,
                 randomness=os.urandom,
                 limits=limits,
@@ -155,8 +168,9 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
             timeout=settings.postgres.timeout_seconds,
         ) as pool,
         model_client(settings) as model,
+        mcp_servers(_outbound(settings), _mcp_limits(settings)) as open_provider,
     ):
-        engine = Engine(PostgresStore(pool), model, settings, name)
+        engine = Engine(PostgresStore(pool), model, open_provider, settings, name)
         yield Worker(transport_of(settings, index, engine.responses), engine, settings)
 
 
@@ -189,6 +203,27 @@ def model_client(settings: Settings) -> HttpModelClient:
         connect=settings.model.connect_seconds,
         silence=settings.model.silence_seconds,
         api_key=None if key is None else key.get_secret_value(),
+    )
+
+
+def _outbound(settings: Settings) -> OutboundPolicy:
+    outbound = settings.outbound
+    return OutboundPolicy(
+        allow_http=outbound.allow_http,
+        only_hosts=outbound.only_hosts,
+        private_hosts=outbound.private_hosts,
+        networks=tuple(map(ip_network, outbound.networks)),
+    )
+
+
+def _mcp_limits(settings: Settings) -> McpLimits:
+    tools = settings.tools
+    return McpLimits(
+        connections=tools.connections,
+        connect=min(10.0, tools.list_seconds),
+        silence=tools.call_seconds + 60,
+        answer_bytes=tools.answer_bytes,
+        output_text=tools.output_characters,
     )
 
 
@@ -226,4 +261,9 @@ def _limits(settings: Settings) -> Limits:
         log_bytes=settings.postgres.log_bytes,
         log_interval=settings.postgres.log_seconds,
         keep=settings.postgres.retention_days * _DAY or None,
+        turns=settings.tools.turns,
+        tool_list=settings.tools.list_seconds,
+        tool_call=settings.tools.call_seconds,
+        tool_calls=settings.tools.calls,
+        response_tool_calls=settings.tools.response_calls,
     )

@@ -43,6 +43,7 @@ from extproc.settings_source import (
     with_aliases,
 )
 from extproc.settings_tenancy import Jwt, Tenancy
+from extproc.settings_tools import Outbound, Tools
 
 __all__ = ["Settings", "SettingsError"]
 
@@ -193,6 +194,8 @@ class Settings(BaseSettings):
     limits: Limits = Field(default_factory=Limits)
     tenancy: Tenancy = Field(default_factory=Tenancy)
     jwt: Jwt = Field(default_factory=Jwt)
+    tools: Tools = Field(default_factory=Tools)
+    outbound: Outbound = Field(default_factory=Outbound)
 
     SECTIONS: ClassVar[dict[str, type[Section]]] = {
         "sidecar": Sidecar,
@@ -205,6 +208,8 @@ class Settings(BaseSettings):
         "limits": Limits,
         "tenancy": Tenancy,
         "jwt": Jwt,
+        "tools": Tools,
+        "outbound": Outbound,
     }
 
     @classmethod

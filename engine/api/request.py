@@ -14,7 +14,8 @@ from engine.api import checks
 from engine.api.checks import Check
 from engine.api.items import Reference, parse_input
 from engine.api.json import read_object, read_value
-from engine.api.tools import FunctionTool, ToolChoice, parse_tool_choice, parse_tools
+from engine.api.mcp import McpTool
+from engine.api.tools import FunctionTool, Tool, ToolChoice, parse_tool_choice, parse_tools
 from engine.errors import InvalidRequest
 from engine.ids import ItemIds
 from engine.limits import Limits
@@ -37,11 +38,27 @@ class CreateRequest(msgspec.Struct, frozen=True, kw_only=True):
     store: bool
     background: bool
     previous_response_id: str | None
-    tools: tuple[FunctionTool, ...]
+    tools: tuple[Tool, ...]
     tool_choice: ToolChoice
     parallel_tool_calls: bool
     logprobs: bool
     values: Mapping[str, object]
+
+    @property
+    def functions(self) -> list[FunctionTool]:
+        """The client's own tools."""
+        return [tool for tool in self.tools if isinstance(tool, FunctionTool)]
+
+    @property
+    def servers(self) -> list[tuple[str, McpTool]]:
+        """The MCP servers, each with the path of its declaration."""
+        return [(f"tools[{i}]", t) for i, t in enumerate(self.tools) if isinstance(t, McpTool)]
+
+    @property
+    def max_tool_calls(self) -> int | None:
+        """How many calls of owned tools may be made, None for any number (rule T4)."""
+        given = self.values.get("max_tool_calls")
+        return given if isinstance(given, int) else None
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -153,7 +170,7 @@ FIELDS: Mapping[str, Field] = {
     "include": Field(_include),
     "instructions": Field(checks.string, forward=True),
     "max_output_tokens": Field(checks.integer(1), forward=True),
-    # Counts the calls of tools that the gateway runs; there are none yet, so every bound is kept.
+    # Counts the calls of tools that the gateway runs.
     "max_tool_calls": Field(checks.integer(1)),
     "metadata": Field(checks.metadata),
     "model": Field(_NAME, forward=True),
@@ -210,7 +227,10 @@ def parse_create(body: bytes, ids: ItemIds, limits: Limits) -> CreateRequest:
 def parse_again(fields: bytes, limits: Limits) -> CreateRequest:
     """Check a request that was stored without its input; raises InvalidRequest with `param`."""
     raw = read_object(fields)
-    return _request(raw, _simple_fields(raw), limits)
+    values = _simple_fields(raw)
+    if "model" not in values:
+        raise checks.missing("model")
+    return _request(raw, values, limits)
 
 
 def _request(

@@ -1,6 +1,7 @@
 """Tool declarations and `tool_choice`: what the client declared, and what the model is told.
 
-Today every tool is a client tool of type `function`: its calls are returned to the caller.
+A `function` is the client's: its calls are returned to the caller. An `mcp` server's tools are owned: the
+gateway lists and calls them (engine.api.mcp).
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from engine.api import checks
+from engine.api.mcp import Approval, McpTool, check_labels, parse_mcp_tool
 from engine.errors import InvalidRequest
 
 _FUNCTION_NAME = checks.matching(r"[a-zA-Z0-9_.-]{1,64}")
@@ -15,7 +17,7 @@ _FUNCTION_KEYS = ("type", "name", "description", "parameters", "strict")
 _CHOICE_WORDS = ("none", "auto", "required")
 _OWNED_LATER = (
     "file_search", "web_search", "web_search_2025_08_26", "web_search_preview",
-    "web_search_preview_2025_03_11", "code_interpreter", "mcp",
+    "web_search_preview_2025_03_11", "code_interpreter",
 )  # fmt: skip
 
 
@@ -48,6 +50,9 @@ class FunctionTool(msgspec.Struct, frozen=True):
         return tool
 
 
+Tool = FunctionTool | McpTool
+
+
 class ToolChoice(msgspec.Struct, frozen=True):
     """`tool_choice` as asked (`shown`), and what follows from it for the model call.
 
@@ -60,14 +65,17 @@ class ToolChoice(msgspec.Struct, frozen=True):
     allowed: frozenset[str] | None = None
 
 
-def parse_tools(value: object, param: str, *, most: int) -> tuple[FunctionTool, ...]:
+def parse_tools(value: object, param: str, *, most: int) -> tuple[Tool, ...]:
     """Check `tools`; raises InvalidRequest for a type that we cannot run or return."""
     declared = checks.array(value, param)
     if len(declared) > most:
         raise checks.wrong_value(len(declared), param, f"at most {most} tools")
     tools = tuple(_parse_tool(tool, f"{param}[{i}]") for i, tool in enumerate(declared))
+    check_labels([(f"{param}[{i}]", t) for i, t in enumerate(tools) if isinstance(t, McpTool)])
     seen: set[str] = set()
     for index, tool in enumerate(tools):
+        if isinstance(tool, McpTool):
+            continue
         if tool.name in seen:
             raise checks.wrong_value(
                 tool.name, f"{param}[{index}].name", "each function to be declared once"
@@ -76,14 +84,16 @@ def parse_tools(value: object, param: str, *, most: int) -> tuple[FunctionTool, 
     return tools
 
 
-def _parse_tool(value: object, param: str) -> FunctionTool:
+def _parse_tool(value: object, param: str) -> Tool:
     tool = checks.mapping(value, param)
     kind = checks.string(checks.required(tool, "type", param), f"{param}.type")
+    if kind == "mcp":
+        return _parse_server(value, param)
     if kind in _OWNED_LATER:
         raise checks.unsupported(f"{param}.type", f"tools of type '{kind}' cannot be run here.")
     if kind != "function":
         raise checks.unsupported(
-            f"{param}.type", f"tools of type '{kind}' are not known; use 'function'."
+            f"{param}.type", f"tools of type '{kind}' are not known; use 'function' or 'mcp'."
         )
     if "function" in tool:
         raise InvalidRequest(
@@ -108,7 +118,21 @@ def _parse_tool(value: object, param: str) -> FunctionTool:
     )
 
 
-def parse_tool_choice(value: object, param: str, tools: tuple[FunctionTool, ...]) -> ToolChoice:
+def _parse_server(value: object, param: str) -> McpTool:
+    server = parse_mcp_tool(value, param)
+    if server.connector_id is not None:
+        raise checks.unsupported(
+            f"{param}.connector_id", "there are no connectors here; give a 'server_url'."
+        )
+    if server.approval != Approval("never"):
+        raise checks.unsupported(
+            f"{param}.require_approval",
+            "calls cannot wait for consent here; only 'never' can be used, and has to be given.",
+        )
+    return server
+
+
+def parse_tool_choice(value: object, param: str, tools: tuple[Tool, ...]) -> ToolChoice:
     """Check `tool_choice` in all its forms against the declared tools."""
     if isinstance(value, str):
         word = str(checks.one_of(*_CHOICE_WORDS)(value, param))
@@ -118,7 +142,7 @@ def parse_tool_choice(value: object, param: str, tools: tuple[FunctionTool, ...]
         return ToolChoice(shown=word, sent=word if tools and word != "auto" else None)
     choice = checks.mapping(value, param)
     kind = checks.string(checks.required(choice, "type", param), f"{param}.type")
-    names = {tool.name for tool in tools}
+    names = {tool.name for tool in tools if isinstance(tool, FunctionTool)}
     if kind == "function":
         checks.only_keys(choice, ("type", "name"), param)
         named = _declared(choice, param, names)

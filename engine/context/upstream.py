@@ -6,7 +6,7 @@ that the bytes of a longer conversation begin with the bytes of the shorter one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from engine.api.json import encode
 from engine.api.request import FIELDS, LOGPROBS, CreateRequest
@@ -15,16 +15,28 @@ from engine.api.request import FIELDS, LOGPROBS, CreateRequest
 _FIRST = ("model", "instructions")
 
 
-def upstream_request(request: CreateRequest, items: Iterable[bytes]) -> bytes:
-    """Return the JSON body of a model turn; `items` are replayed items, spliced in unparsed."""
-    head = encode(_parameters(request))
+def upstream_request(
+    request: CreateRequest,
+    items: Iterable[bytes],
+    owned: Sequence[dict[str, object]] = (),
+    *,
+    first: bool = True,
+) -> bytes:
+    """Return the JSON body of a model turn; `items` are replayed items, spliced in unparsed.
+
+    `owned` are the tools that the gateway runs, as the model is shown them. A tool that was forced is
+    forced in the `first` turn only (rule T4): the model could never end otherwise.
+    """
+    head = encode(_parameters(request, owned, first=first))
     return b'%b,"input":[%b]}' % (head[:-1], b",".join(items))
 
 
-def _parameters(request: CreateRequest) -> dict[str, object]:
+def _parameters(
+    request: CreateRequest, owned: Sequence[dict[str, object]], *, first: bool
+) -> dict[str, object]:
     values = request.values
     sent: dict[str, object] = {name: values[name] for name in _FIRST if name in values}
-    sent.update(_tools(request))
+    sent.update(_tools(request, owned, first=first))
     for name, field in FIELDS.items():
         if field.forward and name in values and name not in _FIRST:
             sent[name] = values[name]
@@ -36,14 +48,17 @@ def _parameters(request: CreateRequest) -> dict[str, object]:
     return sent
 
 
-def _tools(request: CreateRequest) -> dict[str, object]:
-    allowed = request.tool_choice.allowed
-    tools = [tool.sent() for tool in request.tools if allowed is None or tool.name in allowed]
+def _tools(
+    request: CreateRequest, owned: Sequence[dict[str, object]], *, first: bool
+) -> dict[str, object]:
+    allowed, choice = request.tool_choice.allowed, request.tool_choice.sent
+    tools = [tool.sent() for tool in request.functions if allowed is None or tool.name in allowed]
+    tools += owned
     sent: dict[str, object] = {}
     if tools:
         sent["tools"] = tools
         if not request.parallel_tool_calls:
             sent["parallel_tool_calls"] = False
-    if request.tool_choice.sent is not None:
-        sent["tool_choice"] = request.tool_choice.sent
+        if choice is not None and (first or choice == "none"):
+            sent["tool_choice"] = choice
     return sent

@@ -31,6 +31,11 @@ from engine.ports.responses import (
 from engine.ports.runs import (
     RunStore,
 )
+from engine.ports.tools import (
+    ToolDefinition,
+    ToolOutcome,
+    ToolProvider,
+)
 from engine.ports.world import (
     Clock,
     ModelAnswer,
@@ -67,4 +72,7 @@ __all__ = [
     "StoredItem",
     "StoredResponse",
     "ThreadPoint",
+    "ToolDefinition",
+    "ToolOutcome",
+    "ToolProvider",
 ]

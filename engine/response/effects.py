@@ -15,6 +15,26 @@ class CallModel(msgspec.Struct, frozen=True):
     turn: TurnRequest
 
 
+class ListTools(msgspec.Struct, frozen=True):
+    """Ask every provider what it offers; answered by ToolsListed, or by what ends the response."""
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    """One call of an owned tool, by the tool's own name; `refused`: over `max_tool_calls`, not to be run."""
+
+    item_id: str
+    label: str
+    name: str
+    arguments: bytes
+    refused: bool = False
+
+
+class RunTools(msgspec.Struct, frozen=True):
+    """Run these side by side (rule T2); answered by a ToolEnded for each, then RoundEnded."""
+
+    calls: tuple[ToolCall, ...]
+
+
 class Send(msgspec.Struct, frozen=True, gc=False):
     """Release these whole events, the last of which has the number `last`."""
 
@@ -48,4 +68,4 @@ class Close(msgspec.Struct, frozen=True):
     error: EngineError | None = None
 
 
-Effect = CallModel | Send | Save | Refuse | Close
+Effect = CallModel | ListTools | RunTools | Send | Save | Refuse | Close

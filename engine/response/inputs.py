@@ -12,6 +12,8 @@ import msgspec
 
 from engine.api.response_object import Usage
 from engine.errors import EngineError
+from engine.ports import ToolOutcome
+from engine.response.agenda import Agenda, Listing
 from engine.response.turn import TurnRequest
 
 ItemKind = Literal["message", "reasoning", "function_call"]
@@ -22,9 +24,18 @@ class Queued(msgspec.Struct, frozen=True):
 
 
 class Begin(msgspec.Struct, frozen=True):
-    """The request is accepted, or its time in the queue is over; `turn` is the first to be asked for."""
+    """The request is accepted, or its time in the queue is over; `turn` is the first to be asked for.
 
-    turn: TurnRequest
+    An agenda instead makes all the turns of a response for which the gateway runs tools.
+    """
+
+    turn: TurnRequest | Agenda
+
+
+class ToolsListed(msgspec.Struct, frozen=True):
+    """What the providers offer, in the order of their declarations."""
+
+    listings: tuple[Listing, ...]
 
 
 class ModelAnswered(msgspec.Struct, frozen=True):
@@ -86,10 +97,24 @@ class ItemEnded(msgspec.Struct, frozen=True):
 class Resumed(msgspec.Struct, frozen=True):
     """The worker is gone that ran this; `turn` is asked for again.
 
-    What was made so far stays shown, and no later turn is sent it: the model makes it anew.
+    What was made so far stays shown, and no later turn is sent it: the model makes it anew. But finished
+    calls of owned tools, and what led to them, are kept: they are not made twice.
     """
 
-    turn: TurnRequest
+    turn: TurnRequest | Agenda
+
+
+class ToolEnded(msgspec.Struct, frozen=True):
+    """A call of an owned tool is over; `item_id` is its item."""
+
+    item_id: str
+    outcome: ToolOutcome
+
+
+class RoundEnded(msgspec.Struct, frozen=True):
+    """All the owned calls of a turn are over. `at`: Unix seconds."""
+
+    at: int
 
 
 class TurnEnded(msgspec.Struct, frozen=True):
@@ -136,11 +161,14 @@ Ending = TurnEnded | Failed | CutShort | Cancelled
 Input = (
     Queued
     | Begin
+    | ToolsListed
     | ModelAnswered
     | WaitedLong
     | Content
     | ItemEnded
     | Resumed
+    | ToolEnded
+    | RoundEnded
     | Ending
     | Saved
     | SaveFailed

@@ -3,9 +3,10 @@
 A row of TRANSITIONS is `(state, input type) -> (handler, states that it may lead to)`. An input without a
 row is a bug of the caller and raises IllegalInput; nothing is ignored. ARCHITECTURE.md draws this table.
 
-    NEW [-> QUEUED] -> CALLING -> STREAMING -> SAVING -> CLOSED
-                          ^           `-- taken over from a worker that is gone: CALLING again
-                          `-- failed with nothing sent: refused -> CLOSED
+    NEW [-> QUEUED] [-> LISTING] -> CALLING -> STREAMING -> SAVING -> CLOSED
+                                    ^   ^          |`-- taken over from a worker that is gone: CALLING again
+                                    |   |          `-- owned tools are called: RUNNING, then CALLING again
+                                    `---`-- failed with nothing sent: refused -> CLOSED
 """
 
 from __future__ import annotations
@@ -22,7 +23,18 @@ from engine.api.response_object import ResponseObject, State, Usage, join
 from engine.errors import EngineError
 from engine.ids import ItemIds
 from engine.ports import EventBatch
-from engine.response.effects import CallModel, Close, Effect, Refuse, Save, Send
+from engine.response.agenda import Agenda, Listing
+from engine.response.effects import (
+    CallModel,
+    Close,
+    Effect,
+    ListTools,
+    Refuse,
+    RunTools,
+    Save,
+    Send,
+    ToolCall,
+)
 from engine.response.inputs import (
     ArgumentsDelta,
     Begin,
@@ -38,14 +50,19 @@ from engine.response.inputs import (
     ReasoningDelta,
     RefusalDelta,
     Resumed,
+    RoundEnded,
     Saved,
     SaveFailed,
     SummaryDelta,
     TextDelta,
+    ToolEnded,
+    ToolsListed,
     TurnEnded,
     WaitedLong,
 )
 from engine.response.output import Output
+from engine.response.owned_items import OpenMcpCall
+from engine.response.turn import TurnRequest
 
 
 class Phase(Enum):
@@ -53,8 +70,10 @@ class Phase(Enum):
 
     NEW = "new"
     QUEUED = "queued"
+    LISTING = "listing"
     CALLING = "calling"
     STREAMING = "streaming"
+    RUNNING = "running"
     SAVING = "saving"
     CLOSED = "closed"
 
@@ -78,6 +97,13 @@ class ResponseMachine:
         self.usage: Usage | None = None
         """The sum over the turns that ended so far."""
         self._end: _End | None = None
+        self._agenda: Agenda | None = None
+        self._listed = False
+        self._unshown: tuple[Listing, ...] = ()
+        """Lists of tools that stand behind the first events, which are not sent yet."""
+        self._turns = 0
+        self._round: tuple[ToolCall, ...] = ()
+        self._calls = 0
 
     def __repr__(self) -> str:
         return (
@@ -94,6 +120,15 @@ class ResponseMachine:
     def held(self) -> int:
         """Characters of model output held (rule X5: the loop bounds it)."""
         return self._output.size
+
+    @property
+    def ran_tools(self) -> bool:
+        """True once a tool was run: nobody should ask for the same again (rule R13)."""
+        return self._calls > 0
+
+    def shown_name(self, label: str, name: str) -> str | None:
+        """Return the name under which the model is shown an owned tool; None for one that is not listed."""
+        return self._output.owned.names.get((label, name))
 
     @property
     def called(self) -> bool:
@@ -138,11 +173,36 @@ class ResponseMachine:
         return [self._send(self._lifecycles("queued", "created", "queued"))]
 
     def _begin(self, received: Begin) -> list[Effect]:
-        self.phase = Phase.CALLING
-        call = CallModel(received.turn)
+        asked = self._ask(received.turn)
         if self.opened:
-            return [self._send(self._lifecycles("in_progress", "in_progress")), call]
-        return [call]
+            return [self._send(self._lifecycles("in_progress", "in_progress")), asked]
+        return [asked]
+
+    def _ask(self, turn: TurnRequest | Agenda) -> Effect:
+        """Ask for a turn, or first for what is needed to make it."""
+        if isinstance(turn, TurnRequest):
+            self.phase = Phase.CALLING
+            return CallModel(turn)
+        self._agenda = turn
+        if self._listed:
+            return self._next_turn(turn)
+        self.phase = Phase.LISTING
+        return ListTools()
+
+    def _tools_listed(self, received: ToolsListed) -> list[Effect]:
+        assert self._agenda is not None
+        self._listed = True
+        self._output.owned = self._agenda.tools(received.listings)
+        self._unshown = received.listings
+        call = self._next_turn(self._agenda)
+        return [self._send(self._open()), call] if self.opened else [call]
+
+    def _next_turn(self, agenda: Agenda) -> CallModel:
+        """Ask for a turn behind all that was made: what tools answered is input now (rule M9)."""
+        self.phase = Phase.CALLING
+        made = (item.replay for item in self._output.items if item.replay is not None)
+        first, self._turns = self._turns == 0, self._turns + 1
+        return CallModel(agenda.turn(self._output.owned, made, first=first))
 
     def _waited(self, _received: WaitedLong) -> list[Effect]:
         return [self._send(self._open())]
@@ -160,23 +220,55 @@ class ResponseMachine:
         return [self._send(self._output.close(received.status))]
 
     def _resumed(self, received: Resumed) -> list[Effect]:
-        self.phase = Phase.CALLING
-        frames = self._output.close("incomplete")
+        frames = self._output.close_all("incomplete")
         self._output.forget()
-        return [self._send(frames), CallModel(received.turn)]
+        return [self._send(frames), self._ask(received.turn)]
 
     def _turn_ended(self, received: TurnEnded) -> list[Effect]:
         if received.usage is not None:
             self.usage = received.usage if self.usage is None else self.usage + received.usage
         cut = received.incomplete_reason is not None
+        frames = b"" if cut else self._output.close("completed")
+        if not cut and (waiting := self._output.waiting):
+            self.phase = Phase.RUNNING
+            self._round = tuple(map(self._call, waiting))
+            return [self._send(frames), RunTools(self._round)]
+        effects: list[Effect] = [self._send(frames)] if frames else []
+        return effects + self._finish_turn(received.at, received.incomplete_reason)
+
+    def _finish_turn(self, at: int, cut: str | None) -> list[Effect]:
         return self._finish(
             State(
-                status="incomplete" if cut else "completed",
-                completed_at=None if cut else received.at,
-                incomplete_reason=received.incomplete_reason,
+                status="completed" if cut is None else "incomplete",
+                completed_at=at if cut is None else None,
+                incomplete_reason=cut,
                 usage=self.usage,
             )
         )
+
+    def _call(self, waiting: OpenMcpCall) -> ToolCall:
+        """Return a call to be run, counted (rule T4)."""
+        assert self._agenda is not None
+        most = self._agenda.request.max_tool_calls
+        refused = most is not None and self._calls >= most
+        self._calls += not refused
+        label, name = waiting.key
+        return ToolCall(waiting.id, label, name, waiting.arguments.encode(), refused)
+
+    def _tool_ended(self, received: ToolEnded) -> list[Effect]:
+        return [self._send(self._output.end_call(received.item_id, received.outcome))]
+
+    def _round_ended(self, received: RoundEnded) -> list[Effect]:
+        """Go on with what the tools answered, unless the client has to answer first or a cap is reached."""
+        assert self._agenda is not None
+        if self._output.called:
+            cut = "worker_lost" if self._output.cut else None
+            return self._finish_turn(received.at, cut)
+        if all(call.refused for call in self._round):
+            return self._finish_turn(received.at, "max_tool_calls")
+        if self._turns >= self._agenda.most_turns:
+            return self._finish_turn(received.at, "max_turns")
+        return [self._next_turn(self._agenda)]
 
     def _cut_short(self, received: CutShort) -> list[Effect]:
         return self._finish(
@@ -198,7 +290,9 @@ class ResponseMachine:
     def _finish(self, state: State, error: EngineError | None = None) -> list[Effect]:
         """Close what is open; the terminal events are made, and held until they are saved (rule P1)."""
         frames = self._open()
-        frames += self._output.close("completed" if state.status == "completed" else "incomplete")
+        frames += self._output.close_all(
+            "completed" if state.status == "completed" else "incomplete"
+        )
         effects: list[Effect] = [self._send(frames)] if frames else []
         end = self._end = self._make_end(state, error)
         if not self._store:
@@ -241,11 +335,11 @@ class ResponseMachine:
         return Send(frames, self._events.sequence - 1)
 
     def _open(self) -> bytes:
-        """Return `created` and `in_progress` (rule R2), once."""
-        if self.opened:
-            return b""
+        """Return `created` and `in_progress` (rule R2), once, and the lists that were not shown yet."""
+        frames = b"" if self.opened else self._lifecycles("in_progress", "created", "in_progress")
         self.opened = True
-        return self._lifecycles("in_progress", "created", "in_progress")
+        unshown, self._unshown = self._unshown, ()
+        return frames + self._output.list_tools(unshown)
 
     def _lifecycles(self, status: str, *kinds: str) -> bytes:
         """Return events that carry the object as it is before there is any output."""
@@ -276,12 +370,20 @@ _ENDS = (Phase.SAVING, Phase.CLOSED)
 TRANSITIONS: Mapping[Phase, Mapping[type, Row]] = {
     Phase.NEW: {
         Queued: _row(_M._queued, Phase.QUEUED),
-        Begin: _row(_M._begin, Phase.CALLING),
+        Begin: _row(_M._begin, Phase.LISTING, Phase.CALLING),
     },
     Phase.QUEUED: {
-        Begin: _row(_M._begin, Phase.CALLING),
+        Begin: _row(_M._begin, Phase.LISTING, Phase.CALLING),
         Failed: _row(_M._failed, Phase.SAVING),
         Cancelled: _row(_M._cancelled, Phase.SAVING),
+    },
+    Phase.LISTING: {
+        WaitedLong: _row(_M._waited, Phase.LISTING),
+        ToolsListed: _row(_M._tools_listed, Phase.CALLING),
+        Resumed: _row(_M._resumed, Phase.LISTING),
+        Failed: _row(_M._refused, *_ENDS),
+        CutShort: _row(_M._cut_short, *_ENDS),
+        Cancelled: _row(_M._cancelled, *_ENDS),
     },
     Phase.CALLING: {
         WaitedLong: _row(_M._waited, Phase.CALLING),
@@ -299,7 +401,15 @@ TRANSITIONS: Mapping[Phase, Mapping[type, Row]] = {
         SummaryDelta: _row(_M._content, Phase.STREAMING),
         ItemEnded: _row(_M._item_ended, Phase.STREAMING),
         Resumed: _row(_M._resumed, Phase.CALLING),
-        TurnEnded: _row(_M._turn_ended, *_ENDS),
+        TurnEnded: _row(_M._turn_ended, Phase.RUNNING, *_ENDS),
+        Failed: _row(_M._failed, *_ENDS),
+        CutShort: _row(_M._cut_short, *_ENDS),
+        Cancelled: _row(_M._cancelled, *_ENDS),
+    },
+    Phase.RUNNING: {
+        ToolEnded: _row(_M._tool_ended, Phase.RUNNING),
+        RoundEnded: _row(_M._round_ended, Phase.CALLING, *_ENDS),
+        Resumed: _row(_M._resumed, Phase.CALLING),
         Failed: _row(_M._failed, *_ENDS),
         CutShort: _row(_M._cut_short, *_ENDS),
         Cancelled: _row(_M._cancelled, *_ENDS),

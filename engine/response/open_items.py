@@ -195,10 +195,44 @@ class OpenReasoning(OpenItem):
         return {**item, "content": content} if content else item
 
 
-class OpenFunctionCall(OpenItem):
+class OpenCall(OpenItem):
+    """A call of whatever tool: its arguments grow (rule R7)."""
+
+    family: bytes
+
+    def __init__(self, events: EventWriter, item_id: str, index: int) -> None:
+        super().__init__(events, item_id, index)
+        self._pieces: list[str] = []
+
+    @property
+    def arguments(self) -> str:
+        """All that came so far."""
+        return "".join(self._pieces)
+
+    def delta(self, content: ArgumentsDelta) -> bytes:
+        """Return the event of one delta."""
+        self._pieces.append(content.text)
+        return self._events.event(
+            self.family + b".delta", b'%b,"delta":%b' % (self._place, encode(content.text))
+        )
+
+    def arguments_done(self) -> bytes:
+        """Return the events that end whole arguments; none at all are `{}`."""
+        frames = b""
+        if not self.arguments.strip():
+            frames = self.delta(ArgumentsDelta("{}"))
+        tail = self._done_head() + field("arguments", self.arguments)
+        return frames + self._events.event(self.family + b".done", self._place + tail)
+
+    def _done_head(self) -> bytes:
+        return b""
+
+
+class OpenFunctionCall(OpenCall):
     """A call of a client tool."""
 
     kind = "function_call"
+    family = b"response.function_call_arguments"
 
     def __init__(
         self, events: EventWriter, item_id: str, index: int, *, call_id: str, name: str
@@ -206,25 +240,10 @@ class OpenFunctionCall(OpenItem):
         super().__init__(events, item_id, index)
         self._call_id = call_id
         self._name = name
-        self._arguments: list[str] = []
-
-    def delta(self, content: ArgumentsDelta) -> bytes:
-        """Return the event of one delta."""
-        self._arguments.append(content.text)
-        return self._events.event(
-            b"response.function_call_arguments.delta",
-            b'%b,"delta":%b' % (self._place, encode(content.text)),
-        )
 
     def closed(self, status: str) -> tuple[bytes, Item]:
         """Return the closing events; a cut call has no `arguments.done`: nobody shall run it."""
-        if status != "completed":
-            return super().closed(status)
-        frames = b""
-        if not "".join(self._arguments).strip():
-            frames = self.delta(ArgumentsDelta("{}"))
-        tail = field("name", self._name) + field("arguments", "".join(self._arguments))
-        frames += self._events.event(b"response.function_call_arguments.done", self._place + tail)
+        frames = self.arguments_done() if status == "completed" else b""
         done, item = super().closed(status)
         return frames + done, item
 
@@ -236,5 +255,8 @@ class OpenFunctionCall(OpenItem):
             "status": status,
             "call_id": self._call_id,
             "name": self._name,
-            "arguments": "".join(self._arguments),
+            "arguments": self.arguments,
         }
+
+    def _done_head(self) -> bytes:
+        return field("name", self._name)

@@ -1,10 +1,13 @@
 """The output of one response: content in, events and finished items out (rules R4-R7, R9).
 
-One item is open at a time. It is closed when the next one starts or the response ends, not when the
-backend says so: only then is it known whether it was the last one, which a cut makes `incomplete`.
+One item grows at a time. It is closed when the next one starts or the turn ends, not when the backend says
+so: only then is it known whether it was the last one, which a cut makes `incomplete`. Calls of tools that
+the gateway runs stay open beyond that, several beside each other, until their outcome is known.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import msgspec
 
@@ -12,7 +15,8 @@ from engine.api.events import EventWriter
 from engine.api.json import encode
 from engine.context.replay import replay
 from engine.ids import ItemIds
-from engine.ports import StoredItem
+from engine.ports import StoredItem, ToolOutcome
+from engine.response.agenda import Listing, OwnedTools
 from engine.response.inputs import (
     ArgumentsDelta,
     Content,
@@ -22,23 +26,42 @@ from engine.response.inputs import (
     SummaryDelta,
     TextDelta,
 )
-from engine.response.open_items import OpenFunctionCall, OpenItem, OpenMessage, OpenReasoning
+from engine.response.open_items import (
+    OpenCall,
+    OpenFunctionCall,
+    OpenItem,
+    OpenMessage,
+    OpenReasoning,
+)
+from engine.response.owned_items import OpenMcpCall, listed
 
 # What an item without any text takes, roughly: endless empty items must reach the bound too (rule X5).
 _ITEM_SIZE = 200
 
 
 class Output:
-    """Collects the output items of a response; `items` are the finished ones."""
+    """Collects the output items of a response. `owned` are the tools whose calls are the gateway's."""
 
     def __init__(self, ids: ItemIds, events: EventWriter) -> None:
-        self.items: list[StoredItem] = []
         self.size = 0
-        """Characters of model output held so far."""
+        """Characters of model output, and of what tools answered, held so far."""
+        self.owned = OwnedTools()
+        self._places: list[StoredItem | None] = []
         self._ids = ids
         self._events = events
         self._open: OpenItem | None = None
+        self._waiting: dict[str, OpenMcpCall] = {}
         self._whole = True
+
+    @property
+    def items(self) -> list[StoredItem]:
+        """The finished items, in the order in which they were begun."""
+        return [item for item in self._places if item is not None]
+
+    @property
+    def waiting(self) -> list[OpenMcpCall]:
+        """The owned calls whose arguments are whole and whose outcome is not known."""
+        return list(self._waiting.values())
 
     @property
     def called(self) -> bool:
@@ -47,8 +70,8 @@ class Output:
 
     @property
     def cut(self) -> bool:
-        """True if the last item is not whole."""
-        return self._open is not None or not self._whole
+        """True if the last item, or an owned call, is not whole."""
+        return self._open is not None or bool(self._waiting) or not self._whole
 
     def receive(self, content: Content) -> bytes:
         """Take one piece of content and return the events that it makes."""
@@ -67,16 +90,24 @@ class Output:
                 assert isinstance(item, OpenReasoning)
                 return item.delta(content)
             case ArgumentsDelta():
-                assert isinstance(item, OpenFunctionCall)
+                assert isinstance(item, OpenCall)
                 return item.delta(content)
 
     def close(self, status: str) -> bytes:
-        """Finish the open item, if there is one, and return its closing events."""
+        """Finish the item that grows, if there is one, and return its closing events.
+
+        A whole owned call waits for its outcome.
+        """
         item = self._open
         if item is None:
             return b""
         self._open = None
         self._whole = status == "completed"
+        if isinstance(item, OpenMcpCall):
+            if self._whole:
+                self._waiting[item.id] = item
+                return item.arguments_done()
+            return self._put(item, item.given_up())
         frames, finished = item.closed(status)
         call_id = finished.get("call_id")
         stored = StoredItem(
@@ -86,23 +117,69 @@ class Output:
             replay=replay(finished),
             call_id=None if call_id is None else str(call_id),
         )
-        self.items.append(stored)
+        return self._put(item, (frames, stored))
+
+    def close_all(self, status: str) -> bytes:
+        """Finish everything; owned calls whose outcome is not known are given up."""
+        frames = self.close(status)
+        for call in self.waiting:
+            self._whole = False
+            frames += self._put(call, call.given_up())
+        self._waiting.clear()
+        return frames
+
+    def end_call(self, item_id: str, outcome: ToolOutcome) -> bytes:
+        """Finish an owned call and return its events."""
+        call = self._waiting.pop(item_id)
+        frames, stored = call.ended(outcome)
+        self.size += len(stored.item) + len(stored.replay or b"")
+        return self._put(call, (frames, stored))
+
+    def list_tools(self, listings: Iterable[Listing]) -> bytes:
+        """Add an item for each provider and return their events."""
+        frames = b""
+        for listing in listings:
+            made, stored = listed(self._events, self._ids.mint("mcpl"), len(self._places), listing)
+            self._places.append(stored)
+            self.size += len(stored.item)
+            frames += made
         return frames
 
     def forget(self) -> None:
-        """Send none of the finished items to a model again; they stay shown."""
-        self.items = [msgspec.structs.replace(item, replay=None) for item in self.items]
+        """Send none of the finished items to a model again; they stay shown.
+
+        Owned calls that are finished are kept, with all that led to the last of them.
+        """
+        kept = [i for i, item in enumerate(self._places) if item is not None and _is_done(item)]
+        begin = kept[-1] + 1 if kept else 0
+        for place, item in enumerate(self._places[begin:], begin):
+            if item is not None:
+                self._places[place] = msgspec.structs.replace(item, replay=None)
+
+    def _put(self, item: OpenItem, closed: tuple[bytes, StoredItem]) -> bytes:
+        frames, self._places[item.index] = closed
+        return frames
 
     def _start(self, start: ItemStarted) -> bytes:
-        index = len(self.items)
         self.size += _ITEM_SIZE + len(start.name)
-        item: OpenItem
-        if start.kind == "function_call":
-            item_id, call_id = self._ids.mint("fc"), self._ids.mint("call")
-            item = OpenFunctionCall(self._events, item_id, index, call_id=call_id, name=start.name)
-        elif start.kind == "reasoning":
-            item = OpenReasoning(self._events, self._ids.mint("rs"), index)
-        else:
-            item = OpenMessage(self._events, self._ids.mint("msg"), index)
-        self._open = item
+        item = self._open = self._opened(start, len(self._places))
+        self._places.append(None)
         return item.opened()
+
+    def _opened(self, start: ItemStarted, index: int) -> OpenItem:
+        mint, events = self._ids.mint, self._events
+        if start.kind == "reasoning":
+            return OpenReasoning(events, mint("rs"), index)
+        if start.kind == "message":
+            return OpenMessage(events, mint("msg"), index)
+        key = self.owned.keys.get(start.name)
+        if key is None:
+            # The client's, or nobody's: the client is told of it (rule T7).
+            item_id, call_id = mint("fc"), mint("call")
+            return OpenFunctionCall(events, item_id, index, call_id=call_id, name=start.name)
+        item_id, call_id = mint("mcp"), mint("call")
+        return OpenMcpCall(events, item_id, index, call_id=call_id, shown=start.name, key=key)
+
+
+def _is_done(item: StoredItem) -> bool:
+    return item.type == OpenMcpCall.kind and item.replay is not None

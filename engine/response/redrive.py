@@ -18,7 +18,8 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from engine import sse
-from engine.ports import EventBatch
+from engine.ports import EventBatch, ToolDefinition, ToolOutcome
+from engine.response.agenda import Agenda, Listing
 from engine.response.effects import Send
 from engine.response.inputs import (
     ArgumentsDelta,
@@ -32,8 +33,12 @@ from engine.response.inputs import (
     Queued,
     ReasoningDelta,
     RefusalDelta,
+    RoundEnded,
     SummaryDelta,
     TextDelta,
+    ToolEnded,
+    ToolsListed,
+    TurnEnded,
     WaitedLong,
 )
 from engine.response.machine import Phase, ResponseMachine
@@ -43,6 +48,9 @@ LEAP = 1_000_000
 """More events than can have been sent and not logged: how far the numbers of a stream leap whose worker
 died while its client was reading. The client may have seen events that are in no log; none of their
 numbers is used again."""
+
+
+_NULL = msgspec.Raw(b"null")
 
 
 class NotRedrivable(Exception):
@@ -60,10 +68,22 @@ class Redriven(msgspec.Struct, frozen=True):
     unlogged: EventBatch | None
 
 
+class _Tool(msgspec.Struct, frozen=True):
+    name: str
+    input_schema: msgspec.Raw
+    description: str | None = None
+    annotations: msgspec.Raw = _NULL
+
+
 class _Item(msgspec.Struct, frozen=True):
     type: str
-    status: str
+    id: str = ""
+    status: str = ""
     name: str = ""
+    server_label: str = ""
+    tools: list[_Tool] = []
+    output: str | None = None
+    error: msgspec.Raw = _NULL
 
 
 class _Part(msgspec.Struct, frozen=True):
@@ -83,6 +103,7 @@ class _Event(msgspec.Struct, frozen=True):
 
 # What the dead worker asked the model for is asked no more.
 _NO_TURN = TurnRequest(b"")
+_NO_TIME = 0
 _decode = msgspec.json.Decoder(_Event).decode
 
 _KINDS: Mapping[str, ItemKind] = {
@@ -93,6 +114,7 @@ _KINDS: Mapping[str, ItemKind] = {
 _DELTAS: Mapping[str, Callable[[str], Content]] = {
     "response.refusal.delta": RefusalDelta,
     "response.function_call_arguments.delta": ArgumentsDelta,
+    "response.mcp_call_arguments.delta": ArgumentsDelta,
     "response.reasoning_text.delta": ReasoningDelta,
     "response.reasoning_summary_text.delta": SummaryDelta,
 }
@@ -104,6 +126,7 @@ _EMPTY: Mapping[str, Content] = {
 }
 """Type of a part -> the least input that opens it."""
 _OPENING = ("response.created", "response.queued", "response.in_progress")
+_CALL_ENDED = ("response.mcp_call.completed", "response.mcp_call.failed")
 _PART_ADDED = ("response.content_part.added", "response.reasoning_summary_part.added")
 # Made by what opens or closes what is around them.
 _IMPLIED = (
@@ -115,15 +138,27 @@ _IMPLIED = (
     "response.reasoning_text.done",
     "response.reasoning_summary_text.done",
     "response.function_call_arguments.done",
+    "response.mcp_call.in_progress",
+    "response.mcp_list_tools.in_progress",
+    "response.mcp_list_tools.completed",
+    "response.mcp_list_tools.failed",
 )
 
 
 class Redrive:
     """Feeds a fresh machine with what its log tells; holds no more of the log than what is unmatched."""
 
-    def __init__(self, machine: ResponseMachine, *, queued: bool) -> None:
+    def __init__(
+        self,
+        machine: ResponseMachine,
+        *,
+        queued: bool,
+        turn: TurnRequest | Agenda = _NO_TURN,
+    ) -> None:
         self._machine = machine
         self._queued = queued
+        self._turn = turn
+        self._listings: list[Listing] = []
         self._logged = b""
         self._made: list[bytes] = []
         self._last: _Event | None = None
@@ -161,25 +196,57 @@ class Redrive:
         elif (delta := _DELTAS.get(event.type)) is not None:
             self._content(delta(event.delta))
         elif event.type == "response.output_item.added" and event.item is not None:
-            self._content(_started(event.item))
+            self._item_added(event.item)
         elif event.type == "response.output_item.done" and event.item is not None:
-            self._content(ItemEnded(event.item.status))
+            self._item_done(event.item)
+        elif event.type == "response.mcp_call_arguments.done":
+            self._content(ItemEnded("completed"))
+        elif event.type in _CALL_ENDED:
+            if self._machine.phase is Phase.STREAMING:
+                # Calls end when the model's turn is over, and nothing else tells of that.
+                self._give(TurnEnded(_NO_TIME, None))
         elif event.type not in _IMPLIED:
             raise NotRedrivable(f"An event '{event.type}' is in the log of an unfinished response.")
 
     def _lifecycle(self, kind: str) -> None:
         self._open()
         if kind == "response.in_progress" and self._machine.phase is Phase.QUEUED:
-            self._give(Begin(_NO_TURN))
+            self._give(Begin(self._turn))
 
     def _open(self) -> None:
         """Make the first events, once: those of the queue, or those of a run."""
         if self._machine.phase is not Phase.NEW:
             return
-        for received in (Queued(),) if self._queued else (Begin(_NO_TURN), WaitedLong()):
+        for received in (Queued(),) if self._queued else (Begin(self._turn), WaitedLong()):
             self._give(received)
 
+    def _item_added(self, item: _Item) -> None:
+        if item.type == "mcp_list_tools":
+            return
+        if item.type == "mcp_call":
+            shown = self._machine.shown_name(item.server_label, item.name)
+            if shown is None:
+                raise NotRedrivable("A tool was called that is in no list.")
+            self._content(ItemStarted("function_call", shown))
+        else:
+            self._content(_started(item))
+
+    def _item_done(self, item: _Item) -> None:
+        if item.type == "mcp_list_tools":
+            self._listings.append(_listing(item))
+            if isinstance(self._turn, Agenda) and len(self._listings) == len(self._turn.labels):
+                self._give(ToolsListed(tuple(self._listings)))
+        elif item.type == "mcp_call":
+            if item.status == "incomplete":
+                # It was given up when the response was taken over before.
+                raise NotRedrivable("It was taken over before, in the middle of a call.")
+            self._give(ToolEnded(item.id, _outcome(item)))
+        else:
+            self._content(ItemEnded(item.status))
+
     def _content(self, received: Content | ItemEnded) -> None:
+        if self._machine.phase is Phase.RUNNING:
+            self._give(RoundEnded(_NO_TIME))
         if self._machine.phase is Phase.CALLING:
             self._give(ModelAnswered())
         self._give(received)
@@ -218,6 +285,42 @@ class Redrive:
             raise NotRedrivable(_difference(self._logged, made))
         self._logged = self._logged[common:]
         self._made = [made[common:]]
+
+
+def _listing(item: _Item) -> Listing:
+    tools = [
+        ToolDefinition(
+            name=tool.name,
+            parameters=bytes(tool.input_schema),
+            description=tool.description,
+            annotations=_unless_null(tool.annotations),
+        )
+        for tool in item.tools
+    ]
+    error = msgspec.json.decode(item.error, type=str | None)
+    return Listing(item.server_label, tools, error)
+
+
+class _Failure(msgspec.Struct, frozen=True):
+    message: str = ""
+    content: list[_Said] = []
+
+
+class _Said(msgspec.Struct, frozen=True):
+    text: str = ""
+
+
+def _outcome(item: _Item) -> ToolOutcome:
+    """Return what the dead worker was answered, but for images: those are in no log."""
+    if item.output is not None:
+        return ToolOutcome(text=item.output)
+    failure = msgspec.json.decode(item.error, type=_Failure)
+    said = failure.message or "\n".join(part.text for part in failure.content)
+    return ToolOutcome(text=said or "The tool call failed.", error=bytes(item.error))
+
+
+def _unless_null(raw: msgspec.Raw) -> bytes | None:
+    return None if bytes(raw) == b"null" else bytes(raw)
 
 
 def _started(item: _Item) -> ItemStarted:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from engine.api.request import CreateRequest
 from engine.api.response_object import Usage
+from engine.api.tools import FunctionTool
 from engine.errors import EngineError
 from engine.response.turn import TurnRules
 
@@ -18,18 +21,26 @@ class Outcome(msgspec.Struct, frozen=True):
     error: EngineError | None = None
 
 
-def turn_rules(request: CreateRequest) -> TurnRules:
-    """Return the rules that follow from a request; with `tool_choice: none` no text can be a call."""
+def turn_rules(request: CreateRequest, owned: Iterable[FunctionTool] = ()) -> TurnRules:
+    """Return the rules that follow from a request; with `tool_choice: none` no text can be a call.
+
+    `owned`: the functions that the model is shown beside the client's, for tools that the gateway runs.
+    """
     choice = request.tool_choice
-    may_call = bool(request.tools) and choice.sent != "none"
+    declared = [
+        *(
+            tool
+            for tool in request.functions
+            if choice.allowed is None or tool.name in choice.allowed
+        ),
+        *owned,
+    ]
     return TurnRules(
-        tools=may_call,
+        tools=(bool(request.functions) or bool(declared)) and choice.sent != "none",
         allowed=choice.allowed,
         parallel=request.parallel_tool_calls,
         logprobs=request.logprobs,
-        declared=tuple(
-            tool for tool in request.tools if choice.allowed is None or tool.name in choice.allowed
-        ),
+        declared=tuple(declared),
         structured=_asks_for_json(request.values.get("text")),
     )
 

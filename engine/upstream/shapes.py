@@ -65,6 +65,9 @@ SHAPES: tuple[Shape, ...] = (
 )
 """Shapes that may begin anywhere in a text."""
 
+TOKENS = tuple({str(shape[0]) for shape in SHAPES} - {">>>"})
+"""Beginnings that only models write."""
+
 BARE_SHAPES: tuple[Shape, ...] = (
     # Llama 3 calls without any token.
     (SPACE, "{", SPACE, *_KEY, TOOL, '"'),

@@ -10,7 +10,7 @@ import msgspec
 
 from engine.api.json import is_json_object
 from engine.ports import ModelClient
-from engine.upstream.markup import START_TOKENS
+from engine.upstream.shapes import TOKENS
 from extproc.doctor.backend import Backend
 from extproc.doctor.findings import Finding, Verdict
 from extproc.doctor.judge import (
@@ -221,7 +221,7 @@ async def _called(bench: Bench, check: Check, **body: Any) -> Finding:
 def _calls(*names: str) -> Check:
     def check(response: Response) -> str:
         said = text_of(response)
-        if any(token in said for token in START_TOKENS):
+        if any(token in said for token in TOKENS):
             raise Wrong("calls arrive as text", advice=NO_PARSER, issue=f"{VLLM}/29725")
         calls = items_of(response, "function_call")
         made = [str(call.get("name")) for call in calls]

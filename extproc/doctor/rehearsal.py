@@ -15,9 +15,10 @@ import msgspec
 
 from engine import sse
 from engine.answers import Answer, error_answer
-from engine.errors import EngineError
+from engine.api.mcp import McpTool
+from engine.errors import EngineError, InvalidRequest
 from engine.intake import Caller
-from engine.ports import ModelAnswer, ModelClient
+from engine.ports import ModelAnswer, ModelClient, ToolProvider
 from extproc.app import Engine
 from extproc.doctor.stream_faults import Event
 from extproc.settings import Settings
@@ -96,7 +97,7 @@ class Rehearsal:
 
     def __init__(self, model: ModelClient) -> None:
         self._recorder = _Recorder(model)
-        self._engine = Engine(MemoryStore(), self._recorder, _settings(), "doctor")
+        self._engine = Engine(MemoryStore(), self._recorder, _no_servers, _settings(), "doctor")
 
     async def turn(self, turn: Turn | None = None, /, **body: Any) -> Turn:
         """Create a response, and wait for its end; errors are in the turn."""
@@ -176,3 +177,8 @@ def _events(raw: bytes) -> list[Event]:
         if isinstance(read, dict):
             found.append(read)
     return found
+
+
+def _no_servers(_tool: McpTool, param: str, _tenant: str) -> ToolProvider:
+    """The doctor asks for no tools of the gateway's."""
+    raise InvalidRequest("The doctor runs no tools.", param=param)

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from engine.api.json import is_json_object
-from engine.upstream.markup import START_TOKENS
+from engine.upstream.shapes import TOKENS
 
 Event = Mapping[str, Any]
 
@@ -88,7 +88,7 @@ class _Reader:
         self.note(OPENING, kinds[:1] != ["response.created"])
         numbers = [event.get("sequence_number") for event in events]
         self.note(NUMBERS, numbers != list(range(len(events))))
-        self.note(MARKUP, any(token in self._text for token in START_TOKENS))
+        self.note(MARKUP, any(token in self._text for token in TOKENS))
         if not kinds or kinds[-1] not in _TERMINAL:
             self.note(NO_TERMINAL)
             return

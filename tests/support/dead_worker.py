@@ -36,7 +36,7 @@ async def _log(rig: Rig, lease: Lease, machine: Any, streamed: bool, inputs: Any
     first = machine.sequence
     frames, last = [], first - 1
     for received in inputs:
-        assert not isinstance(received, Begin) or received.turn.body
+        assert not isinstance(received, Begin) or received.turn
         for effect in machine.receive(received):
             if isinstance(effect, Send):
                 frames.append(effect.frames)

@@ -12,6 +12,7 @@ import msgspec
 
 from engine import sse
 from engine.answers import error_answer
+from engine.api.mcp import McpTool
 from engine.background import Background
 from engine.detached import Detached
 from engine.errors import EngineError
@@ -19,11 +20,12 @@ from engine.following import Following
 from engine.intake import Caller, Intake
 from engine.limits import Limits
 from engine.live import Live
-from engine.ports import Clock, EventBatch, StoredResponse
+from engine.ports import Clock, EventBatch, StoredResponse, ToolProvider
 from engine.recovery import Recovery
 from engine.responses import Responses
 from engine.run import Means
 from engine.takeover import TakeOver
+from engine.toolbox import OpenProvider, Toolbox
 from tests.support.fake_model import FakeModel
 from tests.support.fake_reply import FakeReply
 from tests.support.faulty_store import FaultyStore
@@ -49,6 +51,11 @@ def counting(worker: str) -> Callable[[int], bytes]:
 SOON = Limits(save_wait=0.0)
 
 
+def no_provider(tool: McpTool, param: str, _tenant: str) -> ToolProvider:
+    """Refuse every server."""
+    raise AssertionError(f"{tool!r} at {param}")
+
+
 class Rig:
     """An engine over a model that plays `model`'s steps, a memory store with faults, one caller.
 
@@ -62,6 +69,7 @@ class Rig:
         limits: Limits | None = None,
         store: FaultyStore | None = None,
         worker: str = "replica/0#1",
+        providers: OpenProvider = no_provider,
     ) -> None:
         self.model = model
         self.store = store if store is not None else FaultyStore()
@@ -70,8 +78,10 @@ class Rig:
         self.limits = limits if limits is not None else SOON
         self.detached = Detached()
         self.clock: Clock = lambda: NOW
+        tools = Toolbox(providers, self.limits)
         means = Means(
             model=model,
+            tools=tools,
             store=self.store,
             clock=lambda: self.clock(),
             limits=self.limits,
@@ -81,6 +91,7 @@ class Rig:
         self.live = Live(means, worker)
         self.intake = Intake(
             self.store,
+            tools=tools,
             clock=lambda: self.clock(),
             randomness=counting(worker),
             limits=self.limits,

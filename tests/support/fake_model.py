@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.errors import UpstreamFailed
@@ -53,10 +53,14 @@ def frames_of(stream: Stream, model: str = "m") -> list[bytes]:
 
 
 class FakeModel:
-    """Plays the same steps to every call; `aborted` is set when a call is given up before its end."""
+    """Plays `turns`, one a call, then the same steps to every call.
 
-    def __init__(self, *steps: Step) -> None:
+    `aborted` is set when a call is given up before its end.
+    """
+
+    def __init__(self, *steps: Step, turns: Sequence[Sequence[Step]] = ()) -> None:
         self.steps = steps
+        self._turns = deque(turns)
         self.bodies: list[bytes] = []
         self.headers: list[Mapping[str, str]] = []
         self.called = asyncio.Event()
@@ -69,7 +73,7 @@ class FakeModel:
         self.bodies.append(body)
         self.headers.append(headers)
         self.called.set()
-        steps = deque(self.steps)
+        steps = deque(self._turns.popleft() if self._turns else self.steps)
         try:
             while steps and isinstance(steps[0], Hang | Break):
                 self.silent.set()

@@ -126,9 +126,6 @@ def is_prose(text: str) -> bool:
     return not _is_call(text) and not begins_bare
 
 
-TOKENS = tuple({str(shape[0]) for shape in SHAPES} - {">>>"})
-"""What only models write."""
-
 BEGINNINGS = sorted(
     {
         text[:size]

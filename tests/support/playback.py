@@ -18,7 +18,16 @@ from engine.api.response_object import ResponseObject
 from engine.errors import EngineError
 from engine.ids import ItemIds
 from engine.limits import Limits
-from engine.response.effects import CallModel, Close, Effect, Refuse, Save, Send
+from engine.response.effects import (
+    CallModel,
+    Close,
+    Effect,
+    ListTools,
+    Refuse,
+    RunTools,
+    Save,
+    Send,
+)
 from engine.response.inputs import Begin, Failed, Input, ModelAnswered, Saved, SaveFailed, TurnEnded
 from engine.response.machine import ResponseMachine
 from engine.response.turn import TurnRequest, TurnRules
@@ -71,6 +80,8 @@ class Player:
                 played.frames.append(frames)
             case CallModel(turn):
                 played.asked.append(turn.body)
+            case ListTools() | RunTools():
+                raise AssertionError("this player has no tools")
             case Save():
                 played.saved = effect
                 assert effect.ending.frames not in played.raw

@@ -5,7 +5,7 @@
 
 R1 one terminal event, then `[DONE]` · R2 created, in_progress · R3 one response id · R4 numbers without gaps
 · R5 items in pairs · R6 parts inside items · R7 concatenations · R9 how a cut shows · R10 the response object
-· R11 frames · R12 errors.
+· R11 frames · R12 errors · T1, T2, T5 owned items.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 Event = dict[str, Any]
 
+OWNED, LISTED = "mcp_call", "mcp_list_tools"
 TERMINAL = ("response.completed", "response.incomplete", "response.failed")
 
 FIELDS = frozenset({
@@ -216,21 +217,42 @@ def _check_output(response: Event, *, taken_over: bool) -> None:
     status, output = response["status"], response["output"]
     assert len({item["id"] for item in output}) == len(output), "R5: ids repeat"
     for item in output:
-        assert {"id", "type", "status"} <= set(item), f"R10: {item}"
+        keys = {"id", "type"} if item["type"] == LISTED else {"id", "type", "status"}
+        assert keys <= set(item), f"R10: {item}"
         assert not _nulls(item), f"R10: null in {item}"
         if item["type"] == "function_call" and item["status"] == "completed":
             assert item["call_id"]
             assert item["name"]
             if status == "completed":
                 json.loads(item["arguments"])  # R7
-    statuses = [item["status"] for item in output]
+    # A failed call of an owned tool is whole: the model was told of it (T2).
+    statuses = [_status(item) for item in output]
+    cut_calls = [item for item in output if item["type"] == OWNED and _status(item) != "completed"]
     if taken_over:
         assert set(statuses) <= {"completed", "incomplete"}, f"R9: {statuses}"
+    elif cut_calls and status != "completed":
+        # Several were under way.
+        assert set(statuses) <= {"completed", "incomplete"}, f"R9: {statuses}"
+    elif _is_capped(response):
+        assert set(statuses) <= {"completed"}, f"R9: {statuses}"
     elif status == "completed":
         assert set(statuses) <= {"completed"}, f"R9: {statuses} in a completed response"
     else:
         assert set(statuses[:-1]) <= {"completed"}, f"R9: {statuses}"
         assert status != "incomplete" or set(statuses[-1:]) <= {"incomplete"}, f"R9: {statuses}"
+
+
+def _status(item: Event) -> str:
+    if item["type"] == LISTED:
+        return "completed"
+    failed = item["type"] == OWNED and item["status"] == "failed"
+    return "completed" if failed else str(item["status"])
+
+
+def _is_capped(response: Event) -> bool:
+    """True if it was ended between two turns: nothing was cut then (T4)."""
+    details = response["incomplete_details"] or {}
+    return details.get("reason") in ("max_tool_calls", "max_turns")
 
 
 def _nulls(item: Event) -> set[str]:
@@ -259,6 +281,8 @@ class _Item:
     added: Event
     arguments: str = ""
     arguments_done: str | None = None
+    told: list[str] = field(default_factory=list)
+    """What the events of an owned item told of it: in_progress, completed, failed."""
     parts: dict[str, list[Event]] = field(default_factory=dict)
     """Finished parts, by `content_index` or `summary_index`."""
 
@@ -267,10 +291,17 @@ class _Reader:
     """Follows the items and parts of a stream; `done` are the finished items."""
 
     def __init__(self) -> None:
-        self.done: list[Event] = []
+        self._done: dict[int, Event] = {}
         self._count = 0
         self._item: _Item | None = None
+        self._waiting: dict[int, _Item] = {}
+        """Owned calls whose arguments are whole: the one kind of item that stays open beside others."""
         self._part: _Part | None = None
+
+    @property
+    def done(self) -> list[Event]:
+        """The finished items in their places."""
+        return [self._done[index] for index in sorted(self._done)]
 
     def take(self, event: Event) -> None:
         kind = event["type"]
@@ -282,6 +313,7 @@ class _Reader:
 
     def end(self) -> None:
         assert self._item is None, "R5: an item was never closed"
+        assert not self._waiting, "R5: an owned call was never closed"
 
     # items
 
@@ -289,7 +321,11 @@ class _Reader:
         assert self._item is None, "R5: an item begins inside another"
         assert event["output_index"] == self._count, f"R4: output_index {event['output_index']}"
         item = event["item"]
-        assert item["status"] == "in_progress", f"R5: {item}"
+        assert not any(w.told[1:] for w in self._waiting.values()), (
+            "R5: its call ended, not its item"
+        )
+        assert item["type"] == LISTED or item["status"] == "in_progress", f"R5: {item}"
+        assert item["type"] != LISTED or item["tools"] == [], f"T5: {item}"
         assert not item.get("content"), f"R6: content before its events in {item}"
         assert not item.get("summary"), f"R6: a summary before its events in {item}"
         assert not item.get("arguments"), f"R7: arguments before their events in {item}"
@@ -301,6 +337,9 @@ class _Reader:
         item = self._place(event, with_id=False)
         assert self._part is None, "R6: an item was closed before its part"
         done: Event = event["item"]
+        if done["type"] in (OWNED, LISTED):
+            self._owned_done(item, done)
+            return
         for name in ("id", "type", "call_id", "name", "role"):
             assert done.get(name) == item.added.get(name), f"R5: {name} of {done} changed"
         assert done["status"] in ("completed", "incomplete"), f"R5: {done}"
@@ -310,12 +349,40 @@ class _Reader:
             assert done["arguments"] == item.arguments, f"R7: arguments of {done}"
             finished = item.arguments_done is not None
             assert finished == (done["status"] == "completed"), f"R7: no arguments.done for {done}"
-        self.done.append(done)
+        self._done[item.index] = done
         self._item = None
+
+    def _owned_done(self, item: _Item, done: Event) -> None:
+        for name in ("id", "type", "name", "server_label"):
+            assert done.get(name) == item.added.get(name), f"R5: {name} of {done} changed"
+        ending = item.told[1:]
+        if done["type"] == OWNED:
+            assert done["arguments"] == item.arguments, f"R7: arguments of {done}"
+            assert [done["status"]] == (ending or ["incomplete"]), f"R5: {done} after {ending}"
+            assert (done["error"] is not None) == (ending == ["failed"]), f"T2: {done}"
+            assert (done["output"] is not None) == (ending == ["completed"]), f"T2: {done}"
+        else:
+            assert ending == ["failed" if done.get("error") else "completed"], f"T5: {done}"
+        self._done[item.index] = done
+        if self._waiting.pop(item.index, None) is None:
+            self._item = None
+
+    def owned(self, event: Event) -> None:
+        """Take `.in_progress`, `.completed` or `.failed` of an owned item."""
+        item = self._place(event)
+        _, kind, told = event["type"].split(".")
+        assert item.added["type"] == kind, f"R6: {event}"
+        assert (told == "in_progress") == (not item.told), f"R6: {event} after {item.told}"
+        assert kind == LISTED or told == "in_progress" or item.index in self._waiting, (
+            f"T2: {event}"
+        )
+        assert len(item.told) < 2, f"R6: {event} after {item.told}"
+        item.told.append(told)
 
     def arguments_delta(self, event: Event) -> None:
         item = self._place(event)
-        assert item.added["type"] == "function_call", f"R6: {event}"
+        kind = event["type"].split(".")[1].removesuffix("_arguments")
+        assert item.added["type"] == kind, f"T1: {event}"
         assert item.arguments_done is None, f"R7: {event} after its end"
         item.arguments += event["delta"]
 
@@ -325,9 +392,11 @@ class _Reader:
         assert event["arguments"] == item.arguments, f"R7: {event}"
         assert event.get("name", item.added["name"]) == item.added["name"], f"R7: {event}"
         item.arguments_done = event["arguments"]
+        if item.added["type"] == OWNED:
+            self._waiting[item.index], self._item = item, None
 
     def _place(self, event: Event, *, with_id: bool = True) -> _Item:
-        item = self._item
+        item = self._waiting.get(event["output_index"], self._item)
         assert item is not None, f"R6: {event['type']} outside of an item"
         assert event["output_index"] == item.index, f"R5: {event}"
         given = event["item_id"] if with_id else event["item"]["id"]
@@ -397,8 +466,10 @@ def _holds(item: str, part: str) -> bool:
 _TAKES: tuple[tuple[str, Callable[[_Reader, Event], None]], ...] = (
     ("output_item.added", _Reader.item_added),
     ("output_item.done", _Reader.item_done),
-    ("function_call_arguments.delta", _Reader.arguments_delta),
-    ("function_call_arguments.done", _Reader.arguments_done),
+    ("_call_arguments.delta", _Reader.arguments_delta),
+    ("_call_arguments.done", _Reader.arguments_done),
+    *((f".{OWNED}.{told}", _Reader.owned) for told in ("in_progress", "completed", "failed")),
+    *((f".{LISTED}.{told}", _Reader.owned) for told in ("in_progress", "completed", "failed")),
     ("_part.added", _Reader.part_added),
     ("_part.done", _Reader.part_done),
     (".delta", _Reader.text_delta),

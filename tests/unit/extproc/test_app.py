@@ -10,6 +10,7 @@ from engine.runs import Runs
 from extproc.app import Engine, Worker, worker
 from extproc.settings import Settings, SettingsError
 from storage.memory import MemoryStore
+from tests.support.engine_rig import no_provider
 from tests.support.fake_model import FakeModel
 
 NOW = {
@@ -58,7 +59,7 @@ class FakeTransport:
 async def test_a_worker_that_stops_brings_every_run_to_its_end(late: bool) -> None:
     """E4, P4: also one that a stream began while the others were being stopped."""
     settings = Settings.load(None, NOW)
-    engine = Engine(MemoryStore(), FakeModel(), settings, "replica/0#1")
+    engine = Engine(MemoryStore(), FakeModel(), no_provider, settings, "replica/0#1")
     runs, stop = engine.live._runs, asyncio.Event()
     transport = FakeTransport(runs, late)
     built = Worker(transport, engine, settings)

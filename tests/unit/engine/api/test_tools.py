@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from engine.api.tools import ToolChoice, parse_tool_choice, parse_tools
+from engine.api.tools import FunctionTool, ToolChoice, parse_tool_choice, parse_tools
 from engine.errors import InvalidRequest
 
 F = {"type": "function", "name": "f"}
@@ -21,11 +21,13 @@ def choose(value: object, *tools: dict[str, Any]) -> ToolChoice:
 def test_a_function_is_shown_with_all_keys_and_sent_without_nulls() -> None:
     """R10 wants the keys; servers fail on nulls, and want a schema."""
     [tool] = parse_tools([F], "tools", most=9)
+    assert isinstance(tool, FunctionTool)
     assert tool.shown() == {**F, "description": None, "parameters": None, "strict": None}
     assert tool.sent() == {**F, "parameters": {"type": "object", "properties": {}}}
 
     whole = {**F, "description": "d", "parameters": SCHEMA, "strict": True}
     [tool] = parse_tools([whole], "tools", most=9)
+    assert isinstance(tool, FunctionTool)
     assert tool.shown() == tool.sent() == whole
 
 
@@ -69,7 +71,7 @@ def test_a_wrong_declaration_is_refused_at_its_place(tools: Any, param: str, cod
 @pytest.mark.parametrize(
     "kind",
     [
-        "file_search", "web_search", "web_search_preview", "code_interpreter", "mcp", "custom",
+        "file_search", "web_search", "web_search_preview", "code_interpreter", "custom",
         "computer_use_preview", "image_generation", "local_shell", "shell", "apply_patch",
         "namespace", "no_such_tool",
     ],
@@ -154,3 +156,26 @@ def test_a_required_call_needs_a_tool() -> None:
     with pytest.raises(InvalidRequest) as caught:
         choose("required")
     assert (caught.value.param, caught.value.code) == ("tool_choice", "invalid_value")
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"server_url": "https://x/"}, "tools[0].require_approval"),
+        ({"server_url": "https://x/", "require_approval": "always"}, "tools[0].require_approval"),
+        ({"connector_id": "c", "require_approval": "never"}, "tools[0].connector_id"),
+    ],
+)
+def test_what_of_a_server_cannot_be_honoured_is_refused(fields: dict[str, Any], param: str) -> None:
+    """H1: consent is never taken for granted."""
+    with pytest.raises(InvalidRequest) as caught:
+        parse_tools([{"type": "mcp", "server_label": "s", **fields}], "tools", most=9)
+    assert (caught.value.param, caught.value.code) == (param, "unsupported_value")
+
+
+def test_two_servers_with_one_label_are_refused() -> None:
+    """T5: their items could not be told apart."""
+    one = {"type": "mcp", "server_label": "s", "server_url": "https://x/"}
+    with pytest.raises(InvalidRequest) as caught:
+        parse_tools([{**one, "require_approval": "never"}] * 2, "tools", most=9)
+    assert caught.value.param == "tools[1].server_label"

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from engine import sse
 from engine.api.response_object import Usage
 from engine.errors import StorageUnavailable, UpstreamFailed
-from engine.response.effects import CallModel, Close, Refuse, Save, Send
+from engine.ports import ToolDefinition, ToolOutcome
+from engine.response.agenda import Agenda, Listing
+from engine.response.effects import CallModel, Close, ListTools, Refuse, Save, Send
 from engine.response.inputs import (
     ArgumentsDelta,
     Begin,
@@ -29,21 +31,37 @@ from engine.response.inputs import (
     ReasoningDelta,
     RefusalDelta,
     Resumed,
+    RoundEnded,
     Saved,
     SaveFailed,
     SummaryDelta,
     TextDelta,
+    ToolEnded,
+    ToolsListed,
     TurnEnded,
     WaitedLong,
 )
 from engine.response.machine import TRANSITIONS, IllegalInput, Phase, ResponseMachine
 from engine.response.turn import TurnRequest
-from tests.support.playback import NOW, Player, machine
+from tests.support.playback import NOW, RESPONSE_ID, Player, machine, request
 from tests.support.stream_rules import check_stream, response_of
 
 USAGE = Usage(input_tokens=10, cached_tokens=4, output_tokens=5, reasoning_tokens=2)
 ERROR = UpstreamFailed("broken")
 BEGIN = Begin(TurnRequest(b"{}"))
+
+SERVER = {
+    "type": "mcp",
+    "server_label": "s",
+    "server_url": "https://x/",
+    "require_approval": "never",
+}
+AGENDA = Agenda(request=request(tools=[SERVER]), replay=[], headers={}, most_turns=3)
+LISTED = ToolsListed((Listing("s", [ToolDefinition(name="t", parameters=b"{}")]),))
+# The list of the server's tools took the first id.
+ENDED = ToolEnded(f"{RESPONSE_ID.replace('resp', 'mcp')}0001", ToolOutcome(text="done"))
+TO_STREAMING: list[Input] = [Begin(AGENDA), LISTED, ModelAnswered()]
+TO_RUNNING: list[Input] = [*TO_STREAMING, ItemStarted("function_call", "t"), TurnEnded(NOW, USAGE)]
 
 EXAMPLES: dict[type, Input] = {
     Queued: Queued(),
@@ -58,6 +76,9 @@ EXAMPLES: dict[type, Input] = {
     SummaryDelta: SummaryDelta("a"),
     ItemEnded: ItemEnded("completed"),
     Resumed: Resumed(TurnRequest(b"{}")),
+    ToolsListed: LISTED,
+    ToolEnded: ENDED,
+    RoundEnded: RoundEnded(NOW),
     TurnEnded: TurnEnded(NOW, USAGE),
     Failed: Failed(NOW, ERROR),
     CutShort: CutShort("client_disconnected"),
@@ -76,8 +97,10 @@ OPENERS = {
 PATHS: dict[Phase, list[Input]] = {
     Phase.NEW: [],
     Phase.QUEUED: [Queued()],
+    Phase.LISTING: [Begin(AGENDA)],
     Phase.CALLING: [BEGIN],
     Phase.STREAMING: [BEGIN, ModelAnswered()],
+    Phase.RUNNING: TO_RUNNING,
     Phase.SAVING: [BEGIN, ModelAnswered(), TurnEnded(NOW, USAGE)],
     Phase.CLOSED: [BEGIN, ModelAnswered(), TurnEnded(NOW, USAGE), Saved()],
 }
@@ -88,6 +111,18 @@ ROWS: dict[tuple[Phase, type], tuple[list[type], Phase]] = {
     (Phase.QUEUED, Begin): ([Send, CallModel], Phase.CALLING),
     (Phase.QUEUED, Failed): ([Save], Phase.SAVING),
     (Phase.QUEUED, Cancelled): ([Save], Phase.SAVING),
+    (Phase.LISTING, WaitedLong): ([Send], Phase.LISTING),
+    (Phase.LISTING, ToolsListed): ([CallModel], Phase.CALLING),
+    (Phase.LISTING, Resumed): ([Send, ListTools], Phase.LISTING),
+    (Phase.LISTING, Failed): ([Refuse], Phase.CLOSED),
+    (Phase.LISTING, CutShort): ([Send, Save], Phase.SAVING),
+    (Phase.LISTING, Cancelled): ([Send, Save], Phase.SAVING),
+    (Phase.RUNNING, ToolEnded): ([Send], Phase.RUNNING),
+    (Phase.RUNNING, RoundEnded): ([CallModel], Phase.CALLING),
+    (Phase.RUNNING, Resumed): ([Send, CallModel], Phase.CALLING),
+    (Phase.RUNNING, Failed): ([Send, Save], Phase.SAVING),
+    (Phase.RUNNING, CutShort): ([Send, Save], Phase.SAVING),
+    (Phase.RUNNING, Cancelled): ([Send, Save], Phase.SAVING),
     (Phase.CALLING, WaitedLong): ([Send], Phase.CALLING),
     (Phase.CALLING, ModelAnswered): ([Send], Phase.STREAMING),
     (Phase.CALLING, Failed): ([Refuse], Phase.CLOSED),
@@ -109,6 +144,8 @@ ROWS: dict[tuple[Phase, type], tuple[list[type], Phase]] = {
     (Phase.SAVING, SaveFailed): ([Send, Close], Phase.CLOSED),
 }
 
+BY_AGENDA = ((Phase.LISTING, Resumed), (Phase.RUNNING, Resumed))
+
 
 def at(phase: Phase, *, store: bool = True) -> ResponseMachine:
     """Return a machine in a phase."""
@@ -126,8 +163,10 @@ def test_a_row_of_the_table_does_what_it_says(phase: Phase, kind: type) -> None:
     if kind in OPENERS:
         made.receive(OPENERS[kind])
     effects, leads_to = ROWS[phase, kind]
+    # What was asked for by an agenda goes on by it.
+    example = Resumed(AGENDA) if (phase, kind) in BY_AGENDA else EXAMPLES[kind]
 
-    assert [type(effect) for effect in made.receive(EXAMPLES[kind])] == effects
+    assert [type(effect) for effect in made.receive(example)] == effects
     assert made.phase is leads_to
 
 

@@ -1,0 +1,109 @@
+"""The tools that the gateway runs, of all runs of a worker: opened, listed, called, and bounded (rule T2)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from engine.api.json import encode
+from engine.api.mcp import McpTool
+from engine.api.request import CreateRequest
+from engine.errors import ToolsUnavailable
+from engine.limits import Limits
+from engine.ports import ToolOutcome, ToolProvider
+from engine.response.agenda import Listing
+from engine.response.effects import ToolCall
+from engine.response.inputs import ToolEnded, ToolsListed
+
+_log = logging.getLogger(__name__)
+
+OpenProvider = Callable[[McpTool, str, str], ToolProvider]
+"""Gives the provider of a declared server, by declaration, its path in the request, and tenant.
+
+Connects to nothing; raises InvalidRequest for what must not be reached.
+"""
+
+# A provider keeps its own deadline; one that does not is given up so many seconds later.
+_GRACE = 1.0
+
+
+class Toolbox:
+    """Runs at most `limits.tool_calls` calls at a time, over all responses of this worker."""
+
+    def __init__(self, open_provider: OpenProvider, limits: Limits) -> None:
+        self._open_provider = open_provider
+        self._limits = limits
+        self._slots = asyncio.Semaphore(limits.tool_calls)
+
+    def open(self, request: CreateRequest, tenant: str) -> tuple[ToolProvider, ...]:
+        """Return the providers of a request's tools; raises InvalidRequest, TargetRefused."""
+        return tuple(self._open_provider(tool, param, tenant) for param, tool in request.servers)
+
+    async def list(self, providers: Sequence[ToolProvider]) -> ToolsListed:
+        """Ask all providers at once what they offer; a failure costs only its own tools (rule T5)."""
+        return ToolsListed(tuple(await asyncio.gather(*map(self._listing, providers))))
+
+    async def run(
+        self,
+        providers: Sequence[ToolProvider],
+        calls: Sequence[ToolCall],
+        ended: Callable[[ToolEnded], Awaitable[None]],
+    ) -> None:
+        """Run the calls side by side and tell of each as it ends; cancelled, it gives up the others."""
+        by_label = {provider.label: provider for provider in providers}
+        own = asyncio.Semaphore(self._limits.response_tool_calls)
+        loop = asyncio.get_running_loop()
+        tasks = [loop.create_task(self._one(by_label, call, own)) for call in calls]
+        try:
+            for ending in asyncio.as_completed(tasks):
+                await ended(await ending)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _listing(self, provider: ToolProvider) -> Listing:
+        seconds = self._limits.tool_list
+        try:
+            async with asyncio.timeout(seconds + _GRACE):
+                return Listing(provider.label, await provider.definitions(timeout=seconds))
+        except ToolsUnavailable as error:
+            return Listing(provider.label, error=error.message)
+        except TimeoutError:
+            why = f"No answer came within {seconds:g} seconds."
+        except Exception:
+            _log.exception("the tools of a provider could not be listed")
+            why = "The gateway failed; see its log."
+        return Listing(
+            provider.label, error=f"The tools of '{provider.label}' cannot be listed. {why}"
+        )
+
+    async def _one(
+        self, providers: dict[str, ToolProvider], call: ToolCall, own: asyncio.Semaphore
+    ) -> ToolEnded:
+        if call.refused:
+            return ToolEnded(
+                call.item_id, _failure("The call was not made: 'max_tool_calls' is reached.")
+            )
+        provider = providers.get(call.label)
+        if provider is None:
+            return ToolEnded(call.item_id, _failure("There is no such tool any more."))
+        async with own, self._slots:
+            return ToolEnded(call.item_id, await self._outcome(provider, call))
+
+    async def _outcome(self, provider: ToolProvider, call: ToolCall) -> ToolOutcome:
+        seconds = self._limits.tool_call
+        try:
+            async with asyncio.timeout(seconds + _GRACE):
+                return await provider.call(call.name, call.arguments, timeout=seconds)
+        except TimeoutError:
+            return _failure(f"No answer came within {seconds:g} seconds.")
+        except Exception:
+            _log.exception("a call of a tool broke")
+            return _failure("The gateway failed; see its log.")
+
+
+def _failure(why: str) -> ToolOutcome:
+    error = {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": why}]}
+    return ToolOutcome(text=why, error=encode(error))

@@ -1,0 +1,163 @@
+"""Corners of the protocol, by servers of the SDK that were written for them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from mcp import MCPError
+from mcp.server.lowlevel import Server
+from mcp_types import (
+    CallToolRequestParams,
+    CallToolResult,
+    InputRequiredResult,
+    ListToolsResult,
+    TextContent,
+    Tool,
+)
+
+from tests.support.mcp_rig import call, mcp_rig
+from tests.support.mcp_server import McpServer
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"region": {"type": "string", "x-mcp-header": "Region"}},
+}
+# A pattern on which a search takes longer than anybody waits, and a schema that no answer meets.
+TRAP = {"type": "object", "properties": {"a": {"type": "string", "pattern": "^(a+)+$"}}}
+
+
+def one_tool(answer: Callable[[CallToolRequestParams], Any]) -> Server[Any]:
+    """Return a server with the tool `t`, which wants its region as a header too."""
+
+    async def list_tools(_: object, _params: object) -> ListToolsResult:
+        return ListToolsResult(tools=[Tool(name="t", input_schema=SCHEMA, output_schema=TRAP)])
+
+    async def call_tool(_: object, params: CallToolRequestParams) -> Any:
+        return answer(params)
+
+    return Server(
+        "one",
+        on_list_tools=list_tools,
+        on_call_tool=call_tool,
+        get_tool_input_schema=lambda _: SCHEMA,
+    )
+
+
+def said(text: str) -> CallToolResult:
+    return CallToolResult(content=[TextContent(text=text)])
+
+
+async def test_an_argument_that_is_wanted_as_a_header_is_sent_as_one() -> None:
+    """T5: also where the list of tools was not read over this connection."""
+    app = one_tool(lambda params: said(str(params.arguments))).streamable_http_app()
+    async with McpServer(app=app) as server, mcp_rig() as rig:
+        outcome = await call(rig.provider(server.url), "t", b'{"region":"eu"}')
+
+        assert outcome.text == "{'region': 'eu'}"
+        assert server.headers[-1]["mcp-param-region"] == "eu"
+
+
+async def test_a_tool_that_asks_for_input_fails() -> None:
+    """T2: nobody is there to be asked."""
+    app = one_tool(lambda _: InputRequiredResult(request_state="x")).streamable_http_app()
+    async with McpServer(app=app) as server, mcp_rig() as rig:
+        outcome = await call(rig.provider(server.url), "t")
+
+    assert outcome.failed
+    assert "asks for input" in outcome.text
+
+
+async def test_an_answer_is_not_held_against_the_servers_schema() -> None:
+    """X5: whose patterns can keep a worker busy for ever."""
+    answer = CallToolResult(content=[], structured_content={"a": "a" * 64 + "!"})
+    app = one_tool(lambda _: answer).streamable_http_app()
+    async with McpServer(app=app) as server, mcp_rig() as rig:
+        outcome = await call(rig.provider(server.url), "t")
+    assert not outcome.failed
+
+
+@pytest.mark.parametrize(
+    ("code", "data"), [(-32602, None), (-32098, None), (-32098, {"http_status": "x"})]
+)
+async def test_an_error_of_the_protocol_keeps_its_code(code: int, data: object) -> None:
+    """T2: also one that looks like ours."""
+
+    def refuse(_: object) -> CallToolResult:
+        raise MCPError(code, "not like this", data)
+
+    app = one_tool(refuse).streamable_http_app()
+    async with McpServer(app=app) as server, mcp_rig() as rig:
+        outcome = await call(rig.provider(server.url), "t")
+
+    assert json.loads(outcome.error or b"") == {
+        "type": "mcp_protocol_error",
+        "code": code,
+        "message": "not like this",
+    }
+
+
+@pytest.mark.parametrize("transport", ["http", "sse"])
+async def test_a_status_of_a_gateway_before_the_server_is_the_error(transport: Any) -> None:
+    """T2: over the older transport too, where it ends the connection."""
+    async with McpServer(transport) as server, mcp_rig() as rig:
+        provider = rig.provider(server.url)
+        await call(provider, "echo", b'{"text":"first"}')
+        server.status = 503
+        outcome = await call(provider, "echo", b'{"text":"second"}')
+        server.status = 0
+
+        assert outcome.failed
+        assert "HTTP 503" in outcome.text
+        assert (await call(provider, "echo", b'{"text":"third"}')).text == "third"
+
+
+async def test_a_server_that_is_none_is_an_error() -> None:
+    """T2: a web page, say."""
+
+    async def page(scope: Any, _receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            headers = [(b"content-type", b"text/html")]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": b"<html>"})
+
+    async with McpServer(app=page) as server, mcp_rig() as rig:
+        outcome = await call(rig.provider(server.url), "t")
+    assert "refused the handshake" in outcome.text
+
+
+async def test_a_server_that_answers_nonsense_is_an_error() -> None:
+    """T2: well-formed messages that are not what the protocol prescribes."""
+
+    async def nonsense(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        asked = json.loads((await receive())["body"])
+        answer = {"jsonrpc": "2.0", "id": asked.get("id"), "result": {"tools": 1}}
+        headers = [(b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
+
+    async with McpServer(app=nonsense) as server, mcp_rig() as rig:
+        outcome = await call(rig.provider(server.url), "t")
+    assert "does not follow the protocol" in outcome.text
+
+
+async def test_an_answer_that_is_no_result_is_an_error() -> None:
+    """T2: of the one call."""
+    app = one_tool(lambda _: said("fine")).streamable_http_app()
+
+    async def spoilt(scope: Any, receive: Any, send: Any) -> None:
+        async def spoil(message: Any) -> None:
+            if "body" in message:
+                message["body"] = message["body"].replace(b'"text":"fine"', b'"text": 12345')
+            await send(message)
+
+        await app(scope, receive, spoil)
+
+    async with McpServer(app=spoilt) as server, mcp_rig() as rig:
+        outcome = await call(rig.provider(server.url), "t")
+    assert outcome.failed
+    assert "not what the protocol prescribes" in outcome.text
