@@ -197,7 +197,9 @@ async def settled(
 # -- a gateway's header --------------------------------------------------------------------------------
 
 REQUEST = f"GET {OWNED} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
-POST = "POST /v1/responses HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n"
+POST = (
+    "POST /v1/responses HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n"
+)
 
 
 @BEFORE_WORKERS
