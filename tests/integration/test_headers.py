@@ -7,10 +7,13 @@ import asyncio
 import pytest
 
 from tests.support import replies
+from tests.support.fix_stack import BOTH_ENVOYS
 from tests.support.replies import say, text
 from tests.support.scripts import Hold
 from tests.support.stack import Stack, eventually
 from tests.support.wire import Reading, Wire
+
+pytestmark = BOTH_ENVOYS
 
 ANSWER = replies.stream(text("Hel", "lo"))
 LEAVING = {"holdfast-on-disconnect": "cancel"}

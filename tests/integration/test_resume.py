@@ -9,11 +9,14 @@ import openai
 import pytest
 
 from tests.support import replies
+from tests.support.fix_stack import BOTH_ENVOYS
 from tests.support.replies import say, text
 from tests.support.scripts import Hold, Pace
 from tests.support.stack import Stack, eventually
 from tests.support.stream_rules import check_stream, response_of
 from tests.support.wire import Wire
+
+pytestmark = BOTH_ENVOYS
 
 WORDS = [f"word{number} " for number in range(20)]
 ANSWER = replies.stream(text(*WORDS))

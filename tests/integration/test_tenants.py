@@ -1,4 +1,4 @@
-"""Two tenants with real tokens: neither can tell that the other exists (rules X1, X2).
+"""Two tenants, by real tokens and by a gateway's header: neither can tell that the other exists (X1, X2).
 
 Every route of the API is asked for what is the other's and for what is nobody's; the answers must be the
 same bytes. A route without a probe fails the test.
@@ -6,14 +6,12 @@ same bytes. A route without a probe fails the test.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-import aiohttp
 import openai
 import pytest
 import pytest_asyncio
@@ -22,10 +20,10 @@ from extproc.routes import ROUTES, Operation
 from storage.postgres.embedded import EmbeddedPostgres
 from tests.support.fix_postgres import create_database
 from tests.support.jwts import AUDIENCE, Issuer, altered
-from tests.support.replies import say, stream, text
+from tests.support.replies import say, text
 from tests.support.scripted_model import ScriptedModel
-from tests.support.scripts import Hold, Script
-from tests.support.stack import Stack, running_stack, short_directory
+from tests.support.stack import Stack, running_stack, short_directory, standalone_stack
+from tests.support.tenants import Tenants, bearer, speaking, two_tenants
 from tests.support.wire import RESPONSES, Seen, Wire
 
 # Differ from answer to answer, whoever asks.
@@ -56,69 +54,43 @@ async def guarded(
             yield running
 
 
-def bearer(token: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {token}"}
-
-
-@asynccontextmanager
-async def speaking(stack: Stack, headers: Mapping[str, str]) -> AsyncIterator[Wire]:
-    """A client of the stack that sends these headers with everything."""
-    timeout = aiohttp.ClientTimeout(60)
-    async with aiohttp.ClientSession(stack.url, headers=headers, timeout=timeout) as session:
-        yield Wire(session)
-
-
-@dataclass
-class Tenants:
-    """Two tenants' clients, and what belongs to the other one."""
-
-    mine: Wire
-    others: Wire
-    mine_id: str
-    response_ids: dict[str, str]
-    """By state."""
-    item_ids: dict[str, str]
+@pytest_asyncio.fixture(scope="module")
+async def believed(postgres_server: EmbeddedPostgres, stage: ScriptedModel) -> AsyncIterator[Stack]:
+    """Two workers that speak HTTP and believe a gateway's header; there is no Envoy."""
+    async with standalone_stack(
+        stage,
+        await create_database(postgres_server),
+        tenancy={
+            "mode": "required",
+            "source": "header",
+            "header": "x-tenant",
+            "header_from_gateway": True,
+        },
+    ) as running:
+        yield running
 
 
 @pytest_asyncio.fixture(scope="module")
 async def tenants(guarded: Stack, issuer: Issuer) -> AsyncIterator[Tenants]:
-    """Two tenants; the other one has responses in each state, one of them still running."""
-    gate = asyncio.Event()
-    frames = stream(text("Hel", "lo"))
-    async with AsyncExitStack() as parts:
-        mine, others = [
-            await parts.enter_async_context(
-                speaking(guarded, bearer(issuer.token(f"tenant-{uuid4()}")))
-            )
-            for _ in range(2)
-        ]
-        kept = await mine.create(model=guarded.plays(say(text("mine"))), stream=False)
-        done = await others.create(model=guarded.plays(say(text("others"))), stream=False)
-        streamed = await others.create(model=guarded.plays(frames))
-        failed = await others.create(model=guarded.plays(frames[:4]))
-        running = await parts.enter_async_context(
-            others.open(model=guarded.plays(Script(frames[:4], Hold(gate), frames[4:])))
-        )
-        created = await running.until("response.created")
-        made = done.json["id"]
-        items = await others.ask("GET", f"{RESPONSES}/{made}/input_items")
-        yield Tenants(
-            mine,
-            others,
-            mine_id=kept.json["id"],
-            response_ids={
-                "completed": made,
-                "streamed": streamed.response["id"],
-                "failed": failed.events[0]["response"]["id"],
-                "running": created["response"]["id"],
-            },
-            item_ids={
-                "input": items.json["data"][0]["id"],
-                "output": done.json["output"][0]["id"],
-            },
-        )
-        gate.set()
-        await running.rest()
+    """Two tenants with tokens."""
+    mine, others = (bearer(issuer.token(f"tenant-{uuid4()}")) for _ in range(2))
+    async with two_tenants(guarded, mine, others) as both:
+        yield both
+
+
+@pytest_asyncio.fixture(scope="module")
+async def tenants_over_http(believed: Stack) -> AsyncIterator[Tenants]:
+    """Two tenants whom a gateway tells apart."""
+    mine, others = ({"x-tenant": f"tenant-{uuid4()}"} for _ in range(2))
+    async with two_tenants(believed, mine, others) as both:
+        yield both
+
+
+@pytest.fixture(params=["tenants", "tenants_over_http"])
+def either(request: pytest.FixtureRequest) -> Tenants:
+    """Two tenants, before ext_proc and before HTTP."""
+    both: Tenants = request.getfixturevalue(request.param)
+    return both
 
 
 # -- every route, asked for what is another's and for what is nobody's ---------------------------------
@@ -220,41 +192,41 @@ def test_every_route_has_a_probe() -> None:
 
 @pytest.mark.parametrize(("method", "pattern", "probe"), cases())
 async def test_what_is_anothers_answers_as_what_is_nobodys(
-    tenants: Tenants, method: str, pattern: tuple[str | None, ...], probe: Probe
+    either: Tenants, method: str, pattern: tuple[str | None, ...], probe: Probe
 ) -> None:
     """X1, M3: status, headers and body are the same bytes, in whichever state the other's is."""
-    found = tenants.response_ids if probe.names == "response" else tenants.item_ids
+    found = either.response_ids if probe.names == "response" else either.item_ids
     for state, wanted in found.items():
         unknown = nobodys(wanted)
-        first = await asked(tenants, method, pattern, probe, wanted)
-        second = await asked(tenants, method, pattern, probe, unknown)
+        first = await asked(either, method, pattern, probe, wanted)
+        second = await asked(either, method, pattern, probe, unknown)
         assert shown(first, wanted) == shown(second, unknown), state
         assert first.error, state
         assert first.status in ({probe.status} if probe.status else {400, 404}), state
 
 
 @pytest.mark.parametrize("state", ["completed", "streamed", "failed"])
-async def test_anothers_requests_change_nothing(tenants: Tenants, state: str) -> None:
+async def test_anothers_requests_change_nothing(either: Tenants, state: str) -> None:
     """X1: after every probe, the owner finds its response as it was."""
-    wanted = tenants.response_ids[state]
-    before = await tenants.others.get(wanted)
-    items = await tenants.others.ask("GET", f"{RESPONSES}/{wanted}/input_items")
+    wanted = either.response_ids[state]
+    before = await either.others.get(wanted)
+    items = await either.others.ask("GET", f"{RESPONSES}/{wanted}/input_items")
     for method, pattern, operation in ROUTES:
         for probe in PROBES[operation].values():
-            await asked(tenants, method, pattern, probe, wanted)
+            await asked(either, method, pattern, probe, wanted)
 
-    assert (await tenants.others.get(wanted)).raw == before.raw
-    assert (await tenants.others.ask("GET", f"{RESPONSES}/{wanted}/input_items")).raw == items.raw
+    assert (await either.others.get(wanted)).raw == before.raw
+    assert (await either.others.ask("GET", f"{RESPONSES}/{wanted}/input_items")).raw == items.raw
     assert before.status == items.status == 200
 
 
-async def test_anothers_cancel_does_not_reach_a_running_response(tenants: Tenants) -> None:
+async def test_anothers_cancel_does_not_reach_a_running_response(either: Tenants) -> None:
     """X1: neither does deleting it."""
-    wanted = tenants.response_ids["running"]
+    wanted = either.response_ids["running"]
     for method, path in (("POST", f"{wanted}/cancel"), ("DELETE", wanted)):
-        assert (await tenants.mine.ask(method, f"{RESPONSES}/{path}")).status == 404
+        assert (await either.mine.ask(method, f"{RESPONSES}/{path}")).status == 404
 
-    assert (await tenants.others.get(wanted)).json["status"] == "in_progress"
+    assert (await either.others.get(wanted)).json["status"] == "in_progress"
 
 
 async def test_a_list_has_ones_own_alone(guarded: Stack, issuer: Issuer) -> None:
@@ -438,3 +410,31 @@ async def test_the_official_sdk_tells_a_refused_token(guarded: Stack, issuer: Is
             await sdk.models.list()
         good = sdk.with_options(api_key=issuer.token("a"))
         assert (await good.responses.create(model=model, input="hi")).output_text == "hello"
+
+
+# -- without ext_proc ----------------------------------------------------------------------------------
+
+
+async def test_over_http_nobodys_request_is_refused_on_every_route(
+    believed: Stack, tenants_over_http: Tenants
+) -> None:
+    """X2: by the worker itself; one that says twice whose it is is nobody's."""
+    model = believed.plays(say(text("never")))
+    body = {"model": model, "input": "hi"}
+    twice = [("x-tenant", "a"), ("x-tenant", "a")]
+    async with speaking(believed, {}) as wire:
+        answers = [
+            await wire.ask("POST", RESPONSES, json=body),
+            await wire.ask("POST", RESPONSES, json=body, headers=twice),
+            await wire.ask("POST", RESPONSES, json=body, headers={"x-holdfast-tenant": "a"}),
+            await wire.ask("GET", f"{RESPONSES}/{tenants_over_http.mine_id}"),
+            await wire.ask("GET", f"{RESPONSES}/{tenants_over_http.mine_id}?stream=true"),
+            await wire.ask("PUT", f"{RESPONSES}/x/y"),
+            await wire.ask("GET", "/v1/models"),
+        ]
+        health = await wire.ask("GET", "/health")
+    assert [(answer.status, answer.error["code"]) for answer in answers] == [
+        (401, "missing_identity")
+    ] * len(answers)
+    assert believed.asked(model) == []
+    assert health.json == {"status": "serving"}

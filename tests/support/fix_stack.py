@@ -1,7 +1,8 @@
 """Fixtures: the real thing behind Envoy, and clients of it.
 
 `stack`, `wire` and the SDK's clients reach it through Envoy and ext_proc; tests marked with
-`BOTH_WAYS` run a second time against workers that speak HTTP themselves, without any Envoy.
+`BOTH_WAYS` run a second time against workers that speak HTTP themselves, without any Envoy, and those
+marked with `BOTH_ENVOYS` a second time behind an Envoy without ext_proc.
 
 `stack` is shared by all tests that break nothing; `hasty` is one with short times and small bounds;
 `own_stack` and its `own_postgres` are a module's own, for tests that kill something.
@@ -17,6 +18,7 @@ import openai
 import pytest
 import pytest_asyncio
 
+from extproc.http_address import UnixAddress
 from storage.postgres.embedded import EmbeddedPostgres
 from tests.support.fix_postgres import create_database
 from tests.support.scripted_model import ScriptedModel
@@ -35,6 +37,9 @@ HASTY_BODY_LIMIT = 64 << 10
 
 BOTH_WAYS = pytest.mark.parametrize("way", ["envoy", "standalone"], indirect=True)
 """Mark of tests that must find no difference between ext_proc and HTTP."""
+
+BOTH_ENVOYS = pytest.mark.parametrize("way", ["envoy", "plain"], indirect=True)
+"""The same for tests that need `doors`: only there each worker can be reached alone over HTTP."""
 
 
 @pytest_asyncio.fixture(scope="session")
@@ -78,8 +83,8 @@ def way(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def stack(way: str, request: pytest.FixtureRequest) -> Stack:
     """Two workers with the settings of production; what runs is shared by all tests."""
-    name = "envoy_stack" if way == "envoy" else "standalone_workers"
-    shared: Stack = request.getfixturevalue(name)
+    names = {"envoy": "envoy_stack", "standalone": "standalone_workers", "plain": "plain"}
+    shared: Stack = request.getfixturevalue(names[way])
     return shared
 
 
@@ -146,14 +151,31 @@ async def own_wire(own_stack: Stack) -> AsyncIterator[Wire]:
         yield Wire(session)
 
 
+@pytest.fixture
+def doors(way: str, request: pytest.FixtureRequest) -> tuple[Wire, Wire]:
+    """Plain clients of one worker of `stack` each."""
+    pair: tuple[Wire, Wire] = request.getfixturevalue(f"{way}_doors")
+    return pair
+
+
 @pytest_asyncio.fixture(scope="session")
-async def doors(envoy_stack: Stack) -> AsyncIterator[tuple[Wire, Wire]]:
+async def envoy_doors(envoy_stack: Stack) -> AsyncIterator[tuple[Wire, Wire]]:
     """Plain clients of one worker each, through an Envoy each."""
     async with (
         envoy_stack.door(0) as first,
         envoy_stack.door(1) as second,
         open_session(first) as to_first,
         open_session(second) as to_second,
+    ):
+        yield Wire(to_first), Wire(to_second)
+
+
+@pytest_asyncio.fixture(scope="module")
+async def plain_doors(plain: Stack) -> AsyncIterator[tuple[Wire, Wire]]:
+    """Plain clients of one worker each, at its own socket."""
+    async with (
+        open_session("http://x", _socket(plain, 0)) as to_first,
+        open_session("http://x", _socket(plain, 1)) as to_second,
     ):
         yield Wire(to_first), Wire(to_second)
 
@@ -176,12 +198,19 @@ async def sync_client(stack: Stack) -> AsyncIterator[openai.OpenAI]:
         yield sdk
 
 
-def open_session(url: str) -> aiohttp.ClientSession:
+def open_session(url: str, connector: aiohttp.BaseConnector | None = None) -> aiohttp.ClientSession:
     """Return a session that opens as many connections as it needs."""
     return aiohttp.ClientSession(
         url,
         headers={"authorization": f"Bearer {CLIENT_KEY}"},
         timeout=aiohttp.ClientTimeout(60),
-        connector=aiohttp.TCPConnector(limit=0),
+        connector=connector or aiohttp.TCPConnector(limit=0),
         auto_decompress=False,
     )
+
+
+def _socket(stack: Stack, index: int) -> aiohttp.BaseConnector:
+    """Return what connects to the socket on which a worker speaks HTTP."""
+    address = stack.settings.http_address(index)
+    assert isinstance(address, UnixAddress)
+    return aiohttp.UnixConnector(str(address.path), limit=0)

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from engine.runs import Runs
-from extproc.app import Engine, Worker, worker
+from extproc.app import Engine, Worker, transport_of, worker
 from extproc.settings import Settings, SettingsError
+from extproc.transport import Transport
 from storage.memory import MemoryStore
-from tests.support.engine_rig import no_provider
-from tests.support.fake_model import FakeModel
+from tests.support import replies
+from tests.support.engine_rig import final, no_provider
+from tests.support.fake_model import FakeModel, Hang, frames_of
+from tests.support.http_client import Client, request
+from tests.support.replies import text
+from tests.support.stream_rules import check_stream
 
+STREAMED = b'{"model":"m","input":"hi","stream":true}'
 NOW = {
     "HOLDFAST_SIDECAR__DRAIN_SECONDS": "0",
     "HOLDFAST_SIDECAR__GRACE_SECONDS": "0.01",
@@ -80,3 +88,44 @@ async def test_a_worker_without_a_database_is_not_built() -> None:
     with pytest.raises(SettingsError, match="HOLDFAST_POSTGRES__URL"):
         async with worker(Settings.load(None, {}), 0):
             pass
+
+
+@pytest.mark.parametrize("begun", [True, False], ids=["streaming", "reading its body"])
+async def test_a_worker_of_both_transports_ends_with_what_runs_over_http(begun: bool) -> None:
+    """E4, R1: the grace time ends the run, its client hears of it, and no request holds up the worker."""
+    frames = frames_of(replies.stream(text("Hel", "lo")))
+    with tempfile.TemporaryDirectory(prefix="hf-") as folder:
+        address = Path(folder) / "http.sock"
+        environ = {**NOW, "HOLDFAST_HTTP__LISTEN": f"unix:{address}", "DATA_DIR": folder}
+        settings = Settings.load(None, environ)
+        settings.sidecar.run_dir.mkdir()
+        model = FakeModel(*frames[:5], Hang(asyncio.Event()))
+        engine = Engine(MemoryStore(), model, no_provider, settings, "replica/0#1")
+        transport = transport_of(settings, 0, engine.responses)
+        stop = asyncio.Event()
+        await transport.start()
+        async with asyncio.timeout(20), Client.to(address) as client:
+            asking = request("POST", "/v1/responses", STREAMED)
+            if begun:
+                await client.send(asking)
+                await client.until(b"output_text.delta")
+            else:
+                await client.send(asking[:-1])
+            built = Worker(Started(transport), engine, settings)
+            stop.set()
+            await built.serve(stop)
+            if begun:
+                answer = await client.answer()
+                assert final(check_stream(answer.body))["status"] == "failed"
+            assert await client.ended()
+
+
+class Started:
+    """A transport that was started before its worker was."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.drain = transport.drain
+        self.stop = transport.stop
+
+    async def start(self) -> None:
+        """It is started."""

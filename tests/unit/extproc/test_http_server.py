@@ -17,6 +17,7 @@ from engine.ports import Reply
 from extproc.admission import Admission
 from extproc.http_address import HttpAddress, UnixAddress, parse_http_address
 from extproc.http_server import HttpExchanges, HttpTransport
+from extproc.identity import Identify, from_header, nobody_in_particular
 from tests.support import replies
 from tests.support.engine_rig import Rig, final
 from tests.support.fake_model import FakeModel, Hang, frames_of
@@ -54,10 +55,16 @@ class Served:
 
 @asynccontextmanager
 async def serving(
-    *steps: Any, limit: int = 1000, silence: float = 60.0, address: HttpAddress | None = None
+    *steps: Any,
+    limit: int = 1000,
+    silence: float = 60.0,
+    address: HttpAddress | None = None,
+    identify: Identify = nobody_in_particular,
 ) -> AsyncIterator[Served]:
     rig = Rig(FakeModel(*(steps or HELLO)))
-    admission = Admission(body_limit=limit, forward_authorization=False, body_silence=silence)
+    admission = Admission(
+        body_limit=limit, forward_authorization=False, body_silence=silence, identify=identify
+    )
     with tempfile.TemporaryDirectory(prefix="hf-") as folder:
         path = Path(folder) / "http.sock"
         transport = HttpTransport(
@@ -185,6 +192,71 @@ async def test_chosen_headers_reach_the_model_and_no_others() -> None:
     async with serving() as served:
         await served.ask("POST", "/v1/responses", REQUEST, given)
         assert served.rig.model.headers == [{"x-request-id": "r", "traceparent": "t"}]
+
+
+# -- whose it is ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "given"),
+    [
+        ("POST", "/v1/responses", {"content-length": "9" * 9, "content-type": "text/plain"}),
+        ("POST", "/v1/responses", {"content-length": "9", "expect": "100-continue"}),
+        ("POST", "/v1/responses", {"transfer-encoding": "chunked"}),
+        ("GET", "/v1/responses/resp_x", {}),
+        ("PUT", "/v1/responses", {}),
+        ("GET", "/v1/unknown", {}),
+        ("GET", "/health/", {}),
+    ],
+)
+async def test_a_request_without_an_identity_is_refused_at_its_head(
+    method: str, target: str, given: dict[str, str]
+) -> None:
+    """X2: before its body, its media type and its path are looked at; what it still sends is dropped."""
+    async with serving(identify=from_header("x-tenant")) as served, served.client() as client:
+        await client.send(request(method, target, None, given))
+        answer = await client.answer()
+        assert (answer.status, answer.error["code"]) == (401, "missing_identity")
+        assert answer.headers["www-authenticate"] == "Bearer"
+        assert not served.rig.model.called.is_set()
+        if given:
+            assert await client.ended()
+
+
+async def test_a_response_belongs_to_the_tenant_of_its_header() -> None:
+    """X1, X2: whatever the body says; two headers, and one that says two names, are nobody's."""
+    body = b'{"model":"m","input":"hi","user":"other","metadata":{"x-tenant":"other"}}'
+    async with serving(identify=from_header("x-tenant")) as served:
+        made = await served.ask("POST", "/v1/responses", body, {"X-Tenant": "acme"})
+        path = f"/v1/responses/{made.json['id']}"
+        for given, status in (
+            ({"x-tenant": "acme"}, 200),
+            ({"x-tenant": "other"}, 404),
+            ({"x-tenant": "default"}, 404),
+            ({"x-tenant": "acme", "X-Tenant": "acme"}, 401),
+            ({"x-tenant": "acme, acme"}, 401),
+        ):
+            assert (await served.ask("GET", path, None, given)).status == status
+
+
+async def test_trailers_do_not_say_whose_it_is() -> None:
+    """X2: they come when everything was decided."""
+    head = request("POST", "/v1/responses", None, {"transfer-encoding": "chunked"})
+    said = b"%x\r\n%b\r\n0\r\nx-tenant: acme\r\n\r\n" % (len(REQUEST), REQUEST)
+    async with serving(identify=from_header("x-tenant")) as served, served.client() as client:
+        assert (await client.ask(head + said)).status == 401
+
+
+async def test_headers_for_us_are_heard() -> None:
+    """P3: what a client's leaving does, and that it asks again."""
+    never = {"holdfast-on-disconnect": "perhaps"}
+    key = {"idempotency-key": "k"}
+    async with serving() as served:
+        refused = await served.ask("POST", "/v1/responses", REQUEST, never)
+        first, again = [await served.ask("POST", "/v1/responses", REQUEST, key) for _ in range(2)]
+    assert (refused.status, refused.error["param"]) == (400, "holdfast-on-disconnect")
+    assert first.json == again.json
+    assert len(served.rig.model.headers) == 1
 
 
 # -- requests that are refused -----------------------------------------------------------------------

@@ -20,7 +20,10 @@ from tests.support.replies import reasoning, say, stream, text
 from tests.support.scripts import Cut, Hold, Script
 
 ANSWER = stream(text("Hel", "lo"))
-MARKUP = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>'
+# No form that can be read: what is whole and readable is repaired.
+MARKUP = "<tool_call>
+the weather of Paris, please
+</tool_call>"
 
 
 async def examined(

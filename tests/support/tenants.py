@@ -1,0 +1,81 @@
+"""Two tenants of a stack, one of whom has responses in every state for the other to ask for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+
+from tests.support.replies import say, stream, text
+from tests.support.scripts import Hold, Script
+from tests.support.stack import Stack
+from tests.support.wire import RESPONSES, Wire
+
+
+def bearer(token: str) -> dict[str, str]:
+    """Return the headers that carry a token."""
+    return {"authorization": f"Bearer {token}"}
+
+
+@asynccontextmanager
+async def speaking(stack: Stack, headers: Mapping[str, str]) -> AsyncIterator[Wire]:
+    """A client of the stack that sends these headers with everything."""
+    timeout = aiohttp.ClientTimeout(60)
+    async with aiohttp.ClientSession(stack.url, headers=headers, timeout=timeout) as session:
+        yield Wire(session)
+
+
+@dataclass
+class Tenants:
+    """Two tenants' clients, and what belongs to the other one."""
+
+    mine: Wire
+    others: Wire
+    mine_id: str
+    response_ids: dict[str, str]
+    """By state."""
+    item_ids: dict[str, str]
+
+
+@asynccontextmanager
+async def two_tenants(
+    stack: Stack, my_headers: Mapping[str, str], others_headers: Mapping[str, str]
+) -> AsyncIterator[Tenants]:
+    """Two tenants; the other one has responses in each state, one of them still running."""
+    gate = asyncio.Event()
+    frames = stream(text("Hel", "lo"))
+    async with AsyncExitStack() as parts:
+        mine, others = [
+            await parts.enter_async_context(speaking(stack, headers))
+            for headers in (my_headers, others_headers)
+        ]
+        kept = await mine.create(model=stack.plays(say(text("mine"))), stream=False)
+        done = await others.create(model=stack.plays(say(text("others"))), stream=False)
+        streamed = await others.create(model=stack.plays(frames))
+        failed = await others.create(model=stack.plays(frames[:4]))
+        running = await parts.enter_async_context(
+            others.open(model=stack.plays(Script(frames[:4], Hold(gate), frames[4:])))
+        )
+        created = await running.until("response.created")
+        made = done.json["id"]
+        items = await others.ask("GET", f"{RESPONSES}/{made}/input_items")
+        yield Tenants(
+            mine,
+            others,
+            mine_id=kept.json["id"],
+            response_ids={
+                "completed": made,
+                "streamed": streamed.response["id"],
+                "failed": failed.events[0]["response"]["id"],
+                "running": created["response"]["id"],
+            },
+            item_ids={
+                "input": items.json["data"][0]["id"],
+                "output": done.json["output"][0]["id"],
+            },
+        )
+        gate.set()
+        await running.rest()
