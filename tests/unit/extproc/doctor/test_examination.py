@@ -21,9 +21,7 @@ from tests.support.scripts import Cut, Hold, Script
 
 ANSWER = stream(text("Hel", "lo"))
 # No form that can be read: what is whole and readable is repaired.
-MARKUP = "<tool_call>
-the weather of Paris, please
-</tool_call>"
+MARKUP = "<tool_call>\nthe weather of Paris, please\n</tool_call>"
 
 
 async def examined(
