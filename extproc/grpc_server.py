@@ -31,6 +31,8 @@ OPTIONS = (
     ("grpc.so_reuseport", 0),
 )
 
+_TAKING_SECONDS = 1.0
+
 _GONE = (grpc.aio.BaseError, grpc.aio.UsageError)
 _Call = grpc.aio.ServicerContext[ProcessingRequest, ProcessingResponse]
 
@@ -65,6 +67,7 @@ class GrpcTransport:
         self._serve = serve
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
+        self._stopping = False
 
     async def start(self) -> None:
         """Listen and serve; returns when listening."""
@@ -83,6 +86,7 @@ class GrpcTransport:
 
     async def stop(self, grace: float) -> None:
         """Refuse new streams, give the running ones `grace` seconds, and end."""
+        self._stopping = True
         if self._server is not None:
             await self._server.stop(grace)
 
@@ -92,6 +96,20 @@ class GrpcTransport:
 
     async def _process(self, _requests: object, call: _Call) -> None:
         await self._serve(_GrpcStream(call))
+        if self._stopping:
+            # The last stream's end closes the connection, and an Envoy that writes to a closed one loses
+            # what it has not read. It ends the stream on its side once it has read all.
+            await _until_taken(call)
+
+
+async def _until_taken(call: _Call) -> None:
+    """Wait until Envoy has ended its side of the stream, for a moment at the most."""
+    try:
+        async with asyncio.timeout(_TAKING_SECONDS):
+            while isinstance(await call.read(), ProcessingRequest):
+                pass
+    except (TimeoutError, *_GONE):
+        pass
 
 
 def _handlers(process: Callable[..., Any]) -> grpc.GenericRpcHandler:
