@@ -211,6 +211,7 @@ def asked_for(
 
     `replay` is what the model is sent of history and input.
     """
+    replay = [*request.preface, *replay]
     if request.servers:
         return Agenda(request=request, replay=replay, headers=headers, most_turns=limits.turns)
     return TurnRequest(upstream_request(request, replay), headers, turn_rules(request))

@@ -56,6 +56,19 @@ def parse_input(raw: msgspec.Raw, ids: ItemIds, *, most: int) -> list[StoredItem
     return [_entry(entry, f"input[{i}]", ids) for i, entry in enumerate(entries)]
 
 
+def parse_messages(value: object, param: str) -> list[dict[str, object]]:
+    """Check a list of messages that are no items of a thread; they are shown without ids."""
+    messages = []
+    for index, entry in enumerate(checks.array(value, param)):
+        path = f"{param}[{index}]"
+        message = checks.mapping(entry, path)
+        if message.get("type") is not None:
+            checks.one_of("message")(message["type"], f"{path}.type")
+        item = _message(message, path, ItemIds(""))
+        messages.append({name: item[name] for name in ("type", "role", "content")})
+    return messages
+
+
 def _entry(value: object, param: str, ids: ItemIds) -> StoredItem | Reference:
     entry = checks.mapping(value, param)
     kind = entry.get("type")

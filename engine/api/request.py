@@ -12,10 +12,11 @@ import msgspec
 
 from engine.api import checks
 from engine.api.checks import Check
-from engine.api.items import Reference, parse_input
+from engine.api.items import Reference, parse_input, parse_messages
 from engine.api.json import read_object, read_value
 from engine.api.mcp import McpTool
 from engine.api.tools import FunctionTool, Tool, ToolChoice, parse_tool_choice, parse_tools
+from engine.context.replay import replay
 from engine.errors import InvalidRequest
 from engine.ids import ItemIds
 from engine.limits import Limits
@@ -53,6 +54,13 @@ class CreateRequest(msgspec.Struct, frozen=True, kw_only=True):
     def servers(self) -> list[tuple[str, McpTool]]:
         """The MCP servers, each with the path of its declaration."""
         return [(f"tools[{i}]", t) for i, t in enumerate(self.tools) if isinstance(t, McpTool)]
+
+    @property
+    def preface(self) -> list[bytes]:
+        """What the model is sent before history and input: messages that were given as instructions."""
+        given = self.values.get("instructions")
+        sent = map(replay, given if isinstance(given, list) else ())
+        return [message for message in sent if message is not None]
 
     @property
     def max_tool_calls(self) -> int | None:
@@ -140,6 +148,11 @@ def _reasoning(value: object, param: str) -> dict[str, object]:
     return {key: entry for key, entry in reasoning.items() if entry is not None}
 
 
+def _instructions(value: object, param: str) -> object:
+    """Return a string, or messages as a prompt template has them (an extension: the API takes a string)."""
+    return value if isinstance(value, str) else parse_messages(value, param)
+
+
 def _stream_options(value: object, param: str) -> object:
     options = checks.mapping(value, param)
     checks.only_keys(options, ("include_obfuscation",), param)
@@ -168,7 +181,7 @@ FIELDS: Mapping[str, Field] = {
     "conversation": _not_here("conversations cannot be used here yet."),
     "frequency_penalty": Field(checks.number(-2, 2), forward=True),
     "include": Field(_include),
-    "instructions": Field(checks.string, forward=True),
+    "instructions": Field(_instructions, forward=True),
     "max_output_tokens": Field(checks.integer(1), forward=True),
     # Counts the calls of tools that the gateway runs.
     "max_tool_calls": Field(checks.integer(1)),
@@ -177,7 +190,8 @@ FIELDS: Mapping[str, Field] = {
     "parallel_tool_calls": Field(checks.boolean),
     "presence_penalty": Field(checks.number(-2, 2), forward=True),
     "previous_response_id": Field(checks.name),
-    "prompt": _not_here("prompt templates cannot be used here yet."),
+    # The template is in the request already (engine.prompts): this names it.
+    "prompt": Field(checks.mapping),
     "prompt_cache_key": Field(checks.string_up_to(1024)),
     "reasoning": Field(_reasoning, forward=True),
     "safety_identifier": Field(checks.string_up_to(128)),
@@ -217,11 +231,13 @@ def parse_create(body: bytes, ids: ItemIds, limits: Limits) -> CreateRequest:
     values = _simple_fields(raw)
     if "model" not in values:
         raise checks.missing("model")
-    if bytes(raw.get("input", b"null")) == b"null":
-        raise checks.missing("input")
     request = _request(raw, values, limits)
-    items = parse_input(raw["input"], ids, most=limits.input_items)
-    return msgspec.structs.replace(request, input=items)
+    if bytes(raw.get("input", b"null")) != b"null":
+        items = parse_input(raw["input"], ids, most=limits.input_items)
+        return msgspec.structs.replace(request, input=items)
+    if not request.preface:
+        raise checks.missing("input")
+    return request
 
 
 def parse_again(fields: bytes, limits: Limits) -> CreateRequest:

@@ -35,7 +35,9 @@ def _parameters(
     request: CreateRequest, owned: Sequence[dict[str, object]], *, first: bool
 ) -> dict[str, object]:
     values = request.values
-    sent: dict[str, object] = {name: values[name] for name in _FIRST if name in values}
+    sent: dict[str, object] = {"model": request.model}
+    if isinstance(values.get("instructions"), str):
+        sent["instructions"] = values["instructions"]
     sent.update(_tools(request, owned, first=first))
     for name, field in FIELDS.items():
         if field.forward and name in values and name not in _FIRST:
