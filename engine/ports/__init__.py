@@ -31,6 +31,11 @@ from engine.ports.responses import (
 from engine.ports.runs import (
     RunStore,
 )
+from engine.ports.sealing import (
+    SealBroken,
+    Sealing,
+    UnknownSealingKey,
+)
 from engine.ports.tools import (
     ToolDefinition,
     ToolOutcome,
@@ -68,6 +73,8 @@ __all__ = [
     "ResponsePage",
     "ResponseStore",
     "RunStore",
+    "SealBroken",
+    "Sealing",
     "Store",
     "StoredItem",
     "StoredResponse",
@@ -75,4 +82,5 @@ __all__ = [
     "ToolDefinition",
     "ToolOutcome",
     "ToolProvider",
+    "UnknownSealingKey",
 ]
