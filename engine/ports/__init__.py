@@ -7,6 +7,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from engine.ports.connectors import (
+    ConnectorPage,
+    ConnectorStore,
+    StoredConnector,
+)
 from engine.ports.records import (
     CancelAsked,
     Claim,
@@ -49,7 +54,7 @@ from engine.ports.world import (
 )
 
 
-class Store(ResponseStore, RunStore, Protocol):
+class Store(ResponseStore, RunStore, ConnectorStore, Protocol):
     """Everything that one store keeps."""
 
 
@@ -57,6 +62,8 @@ __all__ = [
     "CancelAsked",
     "Claim",
     "Clock",
+    "ConnectorPage",
+    "ConnectorStore",
     "Context",
     "EventBatch",
     "FinishedResponse",
@@ -76,6 +83,7 @@ __all__ = [
     "SealBroken",
     "Sealing",
     "Store",
+    "StoredConnector",
     "StoredItem",
     "StoredResponse",
     "ThreadPoint",

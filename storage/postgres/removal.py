@@ -65,11 +65,15 @@ class Removal:
         return count
 
     async def remove_tenant(self, tenant: str, *, limit: int) -> int:
-        """Remove up to `limit` responses of a tenant, running ones too; returns how many there were."""
+        """Remove all that a tenant has registered, and up to `limit` responses, running ones too.
+
+        Returns how many responses there were.
+        """
         tenant = wanted(tenant)
 
         async def work(connection: Connection, _attempt: int) -> int:
             async with connection.transaction():
+                await rows_of(connection, Statement(_SQL["remove_connectors"], {"tenant": tenant}))
                 ids = await _names(connection, "responses_of_tenant", tenant, limit)
                 await rows_of(connection, _named("lock_runs", tenant, ids))
                 count = await _remove(connection, tenant, ids)

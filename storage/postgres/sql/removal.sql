@@ -85,3 +85,7 @@ WHERE tenant = %(tenant)s AND id > '' AND writer IS NULL
   AND NOT EXISTS (SELECT FROM responses WHERE tenant = %(tenant)s AND id > '')
 ORDER BY id
 LIMIT %(limit)s;
+
+-- name: remove_connectors
+-- Removes all connectors of a tenant.
+DELETE FROM connectors WHERE tenant = %(tenant)s AND id > '';

@@ -11,6 +11,7 @@ import uuid
 import pytest
 
 from tests.contract.suites.cancelling import CancelContract
+from tests.contract.suites.connectors import ConnectorContract
 from tests.contract.suites.ends import EndContract
 from tests.contract.suites.keys import KeyContract
 from tests.contract.suites.leases import LeaseContract
@@ -43,5 +44,6 @@ class StoreContract(
     LogContract,
     KeyContract,
     RetentionContract,
+    ConnectorContract,
 ):
     """All of it; subclass it as `Test…` in a module with the fixtures."""
