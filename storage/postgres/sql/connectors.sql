@@ -40,7 +40,7 @@ WITH cursor AS (
 ), page AS (
     SELECT created_at, id, label, fields, sealed, revision
     FROM connectors
-    WHERE tenant = %(tenant)s
+    WHERE tenant = %(tenant)s AND created_at > '-infinity'
       AND (created_at, id) > ((SELECT created_at FROM place), (SELECT id FROM place))
     ORDER BY created_at, id
     LIMIT %(limit)s
@@ -63,7 +63,7 @@ WITH cursor AS (
 ), page AS (
     SELECT created_at, id, label, fields, sealed, revision
     FROM connectors
-    WHERE tenant = %(tenant)s
+    WHERE tenant = %(tenant)s AND created_at > '-infinity'
       AND (created_at, id) < ((SELECT created_at FROM place), (SELECT id FROM place))
     ORDER BY created_at DESC, id DESC
     LIMIT %(limit)s
