@@ -27,7 +27,7 @@ from engine.errors import InvalidRequest, NotFound
 from engine.ids import RANDOM_BYTES
 from engine.intake import Caller
 from engine.limits import Limits
-from engine.ports.prompts import PromptStore, StoredPrompt
+from engine.ports import PromptStore, StoredPrompt
 
 
 class Prompts:

@@ -18,7 +18,7 @@ from engine.context.template import Value, merge, placeholders, render
 from engine.errors import InvalidRequest
 from engine.ids import ItemIds
 from engine.limits import Limits
-from engine.ports.prompts import StoredPrompt
+from engine.ports import StoredPrompt
 
 _KINDS = ("text", "image", "file")
 _VARIABLE = checks.matching(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
@@ -169,9 +169,7 @@ def _version(prompt: StoredPrompt, body: Body) -> dict[str, object]:
     }
 
 
-def _fields(
-    body: bytes, known: tuple[str, ...], nulls: tuple[str, ...] = ()
-) -> dict[str, object]:
+def _fields(body: bytes, known: tuple[str, ...], nulls: tuple[str, ...] = ()) -> dict[str, object]:
     fields = {name: read_value(raw, name) for name, raw in read_object(body).items()}
     for name, value in fields.items():
         if name not in known and value is not None:

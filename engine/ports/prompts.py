@@ -76,7 +76,3 @@ class PromptStore(Protocol):
     async def delete_prompt(self, tenant: str, prompt_id: str) -> bool:
         """Remove a prompt with all of its versions; True if there was one."""
         ...
-
-    async def remove_prompts(self, tenant: str) -> int:
-        """Remove all prompts of a tenant and return how many there were."""
-        ...

@@ -1,12 +1,11 @@
-"""Prompt templates in memory, for tests."""
+"""Prompt templates in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from engine.ports import Order
-from engine.ports.prompts import PromptPage, StoredPrompt
+from engine.ports import Order, PromptPage, StoredPrompt
 from storage.memory.pages import ordered, past
 
 
@@ -43,23 +42,25 @@ class _Prompt:
 
 
 class MemoryPrompts:
-    """`engine.ports.prompts.PromptStore` that forgets; `clock` tells Unix seconds."""
+    """`engine.ports.PromptStore` in memory; `clock` tells Unix seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__()
         self._clock = clock
-        self._tenants: dict[str, dict[str, _Prompt]] = {}
+        # By tenant and id, in order of creation.
+        self._prompts: dict[str, dict[str, _Prompt]] = {}
 
     async def add_prompt(self, tenant: str, prompt_id: str, head: bytes, body: bytes) -> None:
         """Write a prompt with its first version, which is the default."""
         now = int(self._clock())
         prompt = _Prompt(prompt_id, now, head, 1, [_Version(1, now, b"", body)])
-        self._tenants.setdefault(tenant, {}).setdefault(prompt_id, prompt)
+        self._prompts.setdefault(tenant, {}).setdefault(prompt_id, prompt)
 
     async def add_prompt_version(
         self, tenant: str, prompt_id: str, body: bytes, *, nonce: bytes, default: bool
     ) -> int | None:
         """Write the next version and return its number; None if there is no such prompt."""
-        prompt = self._find(tenant, prompt_id)
+        prompt = self._prompt(tenant, prompt_id)
         if prompt is None:
             return None
         for version in prompt.versions:
@@ -75,7 +76,7 @@ class MemoryPrompts:
         self, tenant: str, prompt_id: str, *, head: bytes | None, default_version: int | None
     ) -> bool:
         """Replace what is not None; False if there is no such prompt or version."""
-        prompt = self._find(tenant, prompt_id)
+        prompt = self._prompt(tenant, prompt_id)
         if prompt is None or prompt.at(default_version) is None:
             return False
         prompt.head = prompt.head if head is None else head
@@ -86,14 +87,14 @@ class MemoryPrompts:
         self, tenant: str, prompt_id: str, version: int | None
     ) -> StoredPrompt | None:
         """Return a prompt at a version, None for its default; None if there is no such thing."""
-        prompt = self._find(tenant, prompt_id)
+        prompt = self._prompt(tenant, prompt_id)
         return None if prompt is None else prompt.at(version)
 
     async def list_prompts(
         self, tenant: str, *, limit: int, after: str | None, order: Order
     ) -> PromptPage:
         """Return a page by creation; raises `InvalidRequest` (param `after`) for an unknown cursor."""
-        found = ordered(list(self._tenants.get(tenant, {}).values()), order)
+        found = ordered(list(self._prompts.get(tenant, {}).values()), order)
         found = past(found, [prompt.id for prompt in found], after)
         return _page([prompt.at(None) for prompt in found], limit)
 
@@ -101,7 +102,7 @@ class MemoryPrompts:
         self, tenant: str, prompt_id: str, *, limit: int, after: int | None, order: Order
     ) -> PromptPage | None:
         """Return a page of versions above (`asc`) or below the number `after`; None without the prompt."""
-        prompt = self._find(tenant, prompt_id)
+        prompt = self._prompt(tenant, prompt_id)
         if prompt is None:
             return None
         numbers = ordered([version.number for version in prompt.versions], order)
@@ -111,14 +112,14 @@ class MemoryPrompts:
 
     async def delete_prompt(self, tenant: str, prompt_id: str) -> bool:
         """Remove a prompt with all of its versions; True if there was one."""
-        return self._tenants.get(tenant, {}).pop(prompt_id, None) is not None
+        return self._prompts.get(tenant, {}).pop(prompt_id, None) is not None
 
-    async def remove_prompts(self, tenant: str) -> int:
-        """Remove all prompts of a tenant and return how many there were."""
-        return len(self._tenants.pop(tenant, {}))
+    def forget_prompts(self, tenant: str) -> None:
+        """Remove all prompts of a tenant."""
+        self._prompts.pop(tenant, None)
 
-    def _find(self, tenant: str, prompt_id: str) -> _Prompt | None:
-        return self._tenants.get(tenant, {}).get(prompt_id)
+    def _prompt(self, tenant: str, prompt_id: str) -> _Prompt | None:
+        return self._prompts.get(tenant, {}).get(prompt_id)
 
 
 def _page(found: list[StoredPrompt | None], limit: int) -> PromptPage:

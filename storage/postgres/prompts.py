@@ -7,18 +7,16 @@ from typing import Any
 
 from psycopg.types.numeric import Int8
 
-from engine.ports import Order
-from engine.ports.prompts import PromptPage, StoredPrompt
+from engine.ports import Order, PromptPage, StoredPrompt
 from storage.limits import unknown_cursor, wanted
 from storage.postgres import queries
 from storage.postgres.pool import Connection, Pool
 from storage.postgres.scope import Row, Statement, key, rows_of
 
 _SQL = queries.load("prompts.sql")
-_AT_ONCE = 500
 
 
-class PostgresPrompts:
+class Prompts:
     """`engine.ports.prompts.PromptStore` over the tables of migration 0006."""
 
     def __init__(self, pool: Pool) -> None:
@@ -26,14 +24,16 @@ class PostgresPrompts:
 
     async def add_prompt(self, tenant: str, prompt_id: str, head: bytes, body: bytes) -> None:
         """Write a prompt with its first version, which is the default."""
-        await self._rows("add_prompt", {**key(tenant, prompt_id), "head": head, "body": body})
+        await self._prompt_rows(
+            "add_prompt", {**key(tenant, prompt_id), "head": head, "body": body}
+        )
 
     async def add_prompt_version(
         self, tenant: str, prompt_id: str, body: bytes, *, nonce: bytes, default: bool
     ) -> int | None:
         """Write the next version and return its number; None if there is no such prompt."""
         values = {**key(tenant, prompt_id), "nonce": nonce, "body": body, "default": default}
-        rows = await self._rows("add_prompt_version", values, "version_of_nonce")
+        rows = await self._prompt_rows("add_prompt_version", values, "version_of_nonce")
         return rows[0][0] if rows else None
 
     async def update_prompt(
@@ -41,14 +41,14 @@ class PostgresPrompts:
     ) -> bool:
         """Replace what is not None; False if there is no such prompt or version."""
         values = {**key(tenant, prompt_id), "head": head, "version": _number(default_version)}
-        return bool(await self._rows("update_prompt", values))
+        return bool(await self._prompt_rows("update_prompt", values))
 
     async def get_prompt(
         self, tenant: str, prompt_id: str, version: int | None
     ) -> StoredPrompt | None:
         """Return a prompt at a version, None for its default; None if there is no such thing."""
         values = {**key(tenant, prompt_id), "version": _number(version)}
-        rows = await self._rows("get_prompt", values)
+        rows = await self._prompt_rows("get_prompt", values)
         return _prompt(rows[0]) if rows else None
 
     async def list_prompts(
@@ -60,7 +60,7 @@ class PostgresPrompts:
             "limit": Int8(limit + 1),
             "after": None if after is None else wanted(after),
         }
-        rows = await self._rows(f"list_prompts_{order}", values)
+        rows = await self._prompt_rows(f"list_prompts_{order}", values)
         if after is not None and not rows[0][0]:
             raise unknown_cursor(after)
         return _page([row[1:] for row in rows if row[1] is not None], limit)
@@ -70,22 +70,14 @@ class PostgresPrompts:
     ) -> PromptPage | None:
         """Return a page of versions above (`asc`) or below the number `after`; None without the prompt."""
         values = {**key(tenant, prompt_id), "limit": Int8(limit + 1), "number": _number(after)}
-        rows = await self._rows(f"list_prompt_versions_{order}", values)
+        rows = await self._prompt_rows(f"list_prompt_versions_{order}", values)
         return _page([row for row in rows if row[4] is not None], limit) if rows else None
 
     async def delete_prompt(self, tenant: str, prompt_id: str) -> bool:
         """Remove a prompt with all of its versions; True if there was one."""
-        return bool(await self._rows("delete_prompt", key(tenant, prompt_id)))
+        return bool(await self._prompt_rows("delete_prompt", key(tenant, prompt_id)))
 
-    async def remove_prompts(self, tenant: str) -> int:
-        """Remove all prompts of a tenant and return how many there were."""
-        values = {"tenant": wanted(tenant), "limit": Int8(_AT_ONCE)}
-        count = 0
-        while gone := await self._rows("remove_prompts", values):
-            count += len(gone)
-        return count
-
-    async def _rows(
+    async def _prompt_rows(
         self, name: str, values: Mapping[str, Any], then: str | None = None
     ) -> list[Row]:
         """Return the rows of a statement, or of the one that follows it in its transaction."""

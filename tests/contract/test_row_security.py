@@ -11,16 +11,23 @@ import psycopg
 import pytest
 import pytest_asyncio
 
-from engine.ports import Idempotency
+from engine.ports import Idempotency, StoredConnector
 from storage.postgres.pool import open_pool
-from storage.postgres.prompts import PostgresPrompts
 from storage.postgres.store import PostgresStore
 from tests.support.fix_postgres import empty_tables
 from tests.support.stored import a_response, an_end, some_events, turn
 
 _TABLES = [
-    "threads", "items", "responses", "runs", "events", "idempotency", "prompts", "prompt_versions",
-]  # fmt: skip
+    "threads",
+    "items",
+    "responses",
+    "runs",
+    "events",
+    "idempotency",
+    "connectors",
+    "prompts",
+    "prompt_versions",
+]
 
 
 @pytest_asyncio.fixture
@@ -31,11 +38,12 @@ async def full(owned_database: str) -> str:
         store = PostgresStore(pool)
         for tenant in ("a", "b"):
             await turn(store, tenant, "done")
+            await store.add_connector(tenant, StoredConnector("c", "c", b"{}", None, "1"))
             new = a_response(tenant, "running", streamed=True, events=some_events(0, 1))
             key = Idempotency("key", b"")
             await store.accept(a_response(tenant, "keyed", idempotency=key, queued=True))
             await store.finish(an_end(await store.accept(new), events=some_events(2, 3)))
-            await PostgresPrompts(pool).add_prompt(tenant, "prompt", b"{}", b"{}")
+            await store.add_prompt(tenant, "prompt", b"{}", b"{}")
     return owned_database
 
 
@@ -110,6 +118,7 @@ async def test_a_tenant_sees_and_changes_nothing_of_another(
         "INSERT INTO prompt_versions (tenant, prompt_id, version, nonce, body)"
         " VALUES ('b', 'prompt', 2, 'x', '')",
         "INSERT INTO idempotency VALUES ('b', 'x', '', 'x')",
+        "INSERT INTO connectors VALUES ('b', 'x', 'x', '', NULL, '1')",
         "INSERT INTO runs (tenant, response_id, state, background, attempts, token, work)"
         " VALUES ('b', 'x', 'queued', true, 0, 0, '')",
         "INSERT INTO items (tenant, thread_id, position, id, response_id, side, type, item)"

@@ -187,15 +187,3 @@ WITH versions AS (
     DELETE FROM prompt_versions WHERE tenant = %(tenant)s AND prompt_id = %(id)s
 )
 DELETE FROM prompts WHERE tenant = %(tenant)s AND id = %(id)s RETURNING id;
-
--- name: remove_prompts
--- Up to so many prompts of a tenant with their versions.
-WITH gone AS (
-    SELECT id FROM prompts WHERE tenant = %(tenant)s AND id > '' ORDER BY id LIMIT %(limit)s
-), versions AS (
-    DELETE FROM prompt_versions
-    WHERE tenant = %(tenant)s AND prompt_id = ANY (ARRAY(SELECT id FROM gone))
-)
-DELETE FROM prompts
-WHERE tenant = %(tenant)s AND id = ANY (ARRAY(SELECT id FROM gone))
-RETURNING id;
