@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
@@ -47,6 +47,10 @@ class Caller(msgspec.Struct, frozen=True):
     idempotency_key: str | None = None
 
 
+Expand = Callable[[str, bytes], Awaitable[bytes]]
+"""Returns the body of a tenant's request with its prompt template in it (`engine.prompts`)."""
+
+
 class Intake:
     """Checks requests and makes runs of them; `worker` names this process in leases.
 
@@ -62,9 +66,11 @@ class Intake:
         randomness: Callable[[int], bytes],
         limits: Limits,
         worker: str,
+        expand: Expand,
         on_disconnect: OnDisconnect = "continue",
     ) -> None:
         self._store = store
+        self._expand = expand
         self._tools = tools
         self._clock = clock
         self._randomness = randomness
@@ -76,6 +82,8 @@ class Intake:
         """Return the run of a request; raises InvalidRequest, StorageUnavailable."""
         own_id = response_id(self._randomness(RANDOM_BYTES))
         ids = ItemIds(own_id)
+        asked = digest(body)
+        body = await self._expand(caller.tenant, body)
         request = parse_create(body, ids, self._limits)
         if request.background:
             _check_repeatable(caller, request)
@@ -105,7 +113,7 @@ class Intake:
                 previous_response_id=request.previous_response_id,
                 streamed=_is_logged(request),
                 work=pack(body, caller.model_headers, ids.minted),
-                idempotency=None if key is None else Idempotency(key, digest(body)),
+                idempotency=None if key is None else Idempotency(key, asked),
                 keep_seconds=self._limits.keep,
             )
         if request.background and new is not None:

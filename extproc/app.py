@@ -17,6 +17,7 @@ from engine.intake import Intake
 from engine.limits import Limits
 from engine.live import Live
 from engine.ports import ModelClient, Store
+from engine.prompts import Prompts
 from engine.recovery import Recovery
 from engine.responses import Responses
 from engine.run import Means
@@ -126,6 +127,7 @@ class Engine:
         takeover = TakeOver(self.live)
         background = Background(self.live, takeover, most=settings.background.concurrency)
         self._chores = (background, Recovery(self.live, takeover, background), Upkeep(store))
+        self.prompts = Prompts(store, randomness=os.urandom, limits=limits)
         self.responses = Responses(
             store=store,
             intake=Intake(
@@ -135,6 +137,7 @@ class Engine:
                 randomness=os.urandom,
                 limits=limits,
                 worker=worker_name,
+                expand=self.prompts.expand,
                 on_disconnect=settings.sidecar.on_disconnect,
             ),
             live=self.live,

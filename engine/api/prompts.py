@@ -42,7 +42,7 @@ _EXAMPLES: Mapping[str, Value] = {
 class Variable(msgspec.Struct, frozen=True, omit_defaults=True, rename={"kind": "type"}):
     """A variable: `kind` is text, image or file; a text's `default` makes it optional."""
 
-    kind: str = "text"
+    kind: str
     default: str | None = None
     description: str | None = None
 
@@ -218,7 +218,7 @@ def _refuse_secrets(tools: object) -> None:
 def _variables(value: object, used: Mapping[str, bool]) -> dict[str, Variable]:
     """Return the declared variables; where none are declared, each placeholder is a text that is needed."""
     if value is None:
-        return {name: Variable() for name in used}
+        return {name: Variable("text") for name in used}
     declared = checks.mapping(value, "variables")
     if len(declared) > _MOST_VARIABLES:
         raise checks.wrong_value(

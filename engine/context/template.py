@@ -47,9 +47,11 @@ def render(instructions: object, values: Mapping[str, Value]) -> object:
     """
     if isinstance(instructions, str):
         return _text(instructions, values)
+    if not isinstance(instructions, list):
+        return instructions
     return [
         {**message, "content": _content(message, values)} if isinstance(message, dict) else message
-        for message in _list(instructions)
+        for message in instructions
     ]
 
 

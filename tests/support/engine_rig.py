@@ -21,6 +21,7 @@ from engine.intake import Caller, Intake
 from engine.limits import Limits
 from engine.live import Live
 from engine.ports import Clock, EventBatch, StoredResponse, ToolProvider
+from engine.prompts import Prompts
 from engine.recovery import Recovery
 from engine.responses import Responses
 from engine.run import Means
@@ -89,13 +90,16 @@ class Rig:
             detached=self.detached,
         )
         self.live = Live(means, worker)
+        randomness = counting(worker)
+        self.prompts = Prompts(self.store, randomness=randomness, limits=self.limits)
         self.intake = Intake(
             self.store,
             tools=tools,
             clock=lambda: self.clock(),
-            randomness=counting(worker),
+            randomness=randomness,
             limits=self.limits,
             worker=worker,
+            expand=self.prompts.expand,
         )
         self.takeover = TakeOver(self.live)
         self.background = Background(self.live, self.takeover, most=2)
