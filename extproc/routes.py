@@ -19,6 +19,15 @@ class Operation(Enum):
     DELETE = "delete"
     CANCEL = "cancel"
     INPUT_ITEMS = "input_items"
+    CREATE_CONNECTOR = "create_connector"
+    LIST_CONNECTORS = "list_connectors"
+    RETRIEVE_CONNECTOR = "retrieve_connector"
+    UPDATE_CONNECTOR = "update_connector"
+    DELETE_CONNECTOR = "delete_connector"
+    CONNECTOR_TOOLS = "connector_tools"
+
+
+_WITH_BODY = frozenset((Operation.CREATE, Operation.CREATE_CONNECTOR, Operation.UPDATE_CONNECTOR))
 
 
 class Match(msgspec.Struct, frozen=True):
@@ -31,7 +40,7 @@ class Match(msgspec.Struct, frozen=True):
     @property
     def takes_body(self) -> bool:
         """True if the operation reads the request's body."""
-        return self.operation is Operation.CREATE
+        return self.operation in _WITH_BODY
 
 
 # (method, segments after /v1; None stands for an id)
@@ -42,6 +51,12 @@ ROUTES: tuple[tuple[str, tuple[str | None, ...], Operation], ...] = (
     ("DELETE", ("responses", None), Operation.DELETE),
     ("POST", ("responses", None, "cancel"), Operation.CANCEL),
     ("GET", ("responses", None, "input_items"), Operation.INPUT_ITEMS),
+    ("POST", ("connectors",), Operation.CREATE_CONNECTOR),
+    ("GET", ("connectors",), Operation.LIST_CONNECTORS),
+    ("GET", ("connectors", None), Operation.RETRIEVE_CONNECTOR),
+    ("POST", ("connectors", None), Operation.UPDATE_CONNECTOR),
+    ("DELETE", ("connectors", None), Operation.DELETE_CONNECTOR),
+    ("GET", ("connectors", None, "tools"), Operation.CONNECTOR_TOOLS),
 )
 
 

@@ -23,6 +23,7 @@ from tests.support.transcripts import event_of
 
 DEADLINE = 15.0
 RESPONSES = "/v1/responses"
+CONNECTORS = "/v1/connectors"
 
 Event = dict[str, Any]
 
