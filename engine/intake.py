@@ -87,6 +87,7 @@ class Intake:
         request = parse_create(body, ids, self._limits)
         if request.background:
             _check_repeatable(caller, request)
+        request = await self._tools.resolved(request, caller.tenant)
         providers = self._tools.open(request, caller.tenant)
         on_disconnect = read_on_disconnect(caller.on_disconnect, self._on_disconnect)
         key = read_idempotency_key(caller.idempotency_key, store=request.store)

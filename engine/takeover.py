@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import msgspec
 
+from engine.api.request import CreateRequest
 from engine.api.response_object import ResponseObject
 from engine.context.history import usable_history
 from engine.errors import InvalidRequest, NotFound, WorkerLost
@@ -201,12 +202,18 @@ class TakeOver:
         """Return what was asked for when the request came; without history where nothing is asked again."""
         tenant = claim.lease.tenant
         try:
-            request = work.request(self._limits)
+            request = await self._resolved(claim.lease, work.request(self._limits))
             replay = await self._replay(claim.lease) if self.runs_again(claim) else []
             providers = self._live.means.tools.open(request, tenant)
         except InvalidRequest as error:
             return error
         return _Asked(asked_for(request, replay, work.headers, self._limits), providers)
+
+    async def _resolved(self, lease: Lease, request: CreateRequest) -> CreateRequest:
+        """Look up the connectors again: their credentials are not in what is stored (rule X4)."""
+        return await self._patiently(
+            lambda: self._live.means.tools.resolved(request, lease.tenant), lease.response_id
+        )
 
     async def _replay(self, lease: Lease) -> list[bytes]:
         context = await self._patiently(

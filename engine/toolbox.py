@@ -12,6 +12,7 @@ from engine.api.request import CreateRequest
 from engine.errors import ToolsUnavailable
 from engine.limits import Limits
 from engine.ports import ToolOutcome, ToolProvider
+from engine.registry import Registry
 from engine.response.agenda import Listing
 from engine.response.effects import ToolCall
 from engine.response.inputs import ToolEnded, ToolsListed
@@ -31,13 +32,18 @@ _GRACE = 1.0
 class Toolbox:
     """Runs at most `limits.tool_calls` calls at a time, over all responses of this worker."""
 
-    def __init__(self, open_provider: OpenProvider, limits: Limits) -> None:
+    def __init__(self, open_provider: OpenProvider, limits: Limits, registry: Registry) -> None:
         self._open_provider = open_provider
+        self._registry = registry
         self._limits = limits
         self._slots = asyncio.Semaphore(limits.tool_calls)
 
+    async def resolved(self, request: CreateRequest, tenant: str) -> CreateRequest:
+        """Return the request with its connectors found; raises InvalidRequest, StorageUnavailable."""
+        return await self._registry.resolved(request, tenant)
+
     def open(self, request: CreateRequest, tenant: str) -> tuple[ToolProvider, ...]:
-        """Return the providers of a request's tools; raises InvalidRequest, TargetRefused."""
+        """Return the providers of a resolved request's tools; raises InvalidRequest, TargetRefused."""
         return tuple(self._open_provider(tool, param, tenant) for param, tool in request.servers)
 
     async def list(self, providers: Sequence[ToolProvider]) -> ToolsListed:

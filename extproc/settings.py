@@ -28,10 +28,11 @@ from pydantic_settings import (
 )
 
 from extproc.http_address import HttpAddress, UnixAddress, of_worker, parse_http_address
+from extproc.settings_connectors import Connectors
 from extproc.settings_model import Model
 from extproc.settings_postgres import Postgres
 from extproc.settings_sealing import Sealing
-from extproc.settings_section import Bytes, Seconds, SecondsOrZero, Section, shown, spelled
+from extproc.settings_section import Bytes, Seconds, SecondsOrZero, Section, shown
 from extproc.settings_source import (
     NESTED,
     PREFIX,
@@ -42,6 +43,7 @@ from extproc.settings_source import (
     read_toml,
     with_aliases,
 )
+from extproc.settings_spelling import spelled
 from extproc.settings_tenancy import Jwt, Tenancy
 from extproc.settings_tools import Outbound, Tools
 
@@ -197,6 +199,7 @@ class Settings(BaseSettings):
     tools: Tools = Field(default_factory=Tools)
     outbound: Outbound = Field(default_factory=Outbound)
     sealing: Sealing = Field(default_factory=Sealing)
+    connectors: Connectors = Field(default_factory=Connectors)
 
     SECTIONS: ClassVar[dict[str, type[Section]]] = {
         "sidecar": Sidecar,
@@ -212,6 +215,7 @@ class Settings(BaseSettings):
         "tools": Tools,
         "outbound": Outbound,
         "sealing": Sealing,
+        "connectors": Connectors,
     }
 
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from zlib import crc32
 
@@ -12,21 +12,26 @@ import msgspec
 
 from engine import sse
 from engine.answers import error_answer
+from engine.api.connectors import Connector
 from engine.api.mcp import McpTool
 from engine.background import Background
+from engine.connectors import Connectors
 from engine.detached import Detached
 from engine.errors import EngineError
 from engine.following import Following
 from engine.intake import Caller, Intake
 from engine.limits import Limits
 from engine.live import Live
-from engine.ports import Clock, EventBatch, StoredResponse, ToolProvider
+from engine.ports import Clock, EventBatch, Sealing, StoredResponse, ToolProvider
 from engine.prompts import Prompts
 from engine.recovery import Recovery
+from engine.registry import Registry
 from engine.responses import Responses
 from engine.run import Means
 from engine.takeover import TakeOver
 from engine.toolbox import OpenProvider, Toolbox
+from extproc.operations import Endpoints
+from extproc.sealing import AesSealing
 from tests.support.fake_model import FakeModel
 from tests.support.fake_reply import FakeReply
 from tests.support.faulty_store import FaultyStore
@@ -71,6 +76,8 @@ class Rig:
         store: FaultyStore | None = None,
         worker: str = "replica/0#1",
         providers: OpenProvider = no_provider,
+        shared: Sequence[Connector] = (),
+        sealing: Sealing | None = None,
     ) -> None:
         self.model = model
         self.store = store if store is not None else FaultyStore()
@@ -79,7 +86,9 @@ class Rig:
         self.limits = limits if limits is not None else SOON
         self.detached = Detached()
         self.clock: Clock = lambda: NOW
-        tools = Toolbox(providers, self.limits)
+        self.sealing = AesSealing([bytes(32)]) if sealing is None else sealing
+        self.registry = Registry(self.store, self.sealing, shared)
+        tools = Toolbox(providers, self.limits, self.registry)
         means = Means(
             model=model,
             tools=tools,
@@ -112,6 +121,16 @@ class Rig:
             takeover=self.takeover,
             background=self.background,
         )
+        self.connectors = Connectors(
+            self.store,
+            self.registry,
+            open_provider=providers,
+            open_anew=providers,
+            tools=tools,
+            clock=lambda: self.clock(),
+            randomness=counting(worker),
+        )
+        self.endpoints = Endpoints(self.responses, self.connectors, self.prompts)
 
     def _notify(self, response_id: str) -> None:
         self.notified.append(response_id)

@@ -16,7 +16,7 @@ WHERE tenant = %(tenant)s AND id = %(id)s;
 -- The connector with a label.
 SELECT id, label, fields, sealed, revision
 FROM connectors
-WHERE tenant = %(tenant)s AND label = %(label)s;
+WHERE tenant = %(tenant)s AND label = %(label)s AND label > '';
 
 -- name: replace_connector
 -- Writes a connector that nobody has changed meanwhile (but for an attempt whose answer was lost).

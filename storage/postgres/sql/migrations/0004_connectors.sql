@@ -11,10 +11,11 @@ CREATE TABLE connectors (
     PRIMARY KEY (tenant, id)
 );
 
--- For lists, which repeat the condition: it keeps what is about one from taking this index for the tenant.
+-- Their conditions always hold. Only the statements that are meant for an index repeat its condition, so that
+-- none of the others takes it for the tenant alone.
+CREATE UNIQUE INDEX connectors_by_label ON connectors (tenant, label) WHERE label > '';
 CREATE INDEX connectors_by_creation ON connectors (tenant, created_at, id)
     WHERE created_at > '-infinity';
-CREATE UNIQUE INDEX connectors_by_label ON connectors (label, tenant);
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON connectors TO holdfast_app;
 
