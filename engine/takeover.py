@@ -32,7 +32,8 @@ from engine.response.inputs import (
     RoundEnded,
     TurnEnded,
 )
-from engine.response.machine import Phase, ResponseMachine
+from engine.response.machine import ResponseMachine
+from engine.response.phase import Phase
 from engine.response.redrive import LEAP, NotRedrivable, Redrive, Redriven
 from engine.response.turn import TurnRequest
 from engine.run import Run

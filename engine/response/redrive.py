@@ -41,7 +41,8 @@ from engine.response.inputs import (
     TurnEnded,
     WaitedLong,
 )
-from engine.response.machine import Phase, ResponseMachine
+from engine.response.machine import ResponseMachine
+from engine.response.phase import Phase
 from engine.response.turn import TurnRequest
 
 LEAP = 1_000_000

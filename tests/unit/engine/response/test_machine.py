@@ -41,7 +41,9 @@ from engine.response.inputs import (
     TurnEnded,
     WaitedLong,
 )
-from engine.response.machine import TRANSITIONS, IllegalInput, Phase, ResponseMachine
+from engine.response.machine import IllegalInput, ResponseMachine
+from engine.response.phase import Phase
+from engine.response.transitions import TRANSITIONS
 from engine.response.turn import TurnRequest
 from tests.support.playback import NOW, RESPONSE_ID, Player, machine, request
 from tests.support.stream_rules import check_stream, response_of
