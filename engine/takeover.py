@@ -202,7 +202,7 @@ class TakeOver:
         """Return what was asked for when the request came; without history where nothing is asked again."""
         tenant = claim.lease.tenant
         try:
-            request = work.request(self._limits)
+            request = work.request(self._limits, self._live.means.tools.policy)
             replay = await self._replay(claim.lease) if self.runs_again(claim) else []
             providers = self._live.means.tools.open(request, tenant)
         except InvalidRequest as error:
