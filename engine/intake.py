@@ -84,7 +84,7 @@ class Intake:
         ids = ItemIds(own_id)
         asked = digest(body)
         body = await self._expand(caller.tenant, body)
-        request = parse_create(body, ids, self._limits)
+        request = parse_create(body, ids, self._limits, self._tools.policy)
         if request.background:
             _check_repeatable(caller, request)
         request = await self._tools.resolved(request, caller.tenant)
@@ -179,7 +179,7 @@ class Intake:
 
 def _is_logged(request: CreateRequest) -> bool:
     """True if its events are logged: for a client that resumes, or so that no tool is run twice."""
-    return request.stream or (request.background and bool(request.servers))
+    return request.stream or (request.background and bool(request.owned))
 
 
 def _check_repeatable(caller: Caller, request: CreateRequest) -> None:
@@ -221,7 +221,7 @@ def asked_for(
     `replay` is what the model is sent of history and input.
     """
     replay = [*request.preface, *replay]
-    if request.servers:
+    if request.owned:
         return Agenda(request=request, replay=replay, headers=headers, most_turns=limits.turns)
     return TurnRequest(upstream_request(request, replay), headers, turn_rules(request))
 

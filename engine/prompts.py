@@ -11,6 +11,7 @@ from collections.abc import Callable
 from engine.answers import Answer
 from engine.api.json import encode, read_object, read_value
 from engine.api.lists import list_object, no_parameters, parse_list, parse_version_query
+from engine.api.ownership import ToolPolicy
 from engine.api.prompts import (
     expand,
     parse_new,
@@ -34,16 +35,23 @@ class Prompts:
     """The operations on prompts, for one store."""
 
     def __init__(
-        self, store: PromptStore, *, randomness: Callable[[int], bytes], limits: Limits
+        self,
+        store: PromptStore,
+        *,
+        randomness: Callable[[int], bytes],
+        limits: Limits,
+        policy: ToolPolicy,
     ) -> None:
+        """`policy` says whose the tools of templates are."""
         self._store = store
         self._randomness = randomness
         self._limits = limits
+        self._policy = policy
 
     async def create(self, caller: Caller, body: bytes, query: str) -> Answer:
         """`POST /v1/prompts`: a prompt with its first version."""
         no_parameters(query)
-        head, first = parse_new(body, self._limits)
+        head, first = parse_new(body, self._limits, self._policy)
         prompt_id = f"pmpt_{self._randomness(RANDOM_BYTES).hex()}"
         await self._store.add_prompt(caller.tenant, prompt_id, encode(head), encode(first))
         return await self._answer(caller.tenant, prompt_id)
@@ -51,7 +59,7 @@ class Prompts:
     async def add_version(self, caller: Caller, wanted: str, body: bytes, query: str) -> Answer:
         """`POST /v1/prompts/{id}/versions`: a new version, the default one unless told otherwise."""
         no_parameters(query)
-        version, default = parse_new_version(body, self._limits)
+        version, default = parse_new_version(body, self._limits, self._policy)
         nonce = self._randomness(RANDOM_BYTES)
         number = await self._store.add_prompt_version(
             caller.tenant, wanted, encode(version), nonce=nonce, default=default

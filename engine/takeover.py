@@ -33,7 +33,8 @@ from engine.response.inputs import (
     RoundEnded,
     TurnEnded,
 )
-from engine.response.machine import Phase, ResponseMachine
+from engine.response.machine import ResponseMachine
+from engine.response.phase import Phase
 from engine.response.redrive import LEAP, NotRedrivable, Redrive, Redriven
 from engine.response.turn import TurnRequest
 from engine.run import Run
@@ -202,7 +203,8 @@ class TakeOver:
         """Return what was asked for when the request came; without history where nothing is asked again."""
         tenant = claim.lease.tenant
         try:
-            request = await self._resolved(claim.lease, work.request(self._limits))
+            asked = work.request(self._limits, self._live.means.tools.policy)
+            request = await self._resolved(claim.lease, asked)
             replay = await self._replay(claim.lease) if self.runs_again(claim) else []
             providers = self._live.means.tools.open(request, tenant)
         except InvalidRequest as error:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from ipaddress import ip_network
 
+from engine.api.ownership import ToolPolicy
 from engine.background import Background
 from engine.connectors import Connectors
 from engine.detached import Detached
@@ -44,6 +45,7 @@ from extproc.mcp.worker import McpServers, mcp_servers
 from extproc.model_client import HttpModelClient
 from extproc.operations import Endpoints
 from extproc.outbound.policy import OutboundPolicy
+from extproc.provided_tools import load_providers
 from extproc.sealing import AesSealing, NoSealing
 from extproc.settings import Settings, SettingsError
 from extproc.settings_tenancy import JWT_KEY, JWT_NAMESPACE
@@ -122,7 +124,16 @@ class Engine:
         limits = _limits(settings)
         shared = shared_connectors(settings.connectors.shared)
         registry = Registry(store, NoSealing() if sealing is None else sealing, shared)
-        tools = Toolbox(open_provider, limits, registry)
+        tools = Toolbox(
+            open_provider,
+            limits,
+            registry,
+            provided=load_providers(settings.tools.providers),
+            policy=ToolPolicy(
+                upstream_types=frozenset(settings.tools.upstream_types),
+                upstream_labels=frozenset(settings.tools.upstream_labels),
+            ),
+        )
         self.following = Following(store, limits)
         means = Means(
             model=model,
@@ -137,7 +148,7 @@ class Engine:
         takeover = TakeOver(self.live)
         background = Background(self.live, takeover, most=settings.background.concurrency)
         self._chores = (background, Recovery(self.live, takeover, background), Upkeep(store))
-        prompts = Prompts(store, randomness=os.urandom, limits=limits)
+        prompts = Prompts(store, randomness=os.urandom, limits=limits, policy=tools.policy)
         responses = Responses(
             store=store,
             intake=Intake(
@@ -297,6 +308,7 @@ def _limits(settings: Settings) -> Limits:
         open_after=sidecar.open_after_seconds,
         heartbeat=sidecar.heartbeat_seconds,
         turn=settings.model.turn_seconds,
+        response=settings.tools.response_seconds,
         save_wait=settings.postgres.outage_seconds,
         lease=settings.postgres.lease_seconds,
         detached=sidecar.detached_seconds,

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
-from engine.api.mcp import LABEL, read_headers, read_url
+from engine.api.mcp import LABEL, parse_url, read_headers
 from engine.errors import InvalidRequest
 from extproc.settings_section import Section
 from extproc.settings_tenancy import Names
@@ -40,7 +40,7 @@ class SharedConnector(Section):
     @classmethod
     def _is_a_url(cls, url: str) -> str:
         try:
-            return read_url(url, "url")
+            return parse_url(url, "url")
         except InvalidRequest:
             raise ValueError(
                 "must be http://HOST/PATH or https://HOST/PATH, without a user"

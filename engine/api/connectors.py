@@ -17,11 +17,11 @@ from engine.api.mcp import (
     DESCRIPTION,
     LABEL,
     McpTool,
+    parse_url,
     read_allowed,
     read_approval,
     read_authorization,
     read_headers,
-    read_url,
 )
 from engine.errors import InvalidRequest
 
@@ -101,7 +101,7 @@ def _approval(value: object, param: str) -> object:
 
 _SHOWN: Mapping[str, Callable[[object, str], object]] = {
     "server_label": LABEL,
-    "server_url": read_url,
+    "server_url": parse_url,
     "description": DESCRIPTION,
     "allowed_tools": _filter,
     "require_approval": _approval,

@@ -112,10 +112,7 @@ class McpTool(msgspec.Struct, frozen=True, kw_only=True):
         return f"McpTool({self.server_label!r})"
 
     def shown(self) -> dict[str, object]:
-        """Return the echo in the response object (rules R10, X4).
-
-        Of the URL only the origin: there are servers that are reached by a secret path.
-        """
+        """Return the echo in the response object (rules R10, X4); of the URL only the origin."""
         shown: dict[str, object] = {
             "type": "mcp",
             "server_label": self.server_label,
@@ -127,8 +124,7 @@ class McpTool(msgspec.Struct, frozen=True, kw_only=True):
         if self.connector_id is not None:
             shown["connector_id"] = self.connector_id
         elif self.server_url is not None and self.connector is None:
-            parts = urlsplit(self.server_url)
-            shown["server_url"] = f"{parts.scheme}://{parts.netloc}/{REDACTED}"
+            shown["server_url"] = shown_url(self.server_url)
         return shown
 
     def sent_headers(self) -> dict[str, str]:
@@ -150,6 +146,12 @@ class McpTool(msgspec.Struct, frozen=True, kw_only=True):
             sorted(self.headers.items()),
         ]
         return hmac.new(key, encode(identity), hashlib.sha256).hexdigest()
+
+
+def shown_url(url: object) -> str:
+    """Return what of a server's URL may be shown: there are servers that are reached by a secret path."""
+    parts = urlsplit(str(url))
+    return f"{parts.scheme}://{parts.netloc}/{REDACTED}"
 
 
 def parse_mcp_tool(value: object, param: str) -> McpTool:
@@ -188,18 +190,18 @@ def parse_mcp_tool(value: object, param: str) -> McpTool:
     )
 
 
-def check_labels(tools: Sequence[tuple[str, McpTool]]) -> None:
-    """Refuse a label that two servers share (rule T5); `tools` are pairs of path and declaration."""
+def check_labels(labels: Sequence[tuple[str, str]]) -> None:
+    """Refuse a label that two servers share (rule T5); `labels` are pairs of path and label."""
     seen: set[str] = set()
-    for param, tool in tools:
-        if tool.server_label in seen:
+    for param, label in labels:
+        if label in seen:
             raise InvalidRequest(
-                f"Duplicate server_label '{tool.server_label}' found: each MCP server of a request "
+                f"Duplicate server_label '{label}' found: each MCP server of a request "
                 "needs a label of its own.",
                 param=f"{param}.server_label",
                 code="invalid_value",
             )
-        seen.add(tool.server_label)
+        seen.add(label)
 
 
 def _refuse_what_is_not_here(tool: Mapping[str, object], param: str) -> None:
@@ -224,11 +226,11 @@ def _target(tool: Mapping[str, object], param: str) -> tuple[str | None, str | N
             param=f"{param}.connector_id",
             code="invalid_value",
         )
-    return read_url(url, f"{param}.server_url"), None
+    return parse_url(url, f"{param}.server_url"), None
 
 
-def read_url(value: object, param: str) -> str:
-    """Check the URL of a server; the error does not repeat it."""
+def parse_url(value: object, param: str) -> str:
+    """Check the URL of a server; no message repeats it, since it may hold a secret."""
     expected = "an http or https URL with a host, without credentials and without spaces"
     text = checks.string(value, param)
     try:

@@ -13,6 +13,7 @@ import msgspec
 
 from engine.api import checks
 from engine.api.json import encode, read_object, read_value
+from engine.api.ownership import ToolPolicy
 from engine.api.request import parse_create
 from engine.context.template import Value, merge, placeholders, render
 from engine.errors import InvalidRequest
@@ -73,17 +74,17 @@ read_body = msgspec.json.Decoder(Body).decode
 read_head = msgspec.json.Decoder(Head).decode
 
 
-def parse_new(body: bytes, limits: Limits) -> tuple[Head, Body]:
+def parse_new(body: bytes, limits: Limits, policy: ToolPolicy) -> tuple[Head, Body]:
     """Check the body of `POST /v1/prompts`; raises InvalidRequest."""
     fields = _fields(body, ("name", "metadata", "template", "variables"))
-    return _head(fields, Head()), _body(fields, limits)
+    return _head(fields, Head()), _body(fields, limits, policy)
 
 
-def parse_new_version(body: bytes, limits: Limits) -> tuple[Body, bool]:
+def parse_new_version(body: bytes, limits: Limits, policy: ToolPolicy) -> tuple[Body, bool]:
     """Check the body of `POST /v1/prompts/{id}/versions`; the second is whether it becomes the default."""
     fields = _fields(body, ("default", "template", "variables"))
     default = fields.get("default")
-    return _body(fields, limits), default is None or checks.boolean(default, "default")
+    return _body(fields, limits, policy), default is None or checks.boolean(default, "default")
 
 
 def parse_update(body: bytes) -> tuple[dict[str, object], int | None]:
@@ -185,7 +186,7 @@ def _head(fields: Mapping[str, object], head: Head) -> Head:
     )
 
 
-def _body(fields: Mapping[str, object], limits: Limits) -> Body:
+def _body(fields: Mapping[str, object], limits: Limits, policy: ToolPolicy) -> Body:
     template = checks.mapping(_required(fields, "template"), "template")
     template = {name: value for name, value in template.items() if value is not None}
     for name in _NOT_IN_TEMPLATES:
@@ -196,7 +197,7 @@ def _body(fields: Mapping[str, object], limits: Limits) -> Body:
     body = Body(template, _variables(fields.get("variables"), used))
     for name, path, plain in placeholders(template.get("instructions")):
         _check_place(name, body.variables, f"template.{path}", plain=plain)
-    _check_template(body, limits)
+    _check_template(body, limits, policy)
     return body
 
 
@@ -253,7 +254,7 @@ def _check_place(name: str, variables: Mapping[str, Variable], param: str, *, pl
         )
 
 
-def _check_template(body: Body, limits: Limits) -> None:
+def _check_template(body: Body, limits: Limits, policy: ToolPolicy) -> None:
     """Check the template as the request that it will be part of."""
     examples = {name: _EXAMPLES[variable.kind] for name, variable in body.variables.items()}
     request = dict(body.template)
@@ -261,7 +262,9 @@ def _check_template(body: Body, limits: Limits) -> None:
         request["instructions"] = render(request["instructions"], examples)
     request.setdefault("model", "model")
     try:
-        parse_create(encode({**request, "input": "input"}), ItemIds("resp_template"), limits)
+        parse_create(
+            encode({**request, "input": "input"}), ItemIds("resp_template"), limits, policy
+        )
     except InvalidRequest as error:
         where = "template" if error.param is None else f"template.{error.param}"
         raise InvalidRequest(

@@ -47,6 +47,8 @@ from engine.ports.sealing import (
     UnknownSealingKey,
 )
 from engine.ports.tools import (
+    OpenProvided,
+    ToolDeclaration,
     ToolDefinition,
     ToolOutcome,
     ToolProvider,
@@ -78,6 +80,7 @@ __all__ = [
     "ModelAnswer",
     "ModelClient",
     "NewResponse",
+    "OpenProvided",
     "Order",
     "Page",
     "PromptPage",
@@ -95,6 +98,7 @@ __all__ = [
     "StoredPrompt",
     "StoredResponse",
     "ThreadPoint",
+    "ToolDeclaration",
     "ToolDefinition",
     "ToolOutcome",
     "ToolProvider",

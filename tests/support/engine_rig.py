@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from zlib import crc32
 
@@ -14,6 +14,7 @@ from engine import sse
 from engine.answers import error_answer
 from engine.api.connectors import Connector
 from engine.api.mcp import McpTool
+from engine.api.ownership import NO_POLICY, ToolPolicy
 from engine.background import Background
 from engine.connectors import Connectors
 from engine.detached import Detached
@@ -22,7 +23,14 @@ from engine.following import Following
 from engine.intake import Caller, Intake
 from engine.limits import Limits
 from engine.live import Live
-from engine.ports import Clock, EventBatch, Sealing, StoredResponse, ToolProvider
+from engine.ports import (
+    Clock,
+    EventBatch,
+    OpenProvided,
+    Sealing,
+    StoredResponse,
+    ToolProvider,
+)
 from engine.prompts import Prompts
 from engine.recovery import Recovery
 from engine.registry import Registry
@@ -78,6 +86,8 @@ class Rig:
         providers: OpenProvider = no_provider,
         shared: Sequence[Connector] = (),
         sealing: Sealing | None = None,
+        policy: ToolPolicy = NO_POLICY,
+        provided: Mapping[str, OpenProvided] | None = None,
     ) -> None:
         self.model = model
         self.store = store if store is not None else FaultyStore()
@@ -88,7 +98,7 @@ class Rig:
         self.clock: Clock = lambda: NOW
         self.sealing = AesSealing([bytes(32)]) if sealing is None else sealing
         self.registry = Registry(self.store, self.sealing, shared)
-        tools = Toolbox(providers, self.limits, self.registry)
+        tools = Toolbox(providers, self.limits, self.registry, policy=policy, provided=provided)
         means = Means(
             model=model,
             tools=tools,
@@ -100,7 +110,9 @@ class Rig:
         )
         self.live = Live(means, worker)
         randomness = counting(worker)
-        self.prompts = Prompts(self.store, randomness=randomness, limits=self.limits)
+        self.prompts = Prompts(
+            self.store, randomness=randomness, limits=self.limits, policy=tools.policy
+        )
         self.intake = Intake(
             self.store,
             tools=tools,

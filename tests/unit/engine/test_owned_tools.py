@@ -11,7 +11,7 @@ import pytest
 from engine.api.json import encode
 from engine.intake import Caller
 from engine.ports import EventBatch, ToolOutcome
-from engine.response.effects import Send
+from engine.response.effects import Effect, RunTools, Send
 from engine.response.inputs import (
     ArgumentsDelta,
     Input,
@@ -350,9 +350,11 @@ async def leave_behind_a_call(rig: Rig, *, stream: bool, background: bool = True
         ItemStarted("function_call", "other"),
     ]
     frames = b""
+    effects: list[Effect] = []
     for received in (*begun, *calls, TurnEnded(NOW, None)):
-        frames += b"".join(e.frames for e in machine.receive(received) if isinstance(e, Send))
-    called = machine._round[0].item_id
+        effects = machine.receive(received)
+        frames += b"".join(e.frames for e in effects if isinstance(e, Send))
+    called = next(e.calls[0].item_id for e in effects if isinstance(e, RunTools))
     for effect in machine.receive(ToolEnded(called, ToolOutcome(text="found"))):
         assert isinstance(effect, Send)
         frames += effect.frames
