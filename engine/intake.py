@@ -12,6 +12,7 @@ from engine.api.items import Reference, require_pairs
 from engine.api.request import CreateRequest, parse_create
 from engine.api.response_object import ResponseObject, State
 from engine.context.history import EMPTY, usable_history
+from engine.context.seals import Seals
 from engine.context.upstream import upstream_request
 from engine.errors import InvalidRequest, UnknownPreviousResponse
 from engine.ids import RANDOM_BYTES, ItemIds, response_id
@@ -23,6 +24,7 @@ from engine.ports import (
     Idempotency,
     NewResponse,
     ResponseStore,
+    Sealing,
     StoredItem,
 )
 from engine.response.agenda import Agenda
@@ -62,6 +64,7 @@ class Intake:
         store: ResponseStore,
         *,
         tools: Toolbox,
+        sealing: Sealing,
         clock: Clock,
         randomness: Callable[[int], bytes],
         limits: Limits,
@@ -72,6 +75,7 @@ class Intake:
         self._store = store
         self._expand = expand
         self._tools = tools
+        self._sealing = sealing
         self._clock = clock
         self._randomness = randomness
         self._limits = limits
@@ -84,7 +88,10 @@ class Intake:
         ids = ItemIds(own_id)
         asked = digest(body)
         body = await self._expand(caller.tenant, body)
-        request = parse_create(body, ids, self._limits, self._tools.policy)
+        seals = Seals(self._sealing, caller.tenant)
+        request = parse_create(body, ids, self._limits, self._tools.policy, seals.unseal)
+        if request.seals:
+            seals.require("include")
         if request.background:
             _check_repeatable(caller, request)
         request = await self._tools.resolved(request, caller.tenant)
@@ -98,7 +105,8 @@ class Intake:
         replay = [*history.replay, *(item.replay for item in items if item.replay is not None)]
         self._check_size(replay)
         shape = ResponseObject(own_id, self._clock(), request)
-        machine = ResponseMachine(shape, ids, store=request.store)
+        seal = seals.seal if request.seals else None
+        machine = ResponseMachine(shape, ids, store=request.store, seal=seal)
         new = None
         if request.store:
             new = NewResponse(

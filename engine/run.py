@@ -16,6 +16,7 @@ from engine.ports import (
     Lease,
     ModelClient,
     NewResponse,
+    Sealing,
     Store,
     ToolProvider,
 )
@@ -60,6 +61,7 @@ class Means:
 
     model: ModelClient
     tools: Toolbox
+    sealing: Sealing
     store: Store
     clock: Clock
     limits: Limits

@@ -17,6 +17,7 @@ import msgspec
 from engine.api.request import CreateRequest
 from engine.api.response_object import ResponseObject
 from engine.context.history import usable_history
+from engine.context.seals import Seals
 from engine.errors import InvalidRequest, NotFound, WorkerLost
 from engine.ids import ItemIds
 from engine.intake import asked_for
@@ -80,10 +81,10 @@ class TakeOver:
 
     async def _run(self, claim: Claim) -> Run:
         work = unpack(claim.work)
-        machine = self._machine(claim, work)
         unlogged = None
         first: Input | None = None
         asked = await self._asked(claim, work)
+        machine = self._machine(claim, work, asked)
         try:
             redriven = await self._redriven(claim, machine, asked)
             machine, unlogged = redriven.machine, redriven.unlogged
@@ -91,7 +92,7 @@ class TakeOver:
                 unlogged = await self._leap(claim.lease, machine, unlogged)
         except _Unreadable as unreadable:
             _log.error("%s cannot go on: %s", claim.lease.response_id, unreadable)
-            machine = self._machine(claim, work)
+            machine = self._machine(claim, work, asked)
             machine.skip_to(unreadable.last + 1 + LEAP)
             first = self._lost()
         return Run(
@@ -105,9 +106,12 @@ class TakeOver:
             background=True,
         )
 
-    def _machine(self, claim: Claim, work: Work) -> ResponseMachine:
+    def _machine(self, claim: Claim, work: Work, asked: _Asked | InvalidRequest) -> ResponseMachine:
         ids = ItemIds(claim.lease.response_id, minted=work.minted)
-        return ResponseMachine(ResponseObject.of_head(claim.head), ids, store=True)
+        seal = None
+        if isinstance(asked, _Asked) and asked.seals:
+            seal = Seals(self._live.means.sealing, claim.lease.tenant).seal
+        return ResponseMachine(ResponseObject.of_head(claim.head), ids, store=True, seal=seal)
 
     async def _redriven(
         self, claim: Claim, machine: ResponseMachine, asked: _Asked | InvalidRequest
@@ -209,7 +213,8 @@ class TakeOver:
             providers = self._live.means.tools.open(request, tenant)
         except InvalidRequest as error:
             return error
-        return _Asked(asked_for(request, replay, work.headers, self._limits), providers)
+        turn = asked_for(request, replay, work.headers, self._limits)
+        return _Asked(turn, providers, request.seals)
 
     async def _resolved(self, lease: Lease, request: CreateRequest) -> CreateRequest:
         """Look up the connectors again: their credentials are not in what is stored (rule X4)."""
@@ -241,6 +246,7 @@ class _Asked(msgspec.Struct, frozen=True):
 
     turn: TurnRequest | Agenda
     providers: tuple[ToolProvider, ...]
+    seals: bool
 
 
 class _Unreadable(Exception):

@@ -123,7 +123,8 @@ class Engine:
     ) -> None:
         limits = _limits(settings)
         shared = shared_connectors(settings.connectors.shared)
-        registry = Registry(store, NoSealing() if sealing is None else sealing, shared)
+        sealing = NoSealing() if sealing is None else sealing
+        registry = Registry(store, sealing, shared)
         tools = Toolbox(
             open_provider,
             limits,
@@ -138,6 +139,7 @@ class Engine:
         means = Means(
             model=model,
             tools=tools,
+            sealing=sealing,
             store=store,
             clock=_now,
             limits=limits,
@@ -154,6 +156,7 @@ class Engine:
             intake=Intake(
                 store,
                 tools=tools,
+                sealing=sealing,
                 clock=_now,
                 randomness=os.urandom,
                 limits=limits,

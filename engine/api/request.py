@@ -12,23 +12,25 @@ import msgspec
 
 from engine.api import checks
 from engine.api.checks import Check
-from engine.api.items import Reference, parse_input, parse_messages
+from engine.api.items import Reference, nothing_opens, parse_input, parse_messages
 from engine.api.json import read_object, read_value
 from engine.api.mcp import McpTool
 from engine.api.ownership import NO_POLICY, ProvidedTool, ToolPolicy, UpstreamTool
 from engine.api.tool_choice import ToolChoice, parse_tool_choice
 from engine.api.tools import FunctionTool, Tool, parse_tools
 from engine.context.replay import replay
+from engine.context.seals import Unseal
 from engine.errors import InvalidRequest
 from engine.ids import ItemIds
 from engine.limits import Limits
 from engine.ports import StoredItem
 
 LOGPROBS = "message.output_text.logprobs"
+SEALED_REASONING = "reasoning.encrypted_content"
 INCLUDABLE = (
     "file_search_call.results", "web_search_call.results", "web_search_call.action.sources",
     "message.input_image.image_url", "computer_call_output.output.image_url",
-    "code_interpreter_call.outputs", "reasoning.encrypted_content", LOGPROBS,
+    "code_interpreter_call.outputs", SEALED_REASONING, LOGPROBS,
 )  # fmt: skip
 
 
@@ -56,6 +58,12 @@ class CreateRequest(msgspec.Struct, frozen=True, kw_only=True):
     def servers(self) -> list[tuple[str, McpTool]]:
         """The MCP servers, each with the path of its declaration."""
         return [(f"tools[{i}]", t) for i, t in enumerate(self.tools) if isinstance(t, McpTool)]
+
+    @property
+    def seals(self) -> bool:
+        """True if reasoning is given to the client sealed too."""
+        included = self.values.get("include")
+        return isinstance(included, list) and SEALED_REASONING in included
 
     @property
     def preface(self) -> list[bytes]:
@@ -116,10 +124,7 @@ def _include(value: object, param: str) -> list[str]:
     names = []
     for index, entry in enumerate(checks.array(value, param)):
         path = f"{param}[{index}]"
-        name = str(checks.one_of(*INCLUDABLE)(entry, path))
-        if name == "reasoning.encrypted_content":
-            raise checks.unsupported(path, "reasoning is not sealed by this gateway.")
-        names.append(name)
+        names.append(str(checks.one_of(*INCLUDABLE)(entry, path)))
     return names
 
 
@@ -242,7 +247,11 @@ _PARSED_APART = ("input", "tools", "tool_choice")
 
 
 def parse_create(
-    body: bytes, ids: ItemIds, limits: Limits, policy: ToolPolicy = NO_POLICY
+    body: bytes,
+    ids: ItemIds,
+    limits: Limits,
+    policy: ToolPolicy = NO_POLICY,
+    unseal: Unseal = nothing_opens,
 ) -> CreateRequest:
     """Check the body of a create request; raises InvalidRequest with `param`."""
     raw = read_object(body)
@@ -251,7 +260,7 @@ def parse_create(
         raise checks.missing("model")
     request = _request(raw, values, limits, policy)
     if bytes(raw.get("input", b"null")) != b"null":
-        items = parse_input(raw["input"], ids, most=limits.input_items)
+        items = parse_input(raw["input"], ids, most=limits.input_items, unseal=unseal)
         return msgspec.structs.replace(request, input=items)
     if not request.preface:
         raise checks.missing("input")

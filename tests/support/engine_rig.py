@@ -102,6 +102,7 @@ class Rig:
         means = Means(
             model=model,
             tools=tools,
+            sealing=self.sealing,
             store=self.store,
             clock=lambda: self.clock(),
             limits=self.limits,
@@ -116,6 +117,7 @@ class Rig:
         self.intake = Intake(
             self.store,
             tools=tools,
+            sealing=self.sealing,
             clock=lambda: self.clock(),
             randomness=randomness,
             limits=self.limits,

@@ -41,12 +41,11 @@ TABLE: dict[str, tuple[list[Any], list[tuple[Any, str, str]]]] = {
         [(2.1, "", "invalid_value"), ("1", "", "invalid_type"), (True, "", "invalid_type")],
     ),
     "include": (
-        [[], [name for name in INCLUDABLE if name != "reasoning.encrypted_content"]],
+        [[], list(INCLUDABLE)],
         [
             (["x"], "[0]", "invalid_value"),
             ([INCLUDABLE[0], 7], "[1]", "invalid_type"),
             ("x", "", "invalid_type"),
-            (["reasoning.encrypted_content"], "[0]", "unsupported_value"),
         ],
     ),
     "instructions": (
