@@ -197,7 +197,7 @@ class ResponseMachine:
         if received.usage is not None:
             self.usage = received.usage if self.usage is None else self.usage + received.usage
         cut = received.incomplete_reason is not None
-        frames = b"" if cut else self._output.close("completed")
+        frames = b"" if cut else self._output.close_turn()
         if not cut and (waiting := self._output.waiting):
             self.phase = Phase.RUNNING
             return [self._send(frames), self._rounds.run(waiting)]

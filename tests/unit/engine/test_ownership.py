@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from docs.examples.dice import open_dice
 from engine.api.ownership import ToolPolicy
+from extproc.provided_tools import load_providers
 from tests.support import replies
 from tests.support.engine_rig import Rig, final, small
 from tests.support.fake_model import FakeModel, Step, frames_of
@@ -19,6 +20,10 @@ from tests.support.replies import call, text
 from tests.support.sdk import accumulated
 from tests.support.stream_rules import check_stream
 from tests.support.upstream_calls import CALL, CODE, SEARCH, told, with_items
+
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(Path(__file__).parents[3] / "docs" / "examples")
+    PROVIDED = load_providers(["dice=dice:open_dice"])
 
 DONE = frames_of(replies.stream(text("done")))
 POLICY = ToolPolicy(
@@ -41,7 +46,7 @@ def rig_of(*turns: list[Step], providers: tuple[FakeProvider, ...] = (), **limit
         limits=small(**limits),
         providers=FakeServers(*providers),
         policy=POLICY,
-        provided={"dice": open_dice},
+        provided=PROVIDED,
     )
 
 
