@@ -79,7 +79,8 @@ def _is_comment(frame: bytes) -> bool:
 
 
 def _event(frame: bytes) -> Event:
-    lines = frame.split(b"\n")
+    # Comments may stand before an event's lines.
+    lines = [line for line in frame.split(b"\n") if not line.startswith(b":")]
     assert len(lines) == 2, f"R11: {frame[:200]!r}"
     kind, data = lines
     assert kind.startswith(b"event: "), f"R11: {frame[:200]!r}"

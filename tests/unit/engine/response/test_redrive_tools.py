@@ -85,7 +85,7 @@ def frames_of(raw: bytes) -> list[bytes]:
 
 
 def _goes_on(frame: bytes) -> bool:
-    kind = frame.partition(b"\n")[0].removeprefix(b"event: response.")
+    kind = frame[frame.index(b"event: ") :].partition(b"\n")[0].removeprefix(b"event: response.")
     if b'{"id":"mcpl_' in frame:
         return kind == b"output_item.added"
     return kind in (b"mcp_call.completed", b"mcp_call.failed") or kind.startswith(b"mcp_list_tools")
@@ -129,7 +129,8 @@ def a_turn(parts: list[str], number: int) -> Iterator[Input]:
 def test_any_log_with_tools_is_taken_over_any_number_of_times(data: st.DataObject) -> None:
     """P4, R4, R5: also in the middle of a call, of a round, of a server's own search; again and again."""
     player = Tools(fresh())
-    for received in (Queued(), Begin(AGENDA), LISTED, ModelAnswered()):
+    begun: list[Input] = [Queued(), Begin(AGENDA), LISTED, ModelAnswered()]
+    for received in begun:
         player.feed(received)
     log: list[bytes] = []
     made = b""
@@ -167,7 +168,7 @@ def resume(player: Tools) -> None:
 
 
 def test_the_second_successor_asks_what_the_first_asked() -> None:
-    """P4, M9: what was given up when it was taken over is not shown to the model afterwards either."""
+    """P4, M9, R10: what was given up when it was taken over is not shown to the model afterwards either."""
     player = Tools(fresh())
     for received in (Queued(), Begin(AGENDA), LISTED, ModelAnswered(), *TEXT, *CALL, *CALL):
         player.feed(received)
@@ -178,8 +179,11 @@ def test_the_second_successor_asks_what_the_first_asked() -> None:
 
     first = Tools(redriven(log).machine)
     resume(first)
+    # What the first turn took is in the log, as far as a call of it has ended.
+    assert first.machine.usage == USAGE
     second = Tools(redriven([*log, *frames_of(first.played.raw)]).machine)
     resume(second)
 
     assert second.asked == first.asked
+    assert second.machine.usage == USAGE
     assert msgspec.json.decode(second.asked[0].turn.body)["input"][-1]["output"] == "found"
