@@ -228,7 +228,8 @@ def _check_output(response: Event, *, taken_over: bool) -> None:
                 json.loads(item["arguments"])  # R7
     # A failed call of an owned tool is whole: the model was told of it (T2).
     statuses = [_status(item) for item in output]
-    cut_calls = [item for item in output if item["type"] == OWNED and _status(item) != "completed"]
+    beside = [item for item in output if item["type"] == OWNED or _is_upstream(item)]
+    cut_calls = [item for item in beside if _status(item) != "completed"]
     if taken_over:
         assert set(statuses) <= {"completed", "incomplete"}, f"R9: {statuses}"
     elif cut_calls and status != "completed":
