@@ -35,6 +35,17 @@ def sent_tools(
     return SentTools(declared, choice if wanted else None)
 
 
+def sent_include(request: CreateRequest) -> list[str]:
+    """Return what is to be included that only the model server can: of the items of its own tools."""
+    asked = request.values.get("include")
+    kinds = [tool.kind for tool in request.upstream]
+    return [
+        name
+        for name in (asked if isinstance(asked, list) else ())
+        if any(kind.startswith(name.partition("_call.")[0]) for kind in kinds)
+    ]
+
+
 def _others(request: CreateRequest) -> list[dict[str, object]]:
     """Return the tools that are not owned, of which only those that are allowed are sent."""
     choice = request.tool_choice

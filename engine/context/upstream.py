@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from engine.api.json import encode
 from engine.api.request import FIELDS, LOGPROBS, CreateRequest
-from engine.context.sent_tools import sent_tools
+from engine.context.sent_tools import sent_include, sent_tools
 
 # Parameters that a prompt's prefix depends on come first; the rest in the order of the table.
 _FIRST = ("model", "instructions")
@@ -46,8 +46,9 @@ def _parameters(
     for name, field in FIELDS.items():
         if field.forward and name in values and name not in _FIRST:
             sent[name] = values[name]
-    if request.logprobs:
-        sent["include"] = [LOGPROBS]
+    include = [*([LOGPROBS] if request.logprobs else ()), *sent_include(request)]
+    if include:
+        sent["include"] = include
     # Turns are always streamed, and never stored twice: the server's own store is per process and unbounded.
     sent["stream"] = True
     sent["store"] = False

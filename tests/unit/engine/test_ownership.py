@@ -132,6 +132,15 @@ async def test_what_a_stream_forgot_of_an_item_the_terminal_object_supplies(
     assert (item["status"], item["action"]) == ("completed", SEARCH["action"])
 
 
+async def test_what_is_to_be_included_of_its_items_the_server_is_asked_for() -> None:
+    """H1: only it has that; what is the gateway's to include is not its matter."""
+    rig = rig_of()
+    asked_for = ["code_interpreter_call.outputs", "file_search_call.results"]
+    await rig.stream(tools=[INTERPRETER], include=asked_for)
+    await rig.stream(include=asked_for)
+    assert [asked(rig, turn).get("include") for turn in (0, 1)] == [asked_for[:1], None]
+
+
 async def test_items_of_the_model_server_may_stand_open_beside_others() -> None:
     """R5: two searches at a time, and a text in the middle."""
     one, two = SEARCH, {**SEARCH, "id": "ws_two", "action": {"type": "search", "query": "two"}}

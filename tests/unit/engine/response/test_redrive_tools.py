@@ -167,6 +167,21 @@ def resume(player: Tools) -> None:
     player.feed(ModelAnswered())
 
 
+def test_a_first_turn_that_is_asked_for_again_is_forced_again() -> None:
+    """T4, M9: what a dead worker's first turn had to call, its successor's has to."""
+    choice = {"type": "mcp", "server_label": "s"}
+    forcing = msgspec.structs.replace(
+        AGENDA, request=request(tools=[server("s")], tool_choice=choice)
+    )
+    player = Tools(fresh())
+    begun: list[Input] = [Queued(), Begin(forcing), LISTED, ModelAnswered(), *TEXT]
+    for received in begun:
+        player.feed(received)
+    player.feed(Resumed(forcing))
+    assert player.asked[0] == player.asked[1]
+    assert b'"tool_choice"' in player.asked[1].turn.body
+
+
 def test_the_second_successor_asks_what_the_first_asked() -> None:
     """P4, M9, R10: what was given up when it was taken over is not shown to the model afterwards either."""
     player = Tools(fresh())
