@@ -136,6 +136,14 @@ class Output:
         )
         return self._put(item, (frames, stored))
 
+    def close_turn(self) -> bytes:
+        """Finish what a turn that ended well left open, but for owned calls that wait."""
+        frames = self.close("completed")
+        for item in self._upstream.values():
+            frames += self._put(item, item.left_open())
+        self._upstream.clear()
+        return frames
+
     def close_all(self, status: str) -> bytes:
         """Finish everything; owned calls whose outcome is not known are given up."""
         frames = self.close(status)
