@@ -47,7 +47,8 @@ def test_a_path_is_an_operation(
     [
         "/", "", "*", "/v1", "/v1/", "/responses", "/v2/responses", "/v1/responses/",
         "/v1/responses//input_items", "/v1/responses/a/b", "/v1/responses/a/cancel/",
-        "/v1/models", "/v1/connectors/", "/v1/connectors/a/b", "//v1/responses", "/V1/responses", "/v1/responses/a/input_items/b",
+        "/v1/models", "/v1/connectors/", "/v1/connectors/a/b",
+        "//v1/responses", "/V1/responses", "/v1/responses/a/input_items/b",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("method", ["GET", "POST"])
