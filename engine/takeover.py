@@ -97,7 +97,7 @@ class TakeOver:
             id=claim.lease.response_id,
             machine=machine,
             first=first if first is not None else self._first(claim, asked, machine),
-            providers=() if isinstance(asked, InvalidRequest) else asked.providers,
+            providers=asked.providers,
             lease=claim.lease,
             streamed=claim.streamed,
             unlogged=unlogged,
@@ -108,13 +108,10 @@ class TakeOver:
         ids = ItemIds(claim.lease.response_id, minted=work.minted)
         return ResponseMachine(ResponseObject.of_head(claim.head), ids, store=True)
 
-    async def _redriven(
-        self, claim: Claim, machine: ResponseMachine, asked: _Asked | InvalidRequest
-    ) -> Redriven:
+    async def _redriven(self, claim: Claim, machine: ResponseMachine, asked: _Asked) -> Redriven:
         """Feed the machine with its log; raises _Unreadable."""
-        turn = TurnRequest(b"") if isinstance(asked, InvalidRequest) else asked.turn
         queued = _read_accepted(claim.head).status == "queued"
-        redrive = Redrive(machine, queued=queued, turn=turn)
+        redrive = Redrive(machine, queued=queued, turn=asked.turn)
         last, broken = -1, None
         more = claim.streamed
         while more:
@@ -179,9 +176,7 @@ class TakeOver:
             raise NotFound(f"Response with id '{response_id}' not found.")
         return read_last
 
-    def _first(
-        self, claim: Claim, asked: _Asked | InvalidRequest, machine: ResponseMachine
-    ) -> Input:
+    def _first(self, claim: Claim, asked: _Asked, machine: ResponseMachine) -> Input:
         """Return what its machine is told first."""
         if claim.cancel:
             return Cancelled()
@@ -193,20 +188,22 @@ class TakeOver:
                 return RoundEnded(self._live.means.clock())
             reason = "worker_lost" if machine.cut else None
             return TurnEnded(self._live.means.clock(), None, reason)
-        if isinstance(asked, InvalidRequest):
-            # A setting or a newer release refuses today what was accepted then.
-            return Failed(self._live.means.clock(), asked)
+        if asked.refused is not None:
+            return Failed(self._live.means.clock(), asked.refused)
         return Begin(asked.turn) if machine.phase is Phase.QUEUED else Resumed(asked.turn)
 
-    async def _asked(self, claim: Claim, work: Work) -> _Asked | InvalidRequest:
+    async def _asked(self, claim: Claim, work: Work) -> _Asked:
         """Return what was asked for when the request came; without history where nothing is asked again."""
-        tenant = claim.lease.tenant
+        tools, lease = self._live.means.tools, claim.lease
+        turn: TurnRequest | Agenda = TurnRequest(b"")
         try:
-            request = await self._resolved(claim.lease, work.request(self._limits))
-            replay = await self._replay(claim.lease) if self.runs_again(claim) else []
-            providers = self._live.means.tools.open(request, tenant)
+            request = work.request(self._limits)
+            replay = await self._replay(lease) if self.runs_again(claim) else []
+            turn = asked_for(request, replay, work.headers, self._limits)
+            request = await self._resolved(lease, request)
+            providers = tools.open(request, lease.tenant)
         except InvalidRequest as error:
-            return error
+            return _Asked(turn, refused=error)
         return _Asked(asked_for(request, replay, work.headers, self._limits), providers)
 
     async def _resolved(self, lease: Lease, request: CreateRequest) -> CreateRequest:
@@ -235,10 +232,14 @@ def _leaped(batch: EventBatch) -> EventBatch:
 
 
 class _Asked(msgspec.Struct, frozen=True):
-    """What the model is asked, and who runs its tools."""
+    """What the model is asked, and who runs its tools.
+
+    `refused`: a setting, a newer release or a missing connector refuses today what was accepted then.
+    """
 
     turn: TurnRequest | Agenda
-    providers: tuple[ToolProvider, ...]
+    providers: tuple[ToolProvider, ...] = ()
+    refused: InvalidRequest | None = None
 
 
 class _Unreadable(Exception):
