@@ -133,7 +133,7 @@ async def test_a_change_on_top_of_anothers_is_a_conflict() -> None:
         async def replace_connector(
             self, tenant: str, changed: StoredConnector, before: str
         ) -> bool:
-            await super().replace_connector(tenant, msgspec_copy(changed, "meanwhile"), before)
+            await super().replace_connector(tenant, revised(changed, "meanwhile"), before)
             return await super().replace_connector(tenant, changed, before)
 
     rig = a_rig(store=Overtaken())
@@ -142,7 +142,7 @@ async def test_a_change_on_top_of_anothers_is_a_conflict() -> None:
         await rig.connectors.update(CALLER, made["id"], b'{"description":"x"}', "")
 
 
-def msgspec_copy(stored: StoredConnector, revision: str) -> StoredConnector:
+def revised(stored: StoredConnector, revision: str) -> StoredConnector:
     return StoredConnector(stored.id, stored.label, stored.fields, stored.sealed, revision)
 
 
@@ -173,8 +173,8 @@ async def test_a_target_on_the_inside_is_refused_when_it_is_made() -> None:
         await make(rig, server_url=inside)
     assert refused.value.param == "server_url"
     made = await make(rig)
+    change = json.dumps({"server_url": inside}).encode()
     with pytest.raises(TargetRefused):
-        change = json.dumps({"server_url": inside}).encode()
         await rig.connectors.update(CALLER, made["id"], change, "")
 
 
