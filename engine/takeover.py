@@ -99,27 +99,24 @@ class TakeOver:
             id=claim.lease.response_id,
             machine=machine,
             first=first if first is not None else self._first(claim, asked, machine),
-            providers=() if isinstance(asked, InvalidRequest) else asked.providers,
+            providers=asked.providers,
             lease=claim.lease,
             streamed=claim.streamed,
             unlogged=unlogged,
             background=True,
         )
 
-    def _machine(self, claim: Claim, work: Work, asked: _Asked | InvalidRequest) -> ResponseMachine:
+    def _machine(self, claim: Claim, work: Work, asked: _Asked) -> ResponseMachine:
         ids = ItemIds(claim.lease.response_id, minted=work.minted)
         seal = None
-        if isinstance(asked, _Asked) and asked.seals:
+        if asked.seals:
             seal = Seals(self._live.means.sealing, claim.lease.tenant).seal
         return ResponseMachine(ResponseObject.of_head(claim.head), ids, store=True, seal=seal)
 
-    async def _redriven(
-        self, claim: Claim, machine: ResponseMachine, asked: _Asked | InvalidRequest
-    ) -> Redriven:
+    async def _redriven(self, claim: Claim, machine: ResponseMachine, asked: _Asked) -> Redriven:
         """Feed the machine with its log; raises _Unreadable."""
-        turn = TurnRequest(b"") if isinstance(asked, InvalidRequest) else asked.turn
         queued = _read_accepted(claim.head).status == "queued"
-        redrive = Redrive(machine, queued=queued, turn=turn)
+        redrive = Redrive(machine, queued=queued, turn=asked.turn)
         last, broken = -1, None
         more = claim.streamed
         while more:
@@ -184,9 +181,7 @@ class TakeOver:
             raise NotFound(f"Response with id '{response_id}' not found.")
         return read_last
 
-    def _first(
-        self, claim: Claim, asked: _Asked | InvalidRequest, machine: ResponseMachine
-    ) -> Input:
+    def _first(self, claim: Claim, asked: _Asked, machine: ResponseMachine) -> Input:
         """Return what its machine is told first."""
         if claim.cancel:
             return Cancelled()
@@ -198,23 +193,26 @@ class TakeOver:
                 return RoundEnded(self._live.means.clock())
             reason = "worker_lost" if machine.cut else None
             return TurnEnded(self._live.means.clock(), None, reason)
-        if isinstance(asked, InvalidRequest):
-            # A setting or a newer release refuses today what was accepted then.
-            return Failed(self._live.means.clock(), asked)
+        if asked.refused is not None:
+            return Failed(self._live.means.clock(), asked.refused)
         return Begin(asked.turn) if machine.phase is Phase.QUEUED else Resumed(asked.turn)
 
-    async def _asked(self, claim: Claim, work: Work) -> _Asked | InvalidRequest:
+    async def _asked(self, claim: Claim, work: Work) -> _Asked:
         """Return what was asked for when the request came; without history where nothing is asked again."""
-        tenant = claim.lease.tenant
+        tools, lease = self._live.means.tools, claim.lease
+        turn: TurnRequest | Agenda = TurnRequest(b"")
+        seals = False
         try:
-            asked = work.request(self._limits, self._live.means.tools.policy)
-            request = await self._resolved(claim.lease, asked)
-            replay = await self._replay(claim.lease) if self.runs_again(claim) else []
-            providers = self._live.means.tools.open(request, tenant)
+            request = work.request(self._limits, tools.policy)
+            replay = await self._replay(lease) if self.runs_again(claim) else []
+            turn = asked_for(request, replay, work.headers, self._limits)
+            seals = request.seals
+            request = await self._resolved(lease, request)
+            providers = tools.open(request, lease.tenant)
         except InvalidRequest as error:
-            return error
+            return _Asked(turn, refused=error, seals=seals)
         turn = asked_for(request, replay, work.headers, self._limits)
-        return _Asked(turn, providers, request.seals)
+        return _Asked(turn, providers, seals=seals)
 
     async def _resolved(self, lease: Lease, request: CreateRequest) -> CreateRequest:
         """Look up the connectors again: their credentials are not in what is stored (rule X4)."""
@@ -242,11 +240,15 @@ def _leaped(batch: EventBatch) -> EventBatch:
 
 
 class _Asked(msgspec.Struct, frozen=True):
-    """What the model is asked, and who runs its tools."""
+    """What the model is asked, and who runs its tools.
+
+    `refused`: a setting, a newer release or a missing connector refuses today what was accepted then.
+    """
 
     turn: TurnRequest | Agenda
-    providers: tuple[ToolProvider, ...]
-    seals: bool
+    providers: tuple[ToolProvider, ...] = ()
+    refused: InvalidRequest | None = None
+    seals: bool = False
 
 
 class _Unreadable(Exception):
