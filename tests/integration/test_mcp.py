@@ -17,8 +17,9 @@ from storage.postgres.embedded import EmbeddedPostgres
 from tests.support.fix_postgres import create_database
 from tests.support.fix_stack import open_session
 from tests.support.mcp_server import McpServer
+from tests.support.mcp_turns import Turns, declared
 from tests.support.replies import call, say, text
-from tests.support.scripted_model import Received, ScriptedModel
+from tests.support.scripted_model import ScriptedModel
 from tests.support.scripts import Hold, Script
 from tests.support.stack import CLIENT_KEY, Stack, eventually, running_stack
 from tests.support.trap import trap
@@ -56,31 +57,6 @@ async def mcp_client(stack_to_here: Stack) -> AsyncIterator[openai.AsyncOpenAI]:
         base_url=f"{stack_to_here.url}/v1", api_key=CLIENT_KEY, max_retries=0, timeout=30
     ) as sdk:
         yield sdk
-
-
-def declared(url: str, label: str = "s", **fields: Any) -> dict[str, Any]:
-    """Return a server's declaration."""
-    given = {"server_label": label, "server_url": url, "require_approval": "never"}
-    return {"type": "mcp", **given, **fields}
-
-
-class Turns:
-    """Scripts for the turns of one test, chosen by how many outputs of tools the model was sent."""
-
-    def __init__(self, stack: Stack, *scripts: Script) -> None:
-        self._stack = stack
-        self._seen = len(stack.model.requests)
-        stack.model.script(*scripts)
-
-    @property
-    def asked(self) -> list[Received]:
-        """The model calls since then."""
-        return self._stack.model.requests[self._seen :]
-
-    def outputs(self, number: int) -> list[str]:
-        """The outputs of tools that a turn was sent."""
-        items = self.asked[number].json["input"]
-        return [i["output"] for i in items if i.get("type") == "function_call_output"]
 
 
 @pytest.mark.parametrize("transport", ["http", "sse"])
