@@ -26,6 +26,7 @@ from tests.support.replies import call, say, text
 from tests.support.scripted_model import Received, ScriptedModel
 from tests.support.scripts import ByOutputs, Cut, Hold, Script, Step
 from tests.support.stack import CLIENT_KEY, Stack, eventually, running_stack
+from tests.support.stream_rules import check_stream
 from tests.support.wire import Wire
 
 DONE = say(text("all", " done"))
@@ -261,7 +262,7 @@ async def test_killed_over_and_over_no_tool_is_called_twice(pair: Pair, where: s
         called = [item["output"] for item in response["output"] if item["type"] == "mcp_call"]
         assert called == [f"{name} 1", f"{name} 2"]
         whole = await pair.wire.resume(response["id"])
-        assert whole.ending["response"] == response
+        assert check_stream(bytes(whole.raw), taken_over=True)[-1]["response"] == response
 
 
 async def _queued(wire: Wire, model: str, server: McpServer) -> str:
