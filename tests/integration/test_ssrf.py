@@ -199,8 +199,6 @@ async def test_a_name_that_changes_its_answer_is_connected_to_where_it_was_check
         seen = await guarded.tries(url, "echo", "echo")
         assert server.calls == ["echo", "echo"]
         assert guarded.told[before:] == [f"asked {host}", f"connected {OUTSIDE}"]
-        # Its connection goes: the next one would lead inside by now.
-        server.cut()
         again = await guarded.tries(url.replace(str(server.port), str(trapped.port)))
 
     assert [item["type"] for item in seen.response["output"]].count("mcp_call") == 2

@@ -30,6 +30,24 @@ PIXEL = base64.b64encode(b"\x89PNG\r\n\x1a\n-not-really").decode()
 Transport = Literal["http", "json", "sse"]
 
 
+class Gauge:
+    """How many calls of `slow` run, over several servers, and the most that ran at a time."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.most = 0
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Count a call while it runs."""
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            yield
+        finally:
+            self.now -= 1
+
+
 class McpServer:
     """Tools over one transport: streamable HTTP (answers as events or as JSON), or the older SSE.
 
@@ -47,7 +65,9 @@ class McpServer:
         app: ASGIApp | None = None,
         refuses: str | None = None,
         host: str = "127.0.0.1",
+        gauge: Gauge | None = None,
     ) -> None:
+        self.gauge = gauge or Gauge()
         self.calls: list[str] = []
         self.requests: list[str] = []
         self.headers: list[dict[str, str]] = []
@@ -214,7 +234,8 @@ class McpServer:
             async with self._came:
                 self._came.notify_all()
             try:
-                await self.release.wait()
+                with self.gauge.running():
+                    await self.release.wait()
             except asyncio.CancelledError:
                 self.given_up.set()
                 raise
