@@ -25,7 +25,7 @@ from tests.support.wire import Wire
 
 AT_A_TIME, OF_ONE_RESPONSE = 12, 4
 PATIENCE = 60.0
-TRANSPORTS: Any = pytest.mark.parametrize("transport", ["http", "sse"])
+TRANSPORTS = pytest.mark.parametrize("transport", ["http", "sse"])
 
 
 @pytest_asyncio.fixture(scope="module")
