@@ -328,10 +328,10 @@ async def test_a_client_that_leaves_while_a_tool_runs(
         headers = {"holdfast-on-disconnect": policy}
         async with to_bounded.open(headers, model=model, tools=[declared(server.url)]) as reading:
             await server.under_way(1)
-            created = await reading.until("response.mcp_call.in_progress")
+            await reading.until("response.mcp_call.in_progress")
         response_id = reading.events[0]["response"]["id"]
         if policy == "continue":
-            # Read by another worker's way: it still runs, and nobody took the call back.
+            # It still runs, and nobody took the call back.
             assert (await to_bounded.get(response_id)).json["status"] == "in_progress"
             assert not server.given_up.is_set()
             server.release.set()
@@ -345,7 +345,6 @@ async def test_a_client_that_leaves_while_a_tool_runs(
         await eventually(over, PATIENCE)
         assert server.calls == ["slow"]
     stored = (await to_bounded.get(response_id)).json
-    assert created["output_index"] == 1
     if policy == "continue":
         assert (stored["status"], stored["output"][1]["output"]) == ("completed", "done")
         assert len(bounded.asked(model)) == 2
@@ -354,3 +353,21 @@ async def test_a_client_that_leaves_while_a_tool_runs(
         assert stored["incomplete_details"] == {"reason": "client_disconnected"}
         assert stored["output"][1]["status"] == "incomplete"
         assert len(bounded.asked(model)) == 1
+
+
+async def test_a_call_for_a_client_that_left_an_unstored_response_is_given_up(
+    bounded: Stack, to_bounded: Wire
+) -> None:
+    """P3, P5: nobody can read what would come of it."""
+    model = calls(bounded, "slow")
+    async with McpServer() as server:
+        tools = [declared(server.url)]
+        asking = asyncio.create_task(
+            to_bounded.create(model=model, stream=False, store=False, tools=tools)
+        )
+        await server.under_way(1)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        async with asyncio.timeout(PATIENCE):
+            await server.given_up.wait()
+    assert len(bounded.asked(model)) == 1
