@@ -54,6 +54,7 @@ class McpServer:
     `old`: knows nothing of the stateless protocol, so that clients log in. `calls` are the names of the
     tools in the order in which they were started; `requests` are the methods of the HTTP requests.
     `refuses` is a token that is answered with a 401; `status`, where set, is the answer to everything;
+    `spoils` are bytes of its answers, and others of the same length that stand in their place;
     `moved` are methods of MCP and where their requests are redirected to.
     """
 
@@ -66,6 +67,7 @@ class McpServer:
         refuses: str | None = None,
         host: str = "127.0.0.1",
         gauge: Gauge | None = None,
+        spoils: tuple[bytes, bytes] | None = None,
     ) -> None:
         self.gauge = gauge or Gauge()
         self.calls: list[str] = []
@@ -77,6 +79,7 @@ class McpServer:
         self.status = 0
         self.moved: dict[str, str] = {}
         self._host = host
+        self._spoils = spoils
         self._old = old
         self._refuses = refuses
         self._came = asyncio.Condition()
@@ -166,9 +169,21 @@ class McpServer:
                 if location := self.moved.get(headers.get("mcp-method", "")):
                     await _plain(send, 307, (b"location", location.encode()))
                     return
-            await app(scope, receive, send)
+            await app(scope, receive, self._spoilt(send))
 
         return counted
+
+    def _spoilt(self, send: Send) -> Send:
+        if self._spoils is None:
+            return send
+        old, new = self._spoils
+
+        async def spoil(message: Any) -> None:
+            if "body" in message:
+                message["body"] = message["body"].replace(old, new)
+            await send(message)
+
+        return spoil
 
     def _refusal(self, headers: dict[str, str]) -> int:
         if self._refuses and headers.get("authorization") == f"Bearer {self._refuses}":
