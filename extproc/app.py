@@ -255,6 +255,8 @@ def _limits(settings: Settings) -> Limits:
         open_after=sidecar.open_after_seconds,
         heartbeat=sidecar.heartbeat_seconds,
         turn=settings.model.turn_seconds,
+        stream_retries=settings.routing.stream_retries,
+        background_retries=settings.routing.background_retries,
         save_wait=settings.postgres.outage_seconds,
         lease=settings.postgres.lease_seconds,
         detached=sidecar.detached_seconds,

@@ -41,6 +41,10 @@ class Rounds:
         first, self._turns = self._turns == 0, self._turns + 1
         return self._followed.turn(owned, replay, first=first)
 
+    def take_back(self) -> None:
+        """Do not count the turn that was asked for last: it did not end."""
+        self._turns = max(0, self._turns - 1)
+
     def run(self, waiting: Iterable[OpenMcpCall]) -> RunTools:
         """Return the next round: the calls that the model made."""
         self._round = tuple(map(self._call, waiting))

@@ -129,11 +129,15 @@ class ScriptedModel:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        assert self._runner is not None
-        await self._runner.cleanup()
+        await self.stop()
         # A script that broke looked like a 500 to the code under test: say so here.
         if self._failures and error is None:
             raise self._failures[0]
+
+    async def stop(self) -> None:
+        """Be gone, as a server that died: nobody listens, and what was open is closed."""
+        assert self._runner is not None
+        await self._runner.cleanup()
 
     @property
     def port(self) -> int:

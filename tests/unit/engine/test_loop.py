@@ -366,7 +366,8 @@ async def test_a_model_that_breaks_ends_the_stream_in_order(name: str) -> None:
     response = final(events)
     assert response["status"] == "failed"
     assert response == await rig.retrieve(response["id"])
-    assert len(rig.model.bodies) == 1
+    # What broke off before its first delta was asked for once more.
+    assert len(rig.model.bodies) == (2 if name == "ends with no event" else 1)
 
 
 async def test_text_behind_a_start_token_is_bounded_too() -> None:
