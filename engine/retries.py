@@ -27,16 +27,16 @@ class RetryBudget:
     """
 
     SHARE = 0.2
-    MOST = 10.0
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 10) -> None:
         self.spent = 0
         """Turns that were asked for again in this worker's life."""
-        self._left = self.MOST
+        self._left = float(most)
+        self._most = most
 
     def earn(self) -> None:
         """Count a turn that went well."""
-        self._left = min(self.MOST, self._left + self.SHARE)
+        self._left = min(self._most, self._left + self.SHARE)
 
     def spend(self, run: str, error: EngineError) -> bool:
         """Return whether a turn of `run` that failed may be asked for again; it is counted and logged."""

@@ -19,6 +19,7 @@ from engine.live import Live
 from engine.ports import ModelClient, Store
 from engine.recovery import Recovery
 from engine.responses import Responses
+from engine.retries import RetryBudget
 from engine.run import Means
 from engine.takeover import TakeOver
 from engine.toolbox import OpenProvider, Toolbox
@@ -121,6 +122,7 @@ class Engine:
             limits=limits,
             notify=self.following.notify,
             detached=Detached(),
+            retries=RetryBudget(settings.routing.retry_budget),
         )
         self.live = Live(means, worker_name)
         takeover = TakeOver(self.live)

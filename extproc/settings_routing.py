@@ -43,6 +43,10 @@ class Routing(Section):
     background_retries: Times = 2
     """How often a response in the background asks again for a turn whose stream failed later than that."""
 
+    retry_budget: int = Field(default=10, ge=0, le=1_000_000)
+    """Turns that each worker asks for again in a row, for one of the two reasons above; five that go well
+    allow one more."""
+
     @field_validator("health_path")
     @classmethod
     def _is_a_path(cls, path: str | None) -> str | None:

@@ -153,6 +153,10 @@ class ScriptedModel:
         """Queues scripts for the next requests to a path, one each."""
         self._queues[path].extend(scripts)
 
+    def unscript(self) -> None:
+        """Forgets the queued scripts that no request has taken."""
+        self._queues.clear()
+
     async def next_request(self, timeout: float = DEADLINE) -> Received:
         """The first model call that was not given out yet, waiting for it if need be."""
         async with asyncio.timeout(timeout):
