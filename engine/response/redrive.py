@@ -33,6 +33,7 @@ from engine.response.inputs import (
     Queued,
     ReasoningDelta,
     RefusalDelta,
+    Resumed,
     RoundEnded,
     SummaryDelta,
     TextDelta,
@@ -163,6 +164,7 @@ class Redrive:
         self._logged = b""
         self._made: list[bytes] = []
         self._last: _Event | None = None
+        self._broke = False
 
     def feed(self, frames: bytes) -> None:
         """Take the next whole frames of the log; raises NotRedrivable."""
@@ -244,10 +246,15 @@ class Redrive:
             self._give(ToolEnded(item.id, _outcome(item)))
         else:
             self._content(ItemEnded(item.status))
+            self._broke = item.status == "incomplete"
 
     def _content(self, received: Content | ItemEnded) -> None:
         if self._machine.phase is Phase.RUNNING:
             self._give(RoundEnded(_NO_TIME))
+        if self._broke and isinstance(received, ItemStarted):
+            # Only the last item of a turn is cut, so this one is of a turn that was asked for again.
+            self._give(Resumed(self._turn))
+            self._broke = False
         if self._machine.phase is Phase.CALLING:
             self._give(ModelAnswered())
         self._give(received)

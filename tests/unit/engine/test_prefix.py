@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from engine.affinity import HEADER
 from tests.support import replies
 from tests.support.engine_rig import Rig
@@ -12,8 +14,8 @@ from tests.support.replies import call, reasoning, text
 FUNCTION = {"type": "function", "name": "f", "parameters": {"type": "object"}}
 
 
-def turn(*parts: object) -> list[Step]:
-    return list(frames_of(replies.stream(*parts)))  # type: ignore[arg-type]
+def turn(*parts: Any) -> list[Step]:
+    return list(frames_of(replies.stream(*parts)))
 
 
 TURNS = [
@@ -29,7 +31,11 @@ TURNS = [
 async def test_each_turn_begins_with_all_of_the_one_before() -> None:
     """M9: over reasoning, text, owned and client calls, within a response and from one to the next."""
     rig = Rig(FakeModel(turns=TURNS), providers=FakeServers(FakeProvider("s", "look")))
-    fields = {"tools": [FUNCTION, server("s")], "instructions": "Be brief.", "temperature": 0.5}
+    fields: dict[str, Any] = {
+        "tools": [FUNCTION, server("s")],
+        "instructions": "Be brief.",
+        "temperature": 0.5,
+    }
 
     first = (await rig.create(input="hi", **fields)).json
     calls = [item for item in first["output"] if item["type"] == "function_call"]
