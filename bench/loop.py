@@ -187,14 +187,14 @@ async def _calls(url: str, *, new: bool, seconds: float) -> float:
     """Return the median seconds of a call; `new`: with other credentials, so another session, each time."""
     policy = OutboundPolicy(allow_http=True, networks=(ip_network("127.0.0.1/32"),))
     taken: list[float] = []
-    async with mcp_servers(policy, McpLimits()) as opened:
+    async with mcp_servers(policy, McpLimits(), {}) as servers:
         until = time.monotonic() + seconds
         while not taken or time.monotonic() < until:
             declared = {
                 "type": "mcp", "server_label": "s", "server_url": url,
                 "headers": {"x-session": str(len(taken) if new else 0)},
             }  # fmt: skip
-            provider = opened(parse_mcp_tool(declared, "tools[0]"), "tools[0]", "t")
+            provider = servers.open(parse_mcp_tool(declared, "tools[0]"), "tools[0]", "t")
             begun = time.perf_counter()
             outcome = await provider.call("noop", b"{}", timeout=_DEADLINE)
             taken.append(time.perf_counter() - begun)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
+from engine import affinity
 from engine.api.headers import OnDisconnect, read_idempotency_key, read_on_disconnect
 from engine.api.items import Reference, require_pairs
 from engine.api.request import CreateRequest, parse_create
@@ -104,6 +105,7 @@ class Intake:
         require_pairs(history.pending, items)
         replay = [*history.replay, *(item.replay for item in items if item.replay is not None)]
         self._check_size(replay)
+        root = context.root_id if context is not None else _root(request, replay)
         shape = ResponseObject(own_id, self._clock(), request)
         seal = seals.seal if request.seals else None
         machine = ResponseMachine(shape, ids, store=request.store, seal=seal)
@@ -119,6 +121,7 @@ class Intake:
                 worker=self._worker,
                 lease_seconds=self._limits.lease,
                 after=None if context is None else context.end,
+                root=root,
                 previous_response_id=request.previous_response_id,
                 streamed=_is_logged(request),
                 work=pack(body, caller.model_headers, ids.minted),
@@ -127,10 +130,11 @@ class Intake:
             )
         if request.background and new is not None:
             new = _queued(new, shape, machine)
+        headers = turn_headers(caller.model_headers, caller.tenant, root)
         return Run(
             id=own_id,
             machine=machine,
-            first=Begin(asked_for(request, replay, caller.model_headers, self._limits)),
+            first=Begin(asked_for(request, replay, headers, self._limits)),
             new=new,
             stream=request.stream,
             streamed=_is_logged(request) and request.store,
@@ -219,6 +223,16 @@ def _queued(new: NewResponse, shape: ResponseObject, machine: ResponseMachine) -
             events = EventBatch(0, effect.last, effect.frames)
     head = shape.head(State(status="queued"))
     return msgspec.structs.replace(new, background=True, queued=True, head=head, events=events)
+
+
+def _root(request: CreateRequest, replay: list[bytes]) -> str:
+    key = request.values.get("prompt_cache_key")
+    return affinity.root_of(key if isinstance(key, str) else None, replay)
+
+
+def turn_headers(headers: Mapping[str, str], tenant: str, root: str) -> dict[str, str]:
+    """Return what each model turn carries: the client's own, and which conversation it belongs to."""
+    return {**headers, affinity.HEADER: affinity.affinity(tenant, root)}
 
 
 def asked_for(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
 import msgspec
@@ -20,10 +20,10 @@ from engine.context.history import usable_history
 from engine.context.seals import Seals
 from engine.errors import InvalidRequest, NotFound, WorkerLost
 from engine.ids import ItemIds
-from engine.intake import asked_for
+from engine.intake import asked_for, turn_headers
 from engine.live import Live
 from engine.outage import outlast
-from engine.ports import Claim, EventBatch, Lease, LoggedEvents, ToolProvider
+from engine.ports import Claim, Context, EventBatch, Lease, LoggedEvents, ToolProvider
 from engine.response.agenda import Agenda
 from engine.response.inputs import (
     Begin,
@@ -204,14 +204,19 @@ class TakeOver:
         seals = False
         try:
             request = work.request(self._limits, tools.policy)
-            replay = await self._replay(lease) if self.runs_again(claim) else []
-            turn = asked_for(request, replay, work.headers, self._limits)
             seals = request.seals
+            replay: list[bytes] = []
+            headers: Mapping[str, str] = {}
+            if self.runs_again(claim):
+                context = await self._context(lease)
+                replay = usable_history(context.items).replay
+                headers = turn_headers(work.headers, lease.tenant, context.root_id)
+            turn = asked_for(request, replay, headers, self._limits)
             request = await self._resolved(lease, request)
             providers = tools.open(request, lease.tenant)
         except InvalidRequest as error:
             return _Asked(turn, refused=error, seals=seals)
-        turn = asked_for(request, replay, work.headers, self._limits)
+        turn = asked_for(request, replay, headers, self._limits)
         return _Asked(turn, providers, seals=seals)
 
     async def _resolved(self, lease: Lease, request: CreateRequest) -> CreateRequest:
@@ -220,11 +225,10 @@ class TakeOver:
             lambda: self._live.means.tools.resolved(request, lease.tenant), lease.response_id
         )
 
-    async def _replay(self, lease: Lease) -> list[bytes]:
-        context = await self._patiently(
+    async def _context(self, lease: Lease) -> Context:
+        return await self._patiently(
             lambda: self._store.load_context(lease.tenant, lease.response_id), lease.response_id
         )
-        return usable_history(context.items).replay
 
     def _lost(self) -> Failed:
         return Failed(self._live.means.clock(), WorkerLost())

@@ -23,6 +23,7 @@ from engine.prompts import Prompts
 from engine.recovery import Recovery
 from engine.registry import Registry
 from engine.responses import Responses
+from engine.retries import RetryBudget
 from engine.run import Means
 from engine.takeover import TakeOver
 from engine.toolbox import OpenProvider, Toolbox
@@ -145,6 +146,7 @@ class Engine:
             limits=limits,
             notify=self.following.notify,
             detached=Detached(),
+            retries=RetryBudget(settings.routing.retry_budget),
         )
         self.live = Live(means, worker_name)
         takeover = TakeOver(self.live)
@@ -312,6 +314,8 @@ def _limits(settings: Settings) -> Limits:
         heartbeat=sidecar.heartbeat_seconds,
         turn=settings.model.turn_seconds,
         response=settings.tools.response_seconds,
+        stream_retries=settings.routing.stream_retries,
+        background_retries=settings.routing.background_retries,
         save_wait=settings.postgres.outage_seconds,
         lease=settings.postgres.lease_seconds,
         detached=sidecar.detached_seconds,

@@ -27,10 +27,12 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from extproc.envoy.endpoint import parse_model_urls
 from extproc.http_address import HttpAddress, UnixAddress, of_worker, parse_http_address
 from extproc.settings_connectors import Connectors
 from extproc.settings_model import Model
 from extproc.settings_postgres import Postgres
+from extproc.settings_routing import Routing
 from extproc.settings_sealing import Sealing
 from extproc.settings_section import Bytes, Seconds, SecondsOrZero, Section, shown
 from extproc.settings_source import (
@@ -191,6 +193,7 @@ class Settings(BaseSettings):
     http: Http = Field(default_factory=Http)
     envoy: Envoy = Field(default_factory=Envoy)
     model: Model = Field(default_factory=Model)
+    routing: Routing = Field(default_factory=Routing)
     postgres: Postgres = Field(default_factory=Postgres)
     background: Background = Field(default_factory=Background)
     limits: Limits = Field(default_factory=Limits)
@@ -207,6 +210,7 @@ class Settings(BaseSettings):
         "http": Http,
         "envoy": Envoy,
         "model": Model,
+        "routing": Routing,
         "postgres": Postgres,
         "background": Background,
         "limits": Limits,
@@ -308,6 +312,8 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"{PREFIX}MODEL__URL (model.url) is needed where the model is called without Envoy"
             )
+        if self.model.via == "url" and len(parse_model_urls(self.model.url or "unix:-")) > 1:
+            raise ValueError("model.url has several servers: only Envoy can choose among them")
         return self
 
     def http_address(self, index: int) -> HttpAddress | None:

@@ -182,7 +182,7 @@ Seal = Callable[[str], str]
 
 
 class OpenReasoning(OpenItem):
-    """A reasoning item: text and summary. `sealed` is the text as `seal` gives it, once it is over."""
+    """A reasoning item: text and summary. `sealed` is the text as `seal` gives it, once it is whole."""
 
     kind = "reasoning"
 
@@ -207,7 +207,7 @@ class OpenReasoning(OpenItem):
         if not content:
             return item
         item["content"] = content
-        if self._seal is not None and self.sealed is None:
+        if status == "completed" and self._seal is not None and self.sealed is None:
             self.sealed = self._seal("".join(str(part["text"]) for part in content))
         return item if self.sealed is None else {**item, "encrypted_content": self.sealed}
 
