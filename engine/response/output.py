@@ -89,14 +89,17 @@ class Output:
 
     def receive(self, content: Content) -> bytes:
         """Take one piece of content and return the events that it makes."""
+        item = self._open
+        if type(content) is TextDelta:
+            # What comes most often.
+            assert isinstance(item, OpenMessage)
+            self.size += len(content.text) + len(content.logprobs)
+            return item.delta(content)
         if isinstance(content, ItemStarted):
             return self.close("completed") + self._start(content)
         if isinstance(content, _PASSED):
             return self._pass(content)
         self.size += len(content.text)
-        if type(content) is TextDelta:
-            self.size += len(content.logprobs)
-        item = self._open
         match content:
             case TextDelta() | RefusalDelta():
                 assert isinstance(item, OpenMessage)
