@@ -32,6 +32,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """How often a run in the background begins a turn anew whose stream failed later."""
     retry_wait: float = 1.0
     """How long it waits before the first of these; twice as long before each other."""
+    response: float = 7200.0
+    """All turns and calls of one response, from the start of its run."""
     save_wait: float = 30.0
     """How long a finished response waits for a store that is away (rule P2)."""
     lease: float = 30.0

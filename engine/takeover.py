@@ -202,7 +202,7 @@ class TakeOver:
         """Return what was asked for when the request came; without history where nothing is asked again."""
         tenant = claim.lease.tenant
         try:
-            request = work.request(self._limits)
+            request = work.request(self._limits, self._live.means.tools.policy)
             replay: list[bytes] = []
             headers: Mapping[str, str] = {}
             if self.runs_again(claim):

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import ip_network
 
+from engine.api.ownership import ToolPolicy
 from engine.background import Background
 from engine.detached import Detached
 from engine.following import Following
@@ -40,6 +41,7 @@ from extproc.mcp.target import McpLimits
 from extproc.mcp.worker import mcp_servers
 from extproc.model_client import HttpModelClient
 from extproc.outbound.policy import OutboundPolicy
+from extproc.provided_tools import load_providers
 from extproc.settings import Settings, SettingsError
 from extproc.settings_tenancy import JWT_KEY, JWT_NAMESPACE
 from extproc.transport import Together, Transport
@@ -112,7 +114,15 @@ class Engine:
         worker_name: str,
     ) -> None:
         limits = _limits(settings)
-        tools = Toolbox(open_provider, limits)
+        tools = Toolbox(
+            open_provider,
+            limits,
+            provided=load_providers(settings.tools.providers),
+            policy=ToolPolicy(
+                upstream_types=frozenset(settings.tools.upstream_types),
+                upstream_labels=frozenset(settings.tools.upstream_labels),
+            ),
+        )
         self.following = Following(store, limits)
         means = Means(
             model=model,
@@ -259,6 +269,7 @@ def _limits(settings: Settings) -> Limits:
         turn=settings.model.turn_seconds,
         stream_retries=settings.routing.stream_retries,
         background_retries=settings.routing.background_retries,
+        response=settings.tools.response_seconds,
         save_wait=settings.postgres.outage_seconds,
         lease=settings.postgres.lease_seconds,
         detached=sidecar.detached_seconds,
