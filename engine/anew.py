@@ -2,7 +2,8 @@
 
 What the failed one had made stays shown, as behind a worker that died (ADR 9): the open item is closed as
 incomplete, and no later turn is sent it. Owned calls that are finished are kept, and none is run again.
-A function call that is finished belongs to the client, who might run it twice: that turn is not begun anew.
+A function call that is finished belongs to the client, who might run it twice: that turn is not begun anew,
+nor is one in which the model server runs tools of its own.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ class Anew:
 
     def allows(self, turn: ModelTurn, ending: Ending) -> bool:
         """Return whether the turn that ended so is begun anew; it is counted then."""
-        if not isinstance(ending, Failed) or not turn.begun or self._machine.called:
+        if not isinstance(ending, Failed) or not turn.begun:
+            return False
+        if self._machine.called or not turn.repeatable:
             return False
         if self._done == self._most or not isinstance(self._run.first, Begin | Resumed):
             return False

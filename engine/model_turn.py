@@ -19,7 +19,7 @@ class ModelTurn:
     """Reads like a `ModelCall`, and is one until it fails.
 
     `held` is as for the call, `run` is for the log. `again`: the turn was asked for before and failed in its
-    middle; this time it is brought to one server, once.
+    middle; this time it is brought to one server, once, as is a turn that must not be repeated.
     """
 
     def __init__(
@@ -35,13 +35,16 @@ class ModelTurn:
     ) -> None:
         self.begun = False
         """True once the model has generated something, shown or not."""
-        self._turn = once(turn) if again else turn
+        self.repeatable = not turn.rules.upstream
+        """False where the server runs tools of its own: none of them is to be run twice."""
+        single = again or not self.repeatable
+        self._turn = once(turn) if single else turn
         self._model = model
         self._limits = limits
         self._held = held
         self._budget = budget
         self._run = run
-        self._left = 0 if again else limits.stream_retries
+        self._left = 0 if single else limits.stream_retries
         self._call = self._made()
 
     @property

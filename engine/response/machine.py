@@ -197,9 +197,6 @@ class ResponseMachine:
     def _resumed(self, received: Resumed) -> list[Effect]:
         frames = self._output.close_all("incomplete")
         self._output.forget()
-        if self.phase is Phase.STREAMING:
-            # So that a tool that was forced is forced again (rule T4).
-            self._rounds.take_back()
         return [self._send(frames), self._ask(received.turn)]
 
     def _turn_ended(self, received: TurnEnded) -> list[Effect]:

@@ -47,10 +47,6 @@ class Rounds:
         # One that a dead worker asked for and that called nothing is the first again.
         return self._followed.turn(owned, replay, first=not self._rounds)
 
-    def take_back(self) -> None:
-        """Do not count the turn that was asked for last: it did not end."""
-        self._turns = max(0, self._turns - 1)
-
     def run(self, waiting: Iterable[OpenMcpCall]) -> RunTools:
         """Return the next round: the calls that the model made."""
         self._rounds += 1

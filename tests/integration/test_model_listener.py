@@ -82,6 +82,18 @@ async def test_conversations_of_a_server_that_is_gone_move_and_others_stay(
     assert len(left.requests) == before + 2 * len(conversations)
 
 
+async def test_a_server_that_is_the_only_one_is_never_left_out() -> None:
+    """Promise 5: whatever was tried while it was away, it is asked as soon as it is back."""
+    with short_directory() as directory:
+        socket = directory / "model.sock"
+        async with envoy(directory, f"unix:{socket}") as (_, settings):
+            away = [(await turn(settings)).status for _ in range(6)]
+            async with ScriptedModel(unix_socket=socket):
+                back = (await turn(settings)).status
+
+    assert (away, back) == ([503] * 6, 200)
+
+
 async def test_a_turn_is_tried_again_when_the_server_is_busy(model: ScriptedModel) -> None:
     """Promise 5: also with a body that Envoy would not keep by default."""
     model.script(Script(replies.unavailable()))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from engine.api.ownership import ToolPolicy
 from engine.errors import UpstreamFailed
 from engine.retries import ONCE, RetryBudget
 from tests.support import replies
@@ -222,6 +223,18 @@ async def test_a_call_that_is_finished_is_not_asked_for_twice() -> None:
 
     assert response["status"] == "failed"
     assert len(rig.model.bodies) == 1
+
+
+@pytest.mark.parametrize("steps", [[OK, Break()], BROKEN], ids=["before", "behind"])
+async def test_a_turn_with_tools_of_the_model_servers_is_never_repeated(steps: list[Step]) -> None:
+    """T3: neither by us nor by Envoy: a tool may have had its effect."""
+    policy = ToolPolicy(upstream_types=frozenset({"web_search"}))
+    rig = Rig(FakeModel(*steps), limits=AT_ONCE, policy=policy)
+
+    response = await in_background(rig, tools=[{"type": "web_search"}])
+
+    assert response["status"] == "failed"
+    assert asked_once(rig.model) == [True]
 
 
 async def test_a_pause_before_a_new_beginning_can_be_cancelled() -> None:
