@@ -17,7 +17,7 @@ _SQL = queries.load("prompts.sql")
 
 
 class Prompts:
-    """`engine.ports.prompts.PromptStore` over the tables of migration 0006."""
+    """`engine.ports.prompts.PromptStore` over the tables of migration 0004."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
