@@ -233,7 +233,7 @@ def transport_of(settings: Settings, index: int, endpoints: Endpoints) -> Transp
         identify=identity_source(settings),
     )
     exchanges = Exchanges(endpoints, admission)
-    ext_proc = GrpcTransport(f"unix:{settings.worker_socket(index).absolute()}", exchanges.serve)
+    ext_proc = GrpcTransport(settings.worker_addresses(index), exchanges.serve)
     address = settings.http_address(index)
     if address is None:
         return ext_proc

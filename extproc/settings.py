@@ -28,7 +28,7 @@ from pydantic_settings import (
 )
 
 from extproc.envoy.endpoint import parse_model_urls
-from extproc.http_address import HttpAddress, UnixAddress, of_worker, parse_http_address
+from extproc.http_address import HttpAddress, TcpAddress, UnixAddress, of_worker, parse_http_address
 from extproc.settings_connectors import Connectors
 from extproc.settings_model import Model
 from extproc.settings_postgres import Postgres
@@ -94,6 +94,11 @@ class Sidecar(Section):
     detached_seconds: Seconds = 300.0
     """How long a response goes on without its client."""
 
+    listen: str | None = None
+    """`HOST:PORT` or `:PORT` (this machine alone) where ext_proc is served too, for an Envoy in another pod;
+    of several workers, the second has the next port. Whoever reaches it is believed about whose a request is:
+    let nobody but Envoy reach it."""
+
     name: str = Field(
         default_factory=socket.gethostname,
         min_length=1,
@@ -101,6 +106,13 @@ class Sidecar(Section):
         json_schema_extra=shown("the host's name"),
     )
     """Name of this replica, the prefix of its workers' names; must differ between replicas."""
+
+    @field_validator("listen")
+    @classmethod
+    def _is_a_port(cls, listen: str | None) -> str | None:
+        if listen is not None and not isinstance(parse_http_address(listen), TcpAddress):
+            raise ValueError("must be HOST:PORT or :PORT; a socket is there anyway")
+        return listen
 
 
 class Listen(Section):
@@ -325,6 +337,15 @@ class Settings(BaseSettings):
     def worker_socket(self, index: int) -> Path:
         """Return the socket on which worker `index` serves Envoy."""
         return self.sidecar.run_dir / f"worker-{index}.sock"
+
+    def worker_addresses(self, index: int) -> tuple[str, ...]:
+        """Return where worker `index` serves ext_proc, as gRPC spells it: its socket, and perhaps a port."""
+        socket = f"unix:{self.worker_socket(index).absolute()}"
+        if self.sidecar.listen is None:
+            return (socket,)
+        first = parse_http_address(self.sidecar.listen)
+        assert isinstance(first, TcpAddress)  # checked by the section
+        return socket, str(TcpAddress(first.host, first.port + index))
 
     @property
     def admin_socket(self) -> Path:

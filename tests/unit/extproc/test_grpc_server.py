@@ -59,7 +59,7 @@ async def served(serve: Serve) -> AsyncIterator[Served]:
     # pytest's own folders have names too long for a socket.
     folder = tempfile.mkdtemp(prefix="hf-")
     address = f"unix:{Path(folder) / 'worker.sock'}"
-    transport = GrpcTransport(address, serve)
+    transport = GrpcTransport([address], serve)
     await transport.start()
     try:
         async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
@@ -239,7 +239,7 @@ async def test_stopping_ends_what_does_not_end_in_time() -> None:
 
 async def test_an_address_that_cannot_be_listened_on_is_an_error() -> None:
     """At the start, not later."""
-    transport = GrpcTransport("unix:/no/such/folder/worker.sock", echo)
+    transport = GrpcTransport(["unix:/no/such/folder/worker.sock"], echo)
     with pytest.raises((OSError, RuntimeError)):
         await transport.start()
     await transport.stop(0)
