@@ -62,15 +62,21 @@ format: $(DEV) ## put the code into format
 proto: $(DEV) ## make extproc/pb from proto/
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=extproc/pb --pyi_out=extproc/pb proto/ext_proc.proto
 
-docs: $(DEV) ## bring the generated parts of the documents up to date
+docs: $(DEV) ## bring the generated parts of the documents and of the chart up to date
 	$(BIN)/python -m extproc.settings_docs > docs/settings.md
 	$(BIN)/python -m tests.support.machine_drawing
+	$(BIN)/python -m tests.support.chart_files
 
-lock: $(DEV) ## make both lock files from pyproject.toml
+lock: $(DEV) ## make all lock files from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header -o requirements-dev.lock
 	$(BIN)/uv pip compile pyproject.toml --extra up --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header -c requirements-dev.lock -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header -c requirements-dev.lock \
+		-o deploy/docker/requirements.lock
+	$(BIN)/uv pip compile deploy/docker/build.in --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header -o deploy/docker/build.lock
 
 bench: $(DEV) ## measure
 	$(BIN)/python -m bench $(ARGS)

@@ -1,8 +1,8 @@
 """Makes what the chart takes from the rest of the project, so that nothing has a second copy (`make docs`).
 
-* `files/envoy.yaml`: deploy/envoy/envoy.yaml for an Envoy in another pod; what only the chart's user knows is an
-  expression of Helm's in it.
-* `files/ext_proc.yaml`: the filter, its modes and the owned paths of the same config, for Istio and Envoy Gateway.
+* `files/envoy.yaml`: deploy/envoy/envoy.yaml for an Envoy in another pod; what only the chart's user knows is
+  an expression of Helm's in it.
+* `files/ext_proc.yaml`: the filter, its modes and the owned paths of the same config, for the meshes.
 * `values.schema.json`: the names of all settings, so that a misspelled one is refused before it is installed.
 """
 
