@@ -242,3 +242,14 @@ def test_the_tree_is_frozen() -> None:
 def test_what_is_no_base_url_is_refused(url: str) -> None:
     """Envoy's config is made from it: what cannot be one is told here."""
     assert "model.url" in problems(BACKEND_URL=url)
+
+
+def test_workers_share_no_port() -> None:
+    """Streams of two workers on one port would not be balanced: each has the next one."""
+    alone = Settings.load(None, {"HOLDFAST_SIDECAR__RUN_DIR": "/r"})
+    three = alone.having(sidecar={"workers": 3, "listen": "[::1]:9000"})
+
+    assert alone.worker_addresses(0) == ("unix:/r/worker-0.sock",)
+    assert three.worker_addresses(2) == ("unix:/r/worker-2.sock", "[::1]:9002")
+    with pytest.raises(SettingsError, match="HOST:PORT"):
+        Settings.load(None, {"HOLDFAST_SIDECAR__LISTEN": "unix:/x"})
