@@ -6,10 +6,11 @@ import json
 import math
 import re
 import tomllib
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import jsonschema
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -57,15 +58,13 @@ every_shape = pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("changed", [{}, EVERYTHING], ids=["least", "everything"])
 def test_kubernetes_accepts_every_manifest(shape: str, changed: dict[str, Any]) -> None:
     """Strictly: no field that it does not know, in the oldest and the newest release."""
-    validate = import_module("kubernetes_validate").validate
-    jsonschema = import_module("jsonschema")
     for manifest in manifests(shape, **changed):
         crd = CRDS / f"{manifest['kind']}.json"
         if crd.exists():
             jsonschema.validate(manifest, json.loads(crd.read_text()))
         else:
             for release in KUBERNETES:
-                validate(manifest, release, strict=True)
+                kubernetes_validate.validate(manifest, release, strict=True)
 
 
 @every_shape
@@ -89,18 +88,14 @@ def test_what_is_made_from_the_project_is_up_to_date(file: Path, made: Any) -> N
 @every_shape
 def test_workers_accept_the_settings(shape: str) -> None:
     """What the ConfigMap holds is what `Settings.load` reads, and nothing of it is a secret."""
-    listed = {
-        "sealing": {"key_files": ["/keys/new", "/keys/old"]},
-        "limits": {"body_bytes": 9 << 20},
-    }
-    without_size = listed if shape != "envoy" else {"sealing": listed["sealing"]}
-    environ = chart.environment(manifests(shape, settings=without_size))
+    keys = ["/keys/new", "/keys/old"]
+    given = {"sealing": {"key_files": keys}, "limits": {"line_bytes": 9 << 20}}
+    environ = chart.environment(manifests(shape, settings=given))
     settings = Settings.load(None, {**environ, "HOLDFAST_POSTGRES__URL": "postgresql://h/d"})
 
     assert settings.sidecar.run_dir == Path("/run/holdfast")
-    assert [str(path) for path in settings.sealing.key_files] == listed["sealing"]["key_files"]
-    if shape != "envoy":
-        assert settings.limits.body_bytes == 9 << 20
+    assert [str(path) for path in settings.sealing.key_files] == keys
+    assert settings.limits.line_bytes == 9 << 20
     if shape == "gateway":
         assert (settings.model.via, settings.sidecar.listen) == ("envoy", None)
     else:
