@@ -7,6 +7,13 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from engine.ports.approvals import (
+    Answer,
+    AnswerClaim,
+    ApprovalStore,
+    AskedApproval,
+    StoredApproval,
+)
 from engine.ports.records import (
     CancelAsked,
     Claim,
@@ -44,11 +51,15 @@ from engine.ports.world import (
 )
 
 
-class Store(ResponseStore, RunStore, Protocol):
+class Store(ResponseStore, RunStore, ApprovalStore, Protocol):
     """Everything that one store keeps."""
 
 
 __all__ = [
+    "Answer",
+    "AnswerClaim",
+    "ApprovalStore",
+    "AskedApproval",
     "CancelAsked",
     "Claim",
     "Clock",
@@ -69,6 +80,7 @@ __all__ = [
     "ResponseStore",
     "RunStore",
     "Store",
+    "StoredApproval",
     "StoredItem",
     "StoredResponse",
     "ThreadPoint",

@@ -10,6 +10,7 @@ import uuid
 
 import pytest
 
+from tests.contract.suites.approvals import ApprovalContract
 from tests.contract.suites.cancelling import CancelContract
 from tests.contract.suites.ends import EndContract
 from tests.contract.suites.keys import KeyContract
@@ -43,5 +44,6 @@ class StoreContract(
     LogContract,
     KeyContract,
     RetentionContract,
+    ApprovalContract,
 ):
     """All of it; subclass it as `Test…` in a module with the fixtures."""
