@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
 import msgspec
 
 from engine.api.response_object import ResponseObject
 from engine.context.history import usable_history
+from engine.context.listed import Shown, shown_lists
 from engine.errors import InvalidRequest, NotFound, WorkerLost
 from engine.ids import ItemIds
 from engine.intake import asked_for
 from engine.live import Live
 from engine.outage import outlast
-from engine.ports import Claim, EventBatch, Lease, LoggedEvents, ToolProvider
-from engine.response.agenda import Agenda
+from engine.ports import Claim, EventBatch, Lease, LoggedEvents, ReplayItem, ToolProvider
+from engine.response.agenda import Agenda, Listing
 from engine.response.inputs import (
     Begin,
     Cancelled,
@@ -34,7 +35,7 @@ from engine.response.inputs import (
 )
 from engine.response.machine import ResponseMachine
 from engine.response.phase import Phase
-from engine.response.redrive import LEAP, NotRedrivable, Redrive, Redriven
+from engine.response.redrive import LEAP, NotRedrivable, Redrive, Redriven, read_listing
 from engine.response.turn import TurnRequest
 from engine.run import Run
 from engine.work import Work, unpack
@@ -100,6 +101,7 @@ class TakeOver:
             providers=() if isinstance(asked, InvalidRequest) else asked.providers,
             lease=claim.lease,
             streamed=claim.streamed,
+            approved=bool(work.approved),
             unlogged=unlogged,
             background=True,
         )
@@ -114,7 +116,8 @@ class TakeOver:
         """Feed the machine with its log; raises _Unreadable."""
         turn = TurnRequest(b"") if isinstance(asked, InvalidRequest) else asked.turn
         queued = _read_accepted(claim.head).status == "queued"
-        redrive = Redrive(machine, queued=queued, turn=turn)
+        known = {} if isinstance(asked, InvalidRequest) else asked.known
+        redrive = Redrive(machine, queued=queued, turn=turn, known=known)
         last, broken = -1, None
         more = claim.streamed
         while more:
@@ -203,17 +206,40 @@ class TakeOver:
         tenant = claim.lease.tenant
         try:
             request = work.request(self._limits)
-            replay = await self._replay(claim.lease) if self.runs_again(claim) else []
             providers = self._live.means.tools.open(request, tenant)
         except InvalidRequest as error:
             return error
-        return _Asked(asked_for(request, replay, work.headers, self._limits), providers)
+        items = []
+        if request.servers or self.runs_again(claim):
+            items = await self._items(claim.lease)
+        shown = shown_lists((item.type, item.call_id, item.id) for item in items)
+        turn = asked_for(
+            request,
+            usable_history(items).replay,
+            work.headers,
+            self._limits,
+            approved=work.approved,
+            shown=shown,
+        )
+        return _Asked(turn, providers, await self._known(claim.lease, shown))
 
-    async def _replay(self, lease: Lease) -> list[bytes]:
+    async def _items(self, lease: Lease) -> list[ReplayItem]:
         context = await self._patiently(
             lambda: self._store.load_context(lease.tenant, lease.response_id), lease.response_id
         )
-        return usable_history(context.items).replay
+        return context.items
+
+    async def _known(self, lease: Lease, shown: Shown) -> dict[str, Listing]:
+        """Return the lists of tools that the thread has shown already."""
+        ids = list(shown.ids.values())
+        found = await self._patiently(
+            lambda: self._store.find_items(lease.tenant, ids), lease.response_id
+        )
+        return {
+            label: read_listing(found[item_id].item)
+            for label, item_id in shown.ids.items()
+            if item_id in found
+        }
 
     def _lost(self) -> Failed:
         return Failed(self._live.means.clock(), WorkerLost())
@@ -229,10 +255,11 @@ def _leaped(batch: EventBatch) -> EventBatch:
 
 
 class _Asked(msgspec.Struct, frozen=True):
-    """What the model is asked, and who runs its tools."""
+    """What the model is asked, who runs its tools, and which lists of these were shown before."""
 
     turn: TurnRequest | Agenda
     providers: tuple[ToolProvider, ...]
+    known: Mapping[str, Listing]
 
 
 class _Unreadable(Exception):

@@ -87,7 +87,7 @@ class Toolbox:
                 call.item_id, _failure("The call was not made: 'max_tool_calls' is reached.")
             )
         provider = providers.get(call.label)
-        if provider is None:
+        if provider is None or call.missing:
             return ToolEnded(call.item_id, _failure("There is no such tool any more."))
         async with own, self._slots:
             return ToolEnded(call.item_id, await self._outcome(provider, call))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from engine.api import checks
-from engine.api.mcp import Approval, McpTool, check_labels, parse_mcp_tool
+from engine.api.mcp import McpTool, check_labels, parse_mcp_tool
 from engine.errors import InvalidRequest
 
 _FUNCTION_NAME = checks.matching(r"[a-zA-Z0-9_.-]{1,64}")
@@ -123,11 +123,6 @@ def _parse_server(value: object, param: str) -> McpTool:
     if server.connector_id is not None:
         raise checks.unsupported(
             f"{param}.connector_id", "there are no connectors here; give a 'server_url'."
-        )
-    if server.approval != Approval("never"):
-        raise checks.unsupported(
-            f"{param}.require_approval",
-            "calls cannot wait for consent here; only 'never' can be used, and has to be given.",
         )
     return server
 

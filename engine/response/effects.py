@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from engine.errors import EngineError
-from engine.ports import EventBatch, StoredItem
+from engine.ports import AskedApproval, EventBatch, StoredItem
 from engine.response.turn import TurnRequest
 
 
@@ -20,13 +20,18 @@ class ListTools(msgspec.Struct, frozen=True):
 
 
 class ToolCall(msgspec.Struct, frozen=True):
-    """One call of an owned tool, by the tool's own name; `refused`: over `max_tool_calls`, not to be run."""
+    """One call of an owned tool, by the tool's own name.
+
+    It is not to be run where it is `refused`, over `max_tool_calls`, or where the server does not offer the
+    tool any more (`missing`).
+    """
 
     item_id: str
     label: str
     name: str
     arguments: bytes
     refused: bool = False
+    missing: bool = False
 
 
 class RunTools(msgspec.Struct, frozen=True):
@@ -46,12 +51,14 @@ class Save(msgspec.Struct, frozen=True):
     """Write the terminal state; answered by Saved or SaveFailed. Nothing of it is out yet (rule P1).
 
     `ending` are the events that Saved releases: an `error` event if there was one, and the terminal event.
+    `asked` are the requests for consent in the output.
     """
 
     status: str
     head: bytes
     output: list[StoredItem]
     ending: EventBatch
+    asked: tuple[AskedApproval, ...] = ()
 
 
 class Refuse(msgspec.Struct, frozen=True):

@@ -14,10 +14,12 @@ refused rather than continued wrongly. Pure.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import msgspec
 
 from engine import sse
+from engine.context.owned_calls import said_by
 from engine.ports import EventBatch, ToolDefinition, ToolOutcome
 from engine.response.agenda import Agenda, Listing
 from engine.response.effects import Send
@@ -52,6 +54,7 @@ numbers is used again."""
 
 
 _NULL = msgspec.Raw(b"null")
+NO_LISTINGS: Mapping[str, Listing] = MappingProxyType({})
 
 
 class NotRedrivable(Exception):
@@ -83,6 +86,8 @@ class _Item(msgspec.Struct, frozen=True):
     name: str = ""
     server_label: str = ""
     tools: list[_Tool] = []
+    arguments: str = ""
+    approval_request_id: str | None = None
     output: str | None = None
     error: msgspec.Raw = _NULL
 
@@ -96,6 +101,7 @@ class _Event(msgspec.Struct, frozen=True):
 
     type: str
     sequence_number: int
+    item_id: str = ""
     delta: str = ""
     logprobs: msgspec.Raw = msgspec.Raw(b"[]")
     item: _Item | None = None
@@ -147,7 +153,10 @@ _IMPLIED = (
 
 
 class Redrive:
-    """Feeds a fresh machine with what its log tells; holds no more of the log than what is unmatched."""
+    """Feeds a fresh machine with what its log tells; holds no more of the log than what is unmatched.
+
+    `known` are the lists that the thread has shown already, by label: those are in no log of a continuation.
+    """
 
     def __init__(
         self,
@@ -155,10 +164,13 @@ class Redrive:
         *,
         queued: bool,
         turn: TurnRequest | Agenda = _NO_TURN,
+        known: Mapping[str, Listing] = NO_LISTINGS,
     ) -> None:
         self._machine = machine
         self._queued = queued
         self._turn = turn
+        self._known = known
+        self._approved: set[str] = set()
         self._listings: list[Listing] = []
         self._logged = b""
         self._made: list[bytes] = []
@@ -174,13 +186,17 @@ class Redrive:
             if last.sequence_number >= self._machine.sequence + LEAP:
                 # It was taken over before.
                 self._machine.leap_to(last.sequence_number)
-            self._take(last)
+            if last.item_id not in self._approved:
+                # A call that was consented to is begun as one, whatever of it is logged.
+                self._take(last)
         self._logged += frames
         self._match()
 
     def end(self) -> Redriven:
         """Return the machine once it has made everything that is logged; raises NotRedrivable."""
         self._open()
+        if self._listings:
+            self._listed()
         if self._logged:
             self._complete(self._last)
         if self._logged:
@@ -224,19 +240,38 @@ class Redrive:
     def _item_added(self, item: _Item) -> None:
         if item.type == "mcp_list_tools":
             return
-        if item.type == "mcp_call":
+        self._listed()
+        if item.type == "mcp_call" and item.approval_request_id is not None:
+            self._approved.add(item.id)
+        elif item.type in ("mcp_call", "mcp_approval_request"):
             shown = self._machine.shown_name(item.server_label, item.name)
             if shown is None:
                 raise NotRedrivable("A tool was called that is in no list.")
             self._content(ItemStarted("function_call", shown))
         else:
             self._content(_started(item))
+        if item.type == "mcp_approval_request":
+            self._content(ArgumentsDelta(item.arguments))
+            self._content(ItemEnded("completed"))
+
+    def _listed(self) -> None:
+        """Tell the machine of the tools, once: of the lists that are logged, and of those shown before."""
+        if self._machine.phase is not Phase.LISTING or not isinstance(self._turn, Agenda):
+            return
+        by_label = {**self._known, **{one.label: one for one in self._listings}}
+        self._listings = []
+        if missing := [label for label in self._turn.labels if label not in by_label]:
+            raise NotRedrivable(f"The tools of {missing} are in no list.")
+        self._give(ToolsListed(tuple(by_label[label] for label in self._turn.labels)))
 
     def _item_done(self, item: _Item) -> None:
         if item.type == "mcp_list_tools":
             self._listings.append(_listing(item))
             if isinstance(self._turn, Agenda) and len(self._listings) == len(self._turn.labels):
-                self._give(ToolsListed(tuple(self._listings)))
+                self._listed()
+        elif item.type == "mcp_approval_request":
+            # It was made whole with its `added`.
+            return
         elif item.type == "mcp_call":
             if item.status == "incomplete":
                 # It was given up when the response was taken over before.
@@ -288,6 +323,11 @@ class Redrive:
         self._made = [made[common:]]
 
 
+def read_listing(item: bytes) -> Listing:
+    """Return the list that an item shows."""
+    return _listing(msgspec.json.decode(item, type=_Item))
+
+
 def _listing(item: _Item) -> Listing:
     tools = [
         ToolDefinition(
@@ -302,22 +342,11 @@ def _listing(item: _Item) -> Listing:
     return Listing(item.server_label, tools, error)
 
 
-class _Failure(msgspec.Struct, frozen=True):
-    message: str = ""
-    content: list[_Said] = []
-
-
-class _Said(msgspec.Struct, frozen=True):
-    text: str = ""
-
-
 def _outcome(item: _Item) -> ToolOutcome:
     """Return what the dead worker was answered, but for images: those are in no log."""
     if item.output is not None:
         return ToolOutcome(text=item.output)
-    failure = msgspec.json.decode(item.error, type=_Failure)
-    said = failure.message or "\n".join(part.text for part in failure.content)
-    return ToolOutcome(text=said or "The tool call failed.", error=bytes(item.error))
+    return ToolOutcome(text=said_by(item.error), error=bytes(item.error))
 
 
 def _unless_null(raw: msgspec.Raw) -> bytes | None:

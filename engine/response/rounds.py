@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from engine.ports import StoredItem
 from engine.response.agenda import Agenda, Listing, OwnedTools
+from engine.response.consent import ApprovedCall
 from engine.response.effects import RunTools, ToolCall
 from engine.response.owned_items import OpenMcpCall
 from engine.response.turn import TurnRequest
@@ -20,6 +21,7 @@ class Rounds:
         self._turns = 0
         self._round: tuple[ToolCall, ...] = ()
         self._calls = 0
+        self._offered: Mapping[str, Collection[str]] = {}
 
     @property
     def ran_tools(self) -> bool:
@@ -30,10 +32,21 @@ class Rounds:
         """Make the turns of this agenda from now on."""
         self._agenda = agenda
 
-    def list(self, listings: Iterable[Listing]) -> OwnedTools:
+    def list(self, listings: Sequence[Listing]) -> OwnedTools:
         """Return the tools that are the gateway's, as they are listed."""
         self.listed = True
+        known = [one for one in listings if one.error is None]
+        self._offered = {one.label: {tool.name for tool in one.tools} for one in known}
         return self._followed.tools(listings)
+
+    def unshown(self, listings: Sequence[Listing]) -> tuple[Listing, ...]:
+        """Return the lists that the client has to be shown."""
+        return self._followed.unshown(listings)
+
+    @property
+    def approved(self) -> tuple[ApprovedCall, ...]:
+        """The calls that come before the first turn."""
+        return self._followed.approved
 
     def turn(self, owned: OwnedTools, made: Sequence[StoredItem]) -> TurnRequest:
         """Return the next turn, behind all that was made: what tools answered is input now (rule M9)."""
@@ -62,4 +75,5 @@ class Rounds:
         refused = most is not None and self._calls >= most
         self._calls += not refused
         label, name = waiting.key
-        return ToolCall(waiting.id, label, name, waiting.arguments.encode(), refused)
+        missing = label in self._offered and name not in self._offered[label]
+        return ToolCall(waiting.id, label, name, waiting.arguments.encode(), refused, missing)

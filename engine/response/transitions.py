@@ -56,7 +56,7 @@ TRANSITIONS: Mapping[Phase, Mapping[type, frozenset[Phase]]] = {
     },
     Phase.LISTING: {
         WaitedLong: _to(Phase.LISTING),
-        ToolsListed: _to(Phase.CALLING),
+        ToolsListed: _to(Phase.CALLING, Phase.RUNNING),
         Resumed: _to(Phase.LISTING),
         Failed: _to(*_ENDS),
         CutShort: _to(*_ENDS),

@@ -182,7 +182,8 @@ async def test_the_owner_of_the_tables_sees_no_content_of_others(full: str) -> N
     async with await psycopg.AsyncConnection.connect(full, autocommit=True) as owner:
         counts = {table: await _count(owner, table) for table in _TABLES}
         assert counts == {
-            "threads": 0, "items": 0, "events": 0, "idempotency": 0, "approvals": 0, "runs": 2, "responses": 6,
+            "threads": 0, "items": 0, "events": 0, "idempotency": 0, "approvals": 0,
+            "runs": 2, "responses": 6,
         }  # fmt: skip
         assert (await owner.execute("DELETE FROM responses")).rowcount == 0
         assert (await owner.execute("UPDATE responses SET model = 'x'")).rowcount == 0
