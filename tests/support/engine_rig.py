@@ -70,6 +70,7 @@ class Rig:
         store: FaultyStore | None = None,
         worker: str = "replica/0#1",
         providers: OpenProvider = no_provider,
+        consent_keys: tuple[bytes, ...] = (),
     ) -> None:
         self.model = model
         self.store = store if store is not None else FaultyStore()
@@ -96,6 +97,7 @@ class Rig:
             randomness=counting(worker),
             limits=self.limits,
             worker=worker,
+            consent_keys=consent_keys,
         )
         self.takeover = TakeOver(self.live)
         self.background = Background(self.live, self.takeover, most=2)
