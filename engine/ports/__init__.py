@@ -38,6 +38,11 @@ from engine.ports.responses import (
 from engine.ports.runs import (
     RunStore,
 )
+from engine.ports.sealing import (
+    SealBroken,
+    Sealing,
+    UnknownSealingKey,
+)
 from engine.ports.tools import (
     ToolDefinition,
     ToolOutcome,
@@ -79,6 +84,8 @@ __all__ = [
     "ResponsePage",
     "ResponseStore",
     "RunStore",
+    "SealBroken",
+    "Sealing",
     "Store",
     "StoredApproval",
     "StoredItem",
@@ -87,4 +94,5 @@ __all__ = [
     "ToolDefinition",
     "ToolOutcome",
     "ToolProvider",
+    "UnknownSealingKey",
 ]
