@@ -87,7 +87,7 @@ class Intake:
         """Return the run of a request; raises InvalidRequest, StorageUnavailable."""
         own_id = response_id(self._randomness(RANDOM_BYTES))
         ids = ItemIds(own_id)
-        request = parse_create(body, ids, self._limits)
+        request = parse_create(body, ids, self._limits, self._tools.policy)
         if request.background:
             _check_repeatable(caller, request)
         providers = self._tools.open(request, caller.tenant)
@@ -212,7 +212,7 @@ class Intake:
 
 def _is_logged(request: CreateRequest) -> bool:
     """True if its events are logged: for a client that resumes, or so that no tool is run twice."""
-    return request.stream or (request.background and bool(request.servers))
+    return request.stream or (request.background and bool(request.owned))
 
 
 def _check_repeatable(caller: Caller, request: CreateRequest) -> None:
@@ -260,7 +260,7 @@ def asked_for(
 
     `replay` is what the model is sent of history and input, `shown` the lists of tools among these.
     """
-    if request.servers:
+    if request.owned:
         return Agenda(
             request=request,
             replay=replay,

@@ -26,6 +26,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Silence after which a comment is sent (rule R13)."""
     turn: float = 3600.0
     """One model turn from call to terminal event."""
+    response: float = 7200.0
+    """All turns and calls of one response, from the start of its run."""
     save_wait: float = 30.0
     """How long a finished response waits for a store that is away (rule P2)."""
     lease: float = 30.0

@@ -77,6 +77,9 @@ class Loop:
 
     async def run(self) -> None:
         """Carry the response to its end, whatever happens on the way."""
+        deadline = asyncio.get_running_loop().call_later(
+            self._limits.response, self._news.break_in, CutShort("max_seconds")
+        )
         try:
             await self._carefully(self._drive(self.run_of.first))
             if self._leaving and self._machine.phase.unfinished:
@@ -85,6 +88,7 @@ class Loop:
             await self._carefully(self._stop())
             raise
         finally:
+            deadline.cancel()
             self._end()
         if self._partings:
             await asyncio.wait(self._partings)

@@ -33,9 +33,10 @@ from engine.response.inputs import (
     RoundEnded,
     TurnEnded,
 )
+from engine.response.log_events import read_listing
 from engine.response.machine import ResponseMachine
 from engine.response.phase import Phase
-from engine.response.redrive import LEAP, NotRedrivable, Redrive, Redriven, read_listing
+from engine.response.redrive import LEAP, NotRedrivable, Redrive, Redriven
 from engine.response.turn import TurnRequest
 from engine.run import Run
 from engine.work import Work, unpack
@@ -205,12 +206,12 @@ class TakeOver:
         """Return what was asked for when the request came; without history where nothing is asked again."""
         tenant = claim.lease.tenant
         try:
-            request = work.request(self._limits)
+            request = work.request(self._limits, self._live.means.tools.policy)
             providers = self._live.means.tools.open(request, tenant)
         except InvalidRequest as error:
             return error
         items = []
-        if request.servers or self.runs_again(claim):
+        if request.owned or self.runs_again(claim):
             items = await self._items(claim.lease)
         shown = shown_lists((item.type, item.call_id, item.id) for item in items)
         turn = asked_for(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import logging
 import os
 import time
@@ -10,6 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import ip_network
 
+from engine.api.ownership import ToolPolicy
 from engine.background import Background
 from engine.detached import Detached
 from engine.following import Following
@@ -39,6 +42,7 @@ from extproc.mcp.target import McpLimits
 from extproc.mcp.worker import mcp_servers
 from extproc.model_client import HttpModelClient
 from extproc.outbound.policy import OutboundPolicy
+from extproc.provided_tools import load_providers
 from extproc.settings import Settings, SettingsError
 from extproc.settings_tenancy import JWT_KEY, JWT_NAMESPACE
 from extproc.transport import Together, Transport
@@ -111,7 +115,15 @@ class Engine:
         worker_name: str,
     ) -> None:
         limits = _limits(settings)
-        tools = Toolbox(open_provider, limits)
+        tools = Toolbox(
+            open_provider,
+            limits,
+            provided=load_providers(settings.tools.providers),
+            policy=ToolPolicy(
+                upstream_types=frozenset(settings.tools.upstream_types),
+                upstream_labels=frozenset(settings.tools.upstream_labels),
+            ),
+        )
         self.following = Following(store, limits)
         means = Means(
             model=model,
@@ -136,6 +148,7 @@ class Engine:
                 limits=limits,
                 worker=worker_name,
                 on_disconnect=settings.sidecar.on_disconnect,
+                consent_keys=_consent_keys(settings),
             ),
             live=self.live,
             following=self.following,
@@ -227,6 +240,12 @@ def _mcp_limits(settings: Settings) -> McpLimits:
     )
 
 
+def _consent_keys(settings: Settings) -> tuple[bytes, ...]:
+    """Return the keys that vouch for requests for consent that are not stored: made from those that seal."""
+    keys = settings.sealing.read()
+    return tuple(hmac.new(key, b"holdfast consent", hashlib.sha256).digest() for key in keys)
+
+
 def identity_source(settings: Settings) -> Identify:
     """Return how a request's tenant is found; the settings were checked to name all that it needs."""
     tenancy = settings.tenancy
@@ -255,6 +274,7 @@ def _limits(settings: Settings) -> Limits:
         open_after=sidecar.open_after_seconds,
         heartbeat=sidecar.heartbeat_seconds,
         turn=settings.model.turn_seconds,
+        response=settings.tools.response_seconds,
         save_wait=settings.postgres.outage_seconds,
         lease=settings.postgres.lease_seconds,
         detached=sidecar.detached_seconds,

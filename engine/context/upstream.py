@@ -21,22 +21,29 @@ def upstream_request(
     owned: Sequence[dict[str, object]] = (),
     *,
     first: bool = True,
+    forced: object | None = None,
 ) -> bytes:
     """Return the JSON body of a model turn; `items` are replayed items, spliced in unparsed.
 
     `owned` are the tools that the gateway runs, as the model is shown them. A tool that was forced is
-    forced in the `first` turn only (rule T4): the model could never end otherwise.
+    forced in the `first` turn only (rule T4): the model could never end otherwise. `forced` is the choice of
+    an owned tool, which has the name here that the model is shown. If the first turn is shown some of the
+    owned tools only, no function of the client's may be what it calls either.
     """
-    head = encode(_parameters(request, owned, first=first))
+    head = encode(_parameters(request, owned, first=first, forced=forced))
     return b'%b,"input":[%b]}' % (head[:-1], b",".join(items))
 
 
 def _parameters(
-    request: CreateRequest, owned: Sequence[dict[str, object]], *, first: bool
+    request: CreateRequest,
+    owned: Sequence[dict[str, object]],
+    *,
+    first: bool,
+    forced: object | None,
 ) -> dict[str, object]:
     values = request.values
     sent: dict[str, object] = {name: values[name] for name in _FIRST if name in values}
-    sent.update(_tools(request, owned, first=first))
+    sent.update(_tools(request, owned, first=first, forced=forced))
     for name, field in FIELDS.items():
         if field.forward and name in values and name not in _FIRST:
             sent[name] = values[name]
@@ -49,11 +56,14 @@ def _parameters(
 
 
 def _tools(
-    request: CreateRequest, owned: Sequence[dict[str, object]], *, first: bool
+    request: CreateRequest,
+    owned: Sequence[dict[str, object]],
+    *,
+    first: bool,
+    forced: object | None,
 ) -> dict[str, object]:
-    allowed, choice = request.tool_choice.allowed, request.tool_choice.sent
-    tools = [tool.sent() for tool in request.functions if allowed is None or tool.name in allowed]
-    tools += owned
+    choice = request.tool_choice.sent if forced is None else forced
+    tools = [*owned] if forced == "required" else [*_others(request), *owned]
     sent: dict[str, object] = {}
     if tools:
         sent["tools"] = tools
@@ -62,3 +72,15 @@ def _tools(
         if choice is not None and (first or choice == "none"):
             sent["tool_choice"] = choice
     return sent
+
+
+def _others(request: CreateRequest) -> list[dict[str, object]]:
+    """Return the tools that are not owned, of which only those that are allowed are sent."""
+    choice = request.tool_choice
+    functions = [tool.sent() for tool in request.functions if choice.allows_function(tool.name)]
+    upstream = [
+        tool.sent()
+        for tool in request.upstream
+        if choice.allowed is None or choice.allowed.has_upstream(tool)
+    ]
+    return [*functions, *upstream]

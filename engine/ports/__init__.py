@@ -44,6 +44,8 @@ from engine.ports.sealing import (
     UnknownSealingKey,
 )
 from engine.ports.tools import (
+    OpenProvided,
+    ToolDeclaration,
     ToolDefinition,
     ToolOutcome,
     ToolProvider,
@@ -77,6 +79,7 @@ __all__ = [
     "ModelAnswer",
     "ModelClient",
     "NewResponse",
+    "OpenProvided",
     "Order",
     "Page",
     "ReplayItem",
@@ -91,6 +94,7 @@ __all__ = [
     "StoredItem",
     "StoredResponse",
     "ThreadPoint",
+    "ToolDeclaration",
     "ToolDefinition",
     "ToolOutcome",
     "ToolProvider",

@@ -20,18 +20,13 @@ class ListTools(msgspec.Struct, frozen=True):
 
 
 class ToolCall(msgspec.Struct, frozen=True):
-    """One call of an owned tool, by the tool's own name.
-
-    It is not to be run where it is `refused`, over `max_tool_calls`, or where the server does not offer the
-    tool any more (`missing`).
-    """
+    """One call of an owned tool, by the tool's own name; `refused`: why it is not to be run."""
 
     item_id: str
     label: str
     name: str
     arguments: bytes
-    refused: bool = False
-    missing: bool = False
+    refused: str | None = None
 
 
 class RunTools(msgspec.Struct, frozen=True):

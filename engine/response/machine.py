@@ -38,6 +38,9 @@ from engine.response.inputs import (
     ToolEnded,
     ToolsListed,
     TurnEnded,
+    UpstreamEnded,
+    UpstreamEvent,
+    UpstreamStarted,
     WaitedLong,
 )
 from engine.response.lifecycle import End, Lifecycle, completed, failed
@@ -160,6 +163,8 @@ class ResponseMachine:
     def _tools_listed(self, received: ToolsListed) -> list[Effect]:
         self._output.owned = self._rounds.list(received.listings)
         self._unshown = self._rounds.unshown(received.listings)
+        if (problem := self._output.owned.problem) is not None:
+            return self._refused(problem)
         if approved := self._rounds.approved:
             return self._call_approved(approved)
         call = self._next_turn()
@@ -234,11 +239,14 @@ class ResponseMachine:
         return self._finish(State(status="cancelled", usage=self.usage))
 
     def _failed(self, received: Failed) -> list[Effect]:
+        return self._refused(received.error)
+
+    def _refused(self, error: EngineError) -> list[Effect]:
         """Refuse the request as long as its client has heard nothing; else end the response (rule R16)."""
         if self.opened:
-            return self._finish(failed(received.error, self.usage), received.error)
+            return self._finish(failed(error, self.usage), error)
         self.phase = Phase.CLOSED
-        return [Refuse(received.error)]
+        return [Refuse(error)]
 
     def _finish(self, state: State, error: EngineError | None = None) -> list[Effect]:
         """Close what is open; the terminal events are made, and held until they are saved (rule P1)."""
@@ -296,6 +304,9 @@ _STEPS: Mapping[type, Callable[..., list[Effect]]] = {
     ArgumentsDelta: _M._content,
     ReasoningDelta: _M._content,
     SummaryDelta: _M._content,
+    UpstreamStarted: _M._content,
+    UpstreamEvent: _M._content,
+    UpstreamEnded: _M._content,
     ItemEnded: _M._item_ended,
     Resumed: _M._resumed,
     ToolEnded: _M._tool_ended,

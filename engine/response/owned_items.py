@@ -39,7 +39,7 @@ class OpenMcpCall(OpenCall):
         super().__init__(events, item_id, index)
         self.key = key
         self._shown = shown
-        self._request_id = request_id
+        self.request_id = request_id
         self._outcome: ToolOutcome | None = None
 
     def opened(self) -> bytes:
@@ -67,7 +67,7 @@ class OpenMcpCall(OpenCall):
             "id": self.id,
             "type": self.kind,
             "status": status,
-            "approval_request_id": self._request_id,
+            "approval_request_id": self.request_id,
             "arguments": self.arguments,
             "error": None,
             "name": name,

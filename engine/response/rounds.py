@@ -11,6 +11,10 @@ from engine.response.effects import RunTools, ToolCall
 from engine.response.owned_items import OpenMcpCall
 from engine.response.turn import TurnRequest
 
+_OVER = "'max_tool_calls' is reached."
+_GONE = "The server does not offer this tool any more."
+_FORBIDDEN = "'tool_choice' does not allow this tool."
+
 
 class Rounds:
     """What was asked of the model and of owned tools so far; of use only where there is an agenda."""
@@ -61,7 +65,8 @@ class Rounds:
 
     def cap(self) -> str | None:
         """Return what keeps the model from another turn: none of its calls was made, or it had enough."""
-        if all(call.refused for call in self._round):
+        refused = {call.refused for call in self._round}
+        if None not in refused and _OVER in refused:
             return "max_tool_calls"
         return "max_turns" if self._turns >= self._followed.most_turns else None
 
@@ -71,9 +76,17 @@ class Rounds:
         return self._agenda
 
     def _call(self, waiting: OpenMcpCall) -> ToolCall:
-        most = self._followed.request.max_tool_calls
-        refused = most is not None and self._calls >= most
-        self._calls += not refused
+        refused = self._refusal(waiting)
+        self._calls += refused is None
         label, name = waiting.key
-        missing = label in self._offered and name not in self._offered[label]
-        return ToolCall(waiting.id, label, name, waiting.arguments.encode(), refused, missing)
+        return ToolCall(waiting.id, label, name, waiting.arguments.encode(), refused)
+
+    def _refusal(self, waiting: OpenMcpCall) -> str | None:
+        """Return why a call is not to be made. What a user consented to, no `tool_choice` forbids."""
+        request, (label, name) = self._followed.request, waiting.key
+        if name not in self._offered.get(label, (name,)):
+            return _GONE
+        if waiting.request_id is None and not request.tool_choice.allows_owned(waiting.key):
+            return _FORBIDDEN
+        most = request.max_tool_calls
+        return _OVER if most is not None and self._calls >= most else None

@@ -467,7 +467,7 @@ async def test_a_tool_that_is_gone_is_not_called() -> None:
     [called] = of(response, "mcp_call")
     assert called["status"] == "failed"
     assert (provider.calls, later.calls) == ([], [])
-    assert "no such tool" in sent(other, 0)[-1]["output"]
+    assert "does not offer" in sent(other, 0)[-1]["output"]
 
 
 async def test_approved_calls_are_counted() -> None:

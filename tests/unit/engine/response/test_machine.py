@@ -39,6 +39,9 @@ from engine.response.inputs import (
     ToolEnded,
     ToolsListed,
     TurnEnded,
+    UpstreamEnded,
+    UpstreamEvent,
+    UpstreamStarted,
     WaitedLong,
 )
 from engine.response.machine import IllegalInput, ResponseMachine
@@ -76,6 +79,9 @@ EXAMPLES: dict[type, Input] = {
     ArgumentsDelta: ArgumentsDelta("a"),
     ReasoningDelta: ReasoningDelta("a"),
     SummaryDelta: SummaryDelta("a"),
+    UpstreamStarted: UpstreamStarted("k", "web_search_call", b',"type":"web_search_call"}'),
+    UpstreamEvent: UpstreamEvent("k", "response.web_search_call.completed", b""),
+    UpstreamEnded: UpstreamEnded("k", b',"type":"web_search_call"}'),
     ItemEnded: ItemEnded("completed"),
     Resumed: Resumed(TurnRequest(b"{}")),
     ToolsListed: LISTED,
@@ -95,6 +101,8 @@ OPENERS = {
     ArgumentsDelta: ItemStarted("function_call", "f"),
     ReasoningDelta: ItemStarted("reasoning"),
     SummaryDelta: ItemStarted("reasoning"),
+    UpstreamEvent: UpstreamStarted("k", "web_search_call", b',"type":"web_search_call"}'),
+    UpstreamEnded: UpstreamStarted("k", "web_search_call", b',"type":"web_search_call"}'),
 }
 PATHS: dict[Phase, list[Input]] = {
     Phase.NEW: [],
@@ -136,6 +144,9 @@ ROWS: dict[tuple[Phase, type], tuple[list[type], Phase]] = {
     (Phase.STREAMING, ArgumentsDelta): ([Send], Phase.STREAMING),
     (Phase.STREAMING, ReasoningDelta): ([Send], Phase.STREAMING),
     (Phase.STREAMING, SummaryDelta): ([Send], Phase.STREAMING),
+    (Phase.STREAMING, UpstreamStarted): ([Send], Phase.STREAMING),
+    (Phase.STREAMING, UpstreamEvent): ([Send], Phase.STREAMING),
+    (Phase.STREAMING, UpstreamEnded): ([Send], Phase.STREAMING),
     (Phase.STREAMING, ItemEnded): ([Send], Phase.STREAMING),
     (Phase.STREAMING, Resumed): ([Send, CallModel], Phase.CALLING),
     (Phase.STREAMING, TurnEnded): ([Save], Phase.SAVING),
