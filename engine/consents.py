@@ -50,7 +50,15 @@ class _Item(msgspec.Struct, frozen=True):
     arguments: str = ""
 
 
-_decode = msgspec.json.Decoder(_Item).decode
+def _decode(item: bytes) -> _Item:
+    try:
+        return _read(item)
+    except msgspec.ValidationError:
+        # A reference to what a model server has made of it: nothing that anybody can answer here.
+        return _Item()
+
+
+_read = msgspec.json.Decoder(_Item).decode
 
 
 class _Asked(msgspec.Struct, frozen=True):

@@ -121,6 +121,8 @@ class Intake:
         )
         shape = ResponseObject(own_id, self._clock(), request)
         machine = ResponseMachine(shape, ids, store=request.store)
+        # Who takes over what was approved must know that it was called.
+        logged = _is_logged(request) or bool(consents.approved)
         new = None
         if request.store:
             new = NewResponse(
@@ -134,7 +136,7 @@ class Intake:
                 lease_seconds=self._limits.lease,
                 after=None if context is None else context.end,
                 previous_response_id=request.previous_response_id,
-                streamed=_is_logged(request),
+                streamed=logged,
                 work=pack(body, caller.model_headers, ids.minted, consents.approved),
                 idempotency=None if key is None else Idempotency(key, digest(body)),
                 keep_seconds=self._limits.keep,
@@ -151,7 +153,7 @@ class Intake:
             first=Begin(turn),
             new=new,
             stream=request.stream,
-            streamed=_is_logged(request) and request.store,
+            streamed=logged and request.store,
             background=request.background,
             on_disconnect=on_disconnect,
             providers=providers,

@@ -28,7 +28,7 @@ class _Item(msgspec.Struct, frozen=True):
     output: str | None = None
     error: msgspec.Raw = msgspec.Raw(b"null")
     tools: list[_Tool] = []
-    approval_request_id: str = ""
+    approval_request_id: str | None = None
     approve: bool = True
     reason: str | None = None
 
@@ -91,11 +91,7 @@ def with_calls(
     (`shown_names`), from the lists in the input of the servers that are declared (`labels`) and from the
     calls; `taken` are the client's functions.
     """
-    read = {
-        place: _decode(item.item)
-        for place, item in enumerate(items)
-        if item.type.startswith("mcp_") and item.replay is None
-    }
+    read = {place: found for place, item in enumerate(items) if (found := _read(item)) is not None}
     if not read:
         return list(items)
     names = shown_names(_keys(items, read, labels), taken)
@@ -109,7 +105,17 @@ def with_calls(
 
 
 _REQUEST = "mcp_approval_request"
-_decode = msgspec.json.Decoder(_Item, strict=False).decode
+_decode = msgspec.json.Decoder(_Item).decode
+
+
+def _read(item: StoredItem) -> _Item | None:
+    if not item.type.startswith("mcp_") or item.replay is not None:
+        return None
+    try:
+        return _decode(item.item)
+    except msgspec.ValidationError:
+        # A reference to what a model server has made of it.
+        return None
 
 
 def _keys(
@@ -130,7 +136,7 @@ def _replay(
 ) -> bytes | None:
     if kind == "mcp_call":
         return _made(item, names[item.server_label, item.name])
-    request = requests.get(item.approval_request_id)
+    request = requests.get(item.approval_request_id or "")
     if kind != "mcp_approval_response" or item.approve or request is None:
         return None
     shown = names[request.server_label, request.name]

@@ -93,7 +93,7 @@ async def test_the_sdk_asks_and_approves(
     assert (called.output, called.approval_request_id) == ("hey", request.id)
     assert outputs(consent_stack.asked(model)[1].json["input"]) == ["hey"]
     stored = await consent_client.responses.retrieve(second.id)
-    assert stored.output == second.output
+    assert [item.id for item in stored.output] == [item.id for item in second.output]
     listed = await consent_client.responses.input_items.list(second.id)
     assert listed.data[0].type == "mcp_approval_response"
 

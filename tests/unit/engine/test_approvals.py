@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from engine.errors import LeaseLost
-from engine.ports import EventBatch, FinishedResponse, Lease
+from engine.ports import EventBatch, FinishedResponse, Lease, ToolOutcome
+from engine.response.effects import Send
+from engine.response.inputs import ItemStarted, ModelAnswered
 from tests.support import replies
 from tests.support.dead_worker import GONE
 from tests.support.engine_rig import CALLER, Rig, final, small
@@ -22,6 +24,12 @@ from tests.support.sdk import accumulated
 from tests.support.stream_rules import check_stream
 
 DONE = frames_of(replies.stream(text("done"), input_tokens=7))
+WHY = "no such customer"
+FAILED = ToolOutcome(
+    text=WHY,
+    error=b'{"type":"mcp_tool_execution_error","content":[{"type":"text","text":"%b"}]}'
+    % WHY.encode(),
+)
 ARGUMENTS = '{"to": "bob", "n": 1}'
 
 
@@ -233,6 +241,20 @@ async def test_an_approved_call_replays_as_it_was_made() -> None:
     assert kinds(third) == ["message"]
     assert len(provider.calls) == 1
     assert rig.model.bodies[2].startswith(rig.model.bodies[1].removesuffix(b"]}"))
+
+
+async def test_calls_that_needed_no_consent_replay_too() -> None:
+    """M4, M9: made, failed, and given up, by a client that keeps the history itself."""
+    provider = FakeProvider("s", "look", "fail", outcomes={"fail": FAILED})
+    rig = rig_of(turn(text("hm"), call("look", "{}"), call("fail", "{}")), provider=provider)
+    first = final(await rig.stream(tools=[server("s")], store=False))
+    lost = {**of(first, "mcp_call")[0], "id": "mcp_1", "status": "incomplete", "output": None}
+    history = [{"role": "user", "content": "hi"}, *first["output"], lost]
+    history.append({"role": "user", "content": "and?"})
+    second = final(await rig.stream(tools=[server("s")], store=False, input=history))
+    assert kinds(second) == ["message"]
+    assert rig.model.bodies[2].startswith(rig.model.bodies[1].removesuffix(b"]}"))
+    assert WHY in rig.model.bodies[2].decode()
 
 
 async def test_the_names_of_a_replay_are_those_that_the_model_was_shown() -> None:
@@ -603,3 +625,38 @@ async def test_a_request_outlives_the_worker_that_asked(frames: int) -> None:
         "previous_response_id": wanted,
     }
     assert kinds(final(await rig.stream(tools=[asks()], **fields)))[0] == "mcp_call"
+
+
+async def test_a_stream_without_its_own_list_fails_in_order_when_its_worker_dies() -> None:
+    """P4, T5, R1: the list is in an earlier response; its log is read back all the same."""
+    provider = FakeProvider("s", "look")
+    servers = FakeServers(provider)
+    asking = Rig(FakeModel(*DONE), providers=servers)
+    first = final(await asking.stream(tools=[server("s")]))
+    dead = Rig(
+        FakeModel(*DONE), store=asking.store, limits=small(lease=GONE), worker="r/2#1",
+        providers=servers,
+    )  # fmt: skip
+    wanted = await leave_a_call(dead, previous_response_id=first["id"])
+    rig, response = await takes_over(dead.store, provider, wanted)
+    assert response["status"] == "failed"
+    assert [item["status"] for item in response["output"]] == ["incomplete"]
+    assert final(check_stream(await rig.log(wanted), taken_over=True)) == response
+
+
+async def leave_a_call(rig: Rig, **fields: Any) -> str:
+    """Leave a stream in the foreground in the middle of a call."""
+    body = json.dumps(
+        {"model": "m", "input": "hi", "stream": True, "tools": [server("s")], **fields}
+    )
+    run = await rig.intake.admit(CALLER, body.encode())
+    assert run.new is not None
+    lease = await rig.store.accept(run.new)
+    listed = await rig.live.means.tools.list(run.providers)
+    frames, last = b"", -1
+    for received in (run.first, listed, ModelAnswered(), ItemStarted("function_call", "look")):
+        for effect in run.machine.receive(received):
+            if isinstance(effect, Send):
+                frames, last = frames + effect.frames, effect.last
+    await rig.store.append(lease, EventBatch(0, last, frames))
+    return run.id
