@@ -38,10 +38,6 @@ class Shown(msgspec.Struct, frozen=True):
     keys: Mapping[str, str] = {}
     ids: Mapping[str, str] = {}
 
-    def has(self, label: str, key: str) -> bool:
-        """True if this very list was the last to be shown of its server."""
-        return self.keys.get(label) == key
-
 
 NOTHING_SHOWN = Shown()
 

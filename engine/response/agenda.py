@@ -116,7 +116,8 @@ class Agenda(msgspec.Struct, frozen=True, kw_only=True):
 
     def is_shown(self, listing: Listing) -> bool:
         """True if the thread has shown this very list; a failure is told each time."""
-        return listing.error is None and self.shown.has(listing.label, listing.key)
+        known = self.shown.keys.get(listing.label)
+        return listing.error is None and known is not None and known == listing.key
 
     def _guarded(self, offered: Mapping[ToolKey, ToolDefinition]) -> Mapping[ToolKey, McpTool]:
         servers = {server.server_label: server for _, server in self.request.servers}

@@ -44,6 +44,7 @@ from engine.response.inputs import (
     WaitedLong,
 )
 from engine.response.lifecycle import End, Lifecycle, completed, failed
+from engine.response.notes import usage_note
 from engine.response.output import Output
 from engine.response.phase import Phase
 from engine.response.rounds import Rounds
@@ -70,6 +71,8 @@ class ResponseMachine:
         self._rounds = Rounds()
         self.usage: Usage | None = None
         """The sum over the turns that ended so far."""
+        self._note = b""
+        """What the next event is to carry for whoever reads the log back."""
         self._end: End | None = None
         self._unshown: tuple[Listing, ...] = ()
         """Lists of tools that stand behind the first events, which are not sent yet."""
@@ -206,9 +209,10 @@ class ResponseMachine:
         if received.usage is not None:
             self.usage = received.usage if self.usage is None else self.usage + received.usage
         cut = received.incomplete_reason is not None
-        frames = b"" if cut else self._output.close("completed")
+        frames = b"" if cut else self._output.close_turn()
         if not cut and (waiting := self._output.waiting):
             self.phase = Phase.RUNNING
+            self._note = b"" if received.usage is None else usage_note(received.usage)
             return [self._send(frames), self._rounds.run(waiting)]
         effects: list[Effect] = [self._send(frames)] if frames else []
         ended = completed(received.at, received.incomplete_reason, self.usage)
@@ -217,7 +221,8 @@ class ResponseMachine:
     # -- a round of owned calls -----------------------------------------------------------------
 
     def _tool_ended(self, received: ToolEnded) -> list[Effect]:
-        return [self._send(self._output.end_call(received.item_id, received.outcome))]
+        note, self._note = self._note, b""
+        return [self._send(note + self._output.end_call(received.item_id, received.outcome))]
 
     def _round_ended(self, received: RoundEnded) -> list[Effect]:
         """Go on with what the tools answered, unless the client has to answer first or a cap is reached."""

@@ -90,14 +90,17 @@ class Output:
 
     def receive(self, content: Content) -> bytes:
         """Take one piece of content and return the events that it makes."""
+        item = self._open
+        if type(content) is TextDelta:
+            # What comes most often.
+            assert isinstance(item, OpenMessage)
+            self.size += len(content.text) + len(content.logprobs)
+            return item.delta(content)
         if isinstance(content, ItemStarted):
             return self.close("completed") + self._start(content)
         if isinstance(content, _PASSED):
             return self._pass(content)
         self.size += len(content.text)
-        if type(content) is TextDelta:
-            self.size += len(content.logprobs)
-        item = self._open
         match content:
             case TextDelta() | RefusalDelta():
                 assert isinstance(item, OpenMessage)
@@ -136,6 +139,14 @@ class Output:
             call_id=None if call_id is None else str(call_id),
         )
         return self._put(item, (frames, stored))
+
+    def close_turn(self) -> bytes:
+        """Finish what a turn that ended well left open, but for owned calls that wait."""
+        frames = self.close("completed")
+        for item in self._upstream.values():
+            frames += self._put(item, item.left_open())
+        self._upstream.clear()
+        return frames
 
     def close_all(self, status: str) -> bytes:
         """Finish everything; owned calls whose outcome is not known are given up."""

@@ -19,6 +19,7 @@ from types import MappingProxyType
 import msgspec
 
 from engine import sse
+from engine.api.response_object import Usage
 from engine.ports import EventBatch
 from engine.response.agenda import Agenda, Listing
 from engine.response.effects import Send
@@ -57,6 +58,7 @@ from engine.response.log_events import (
     upstream_item,
 )
 from engine.response.machine import ResponseMachine
+from engine.response.notes import read_usage
 from engine.response.phase import Phase
 from engine.response.turn import TurnRequest
 
@@ -141,6 +143,7 @@ class Redrive:
         self._turn = turn
         self._known = known
         self._approved: set[str] = set()
+        self._usage: Mapping[int, Usage] = {}
         self._listings: list[Listing] = []
         self._upstream: set[str] = set()
         self._growing: set[str] = set()
@@ -151,6 +154,7 @@ class Redrive:
 
     def feed(self, frames: bytes) -> None:
         """Take the next whole frames of the log; raises NotRedrivable."""
+        self._usage = read_usage(frames)
         for event in sse.Decoder(len(frames)).feed(frames):
             try:
                 last = self._last = decode(event.data)
@@ -196,7 +200,7 @@ class Redrive:
         elif event.type in _CALL_ENDED:
             if self._machine.phase is Phase.STREAMING:
                 # Calls end when the model's turn is over, and nothing else tells of that.
-                self._give(TurnEnded(_NO_TIME, None))
+                self._give(TurnEnded(_NO_TIME, self._usage.get(event.sequence_number)))
         elif event.type not in _IMPLIED:
             raise NotRedrivable(f"An event '{event.type}' is in the log of an unfinished response.")
 

@@ -23,6 +23,7 @@ class Rounds:
         self.listed = False
         self._agenda: Agenda | None = None
         self._turns = 0
+        self._rounds = 0
         self._round: tuple[ToolCall, ...] = ()
         self._calls = 0
         self._offered: Mapping[str, Collection[str]] = {}
@@ -55,11 +56,13 @@ class Rounds:
     def turn(self, owned: OwnedTools, made: Sequence[StoredItem]) -> TurnRequest:
         """Return the next turn, behind all that was made: what tools answered is input now (rule M9)."""
         replay = (item.replay for item in made if item.replay is not None)
-        first, self._turns = self._turns == 0, self._turns + 1
-        return self._followed.turn(owned, replay, first=first)
+        self._turns += 1
+        # One that a dead worker asked for and that called nothing is the first again.
+        return self._followed.turn(owned, replay, first=not self._rounds)
 
     def run(self, waiting: Iterable[OpenMcpCall]) -> RunTools:
         """Return the next round: the calls that the model made."""
+        self._rounds += 1
         self._round = tuple(map(self._call, waiting))
         return RunTools(self._round)
 

@@ -39,6 +39,10 @@ class OpenUpstreamItem:
         sent = replay_pair(msgspec.json.decode(item), self._call_id)
         return done, StoredItem(id=self.id, type=self.kind, item=item, replay=sent)
 
+    def left_open(self) -> tuple[bytes, StoredItem]:
+        """Return the same where the server's turn ended without the item's end: as it was last seen."""
+        return self.ended(item_tail(msgspec.json.decode(self._whole(self._tail)), ended=True))
+
     def given_up(self) -> tuple[bytes, StoredItem]:
         """Return `output_item.done` and the item as it was last seen; no model is told of it."""
         item = msgspec.json.decode(self._whole(self._tail))

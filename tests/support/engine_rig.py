@@ -176,6 +176,16 @@ class Rig:
                     return
                 await asyncio.sleep(0.001)
 
+    async def until_logged(self, wanted: str, part: bytes) -> None:
+        """Wait until the log of a response that has not ended holds some bytes."""
+        async with asyncio.timeout(5):
+            while True:
+                read = await self.store.read_events(CALLER.tenant, wanted, after=-1, limit=1 << 20)
+                assert read is not None
+                if part in b"".join(batch.frames for batch in read.batches):
+                    return
+                await asyncio.sleep(0.001)
+
     async def becomes(self, wanted: str, *statuses: str) -> Any:
         """Wait until a stored response has one of these statuses; return it."""
         async with asyncio.timeout(5):

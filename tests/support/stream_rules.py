@@ -81,7 +81,8 @@ def _is_comment(frame: bytes) -> bool:
 
 
 def _event(frame: bytes) -> Event:
-    lines = frame.split(b"\n")
+    # Comments may stand before an event's lines.
+    lines = [line for line in frame.split(b"\n") if not line.startswith(b":")]
     assert len(lines) == 2, f"R11: {frame[:200]!r}"
     kind, data = lines
     assert kind.startswith(b"event: "), f"R11: {frame[:200]!r}"
@@ -229,7 +230,8 @@ def _check_output(response: Event, *, taken_over: bool) -> None:
                 json.loads(item["arguments"])  # R7
     # A failed call of an owned tool is whole: the model was told of it (T2).
     statuses = [_status(item) for item in output]
-    cut_calls = [item for item in output if item["type"] == OWNED and _status(item) != "completed"]
+    beside = [item for item in output if item["type"] == OWNED or _is_upstream(item)]
+    cut_calls = [item for item in beside if _status(item) != "completed"]
     if taken_over:
         assert set(statuses) <= {"completed", "incomplete"}, f"R9: {statuses}"
     elif cut_calls and status != "completed":

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from docs.examples.dice import open_dice
 from engine.api.ownership import ToolPolicy
+from extproc.provided_tools import load_providers
 from tests.support import replies
 from tests.support.engine_rig import Rig, final, small
 from tests.support.fake_model import FakeModel, Step, frames_of
@@ -19,6 +20,10 @@ from tests.support.replies import call, text
 from tests.support.sdk import accumulated
 from tests.support.stream_rules import check_stream
 from tests.support.upstream_calls import CALL, CODE, SEARCH, told, with_items
+
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(Path(__file__).parents[3] / "docs" / "examples")
+    PROVIDED = load_providers(["dice=dice:open_dice"])
 
 DONE = frames_of(replies.stream(text("done")))
 POLICY = ToolPolicy(
@@ -41,7 +46,7 @@ def rig_of(*turns: list[Step], providers: tuple[FakeProvider, ...] = (), **limit
         limits=small(**limits),
         providers=FakeServers(*providers),
         policy=POLICY,
-        provided={"dice": open_dice},
+        provided=PROVIDED,
     )
 
 
@@ -125,6 +130,15 @@ async def test_what_a_stream_forgot_of_an_item_the_terminal_object_supplies(
     assert kinds(response).count("web_search_call") == 1
     [item] = [i for i in response["output"] if i["type"] == "web_search_call"]
     assert (item["status"], item["action"]) == ("completed", SEARCH["action"])
+
+
+async def test_what_is_to_be_included_of_its_items_the_server_is_asked_for() -> None:
+    """H1: only it has that; what is the gateway's to include is not its matter."""
+    rig = rig_of()
+    asked_for = ["code_interpreter_call.outputs", "file_search_call.results"]
+    await rig.stream(tools=[INTERPRETER], include=asked_for)
+    await rig.stream(include=asked_for)
+    assert [asked(rig, turn).get("include") for turn in (0, 1)] == [asked_for[:1], None]
 
 
 async def test_items_of_the_model_server_may_stand_open_beside_others() -> None:
