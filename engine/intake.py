@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from itertools import chain
 
 import msgspec
 
+from engine import affinity
 from engine.api.headers import OnDisconnect, read_idempotency_key, read_on_disconnect
 from engine.api.items import Reference, require_pairs
 from engine.api.request import CreateRequest, parse_create
@@ -17,6 +18,7 @@ from engine.consents import read_consents
 from engine.context.history import EMPTY, usable_history
 from engine.context.listed import NOTHING_SHOWN, Shown, shown_lists
 from engine.context.owned_calls import with_calls
+from engine.context.seals import Seals
 from engine.context.upstream import upstream_request
 from engine.errors import InvalidRequest, UnknownPreviousResponse
 from engine.ids import RANDOM_BYTES, ItemIds, response_id
@@ -29,6 +31,7 @@ from engine.ports import (
     Idempotency,
     NewResponse,
     ReplayItem,
+    Sealing,
     Store,
     StoredItem,
 )
@@ -55,6 +58,10 @@ class Caller(msgspec.Struct, frozen=True):
     idempotency_key: str | None = None
 
 
+Expand = Callable[[str, bytes], Awaitable[bytes]]
+"""Returns the body of a tenant's request with its prompt template in it (`engine.prompts`)."""
+
+
 class Intake:
     """Checks requests and makes runs of them; `worker` names this process in leases.
 
@@ -67,15 +74,19 @@ class Intake:
         store: Store,
         *,
         tools: Toolbox,
+        sealing: Sealing,
         clock: Clock,
         randomness: Callable[[int], bytes],
         limits: Limits,
         worker: str,
+        expand: Expand,
         on_disconnect: OnDisconnect = "continue",
         consent_keys: tuple[bytes, ...] = (),
     ) -> None:
         self._store = store
+        self._expand = expand
         self._tools = tools
+        self._sealing = sealing
         self._clock = clock
         self._randomness = randomness
         self._limits = limits
@@ -87,9 +98,15 @@ class Intake:
         """Return the run of a request; raises InvalidRequest, StorageUnavailable."""
         own_id = response_id(self._randomness(RANDOM_BYTES))
         ids = ItemIds(own_id)
-        request = parse_create(body, ids, self._limits, self._tools.policy)
+        asked = digest(body)
+        body = await self._expand(caller.tenant, body)
+        seals = Seals(self._sealing, caller.tenant)
+        request = parse_create(body, ids, self._limits, self._tools.policy, seals.unseal)
+        if request.seals:
+            seals.require("include")
         if request.background:
             _check_repeatable(caller, request)
+        request = await self._tools.resolved(request, caller.tenant)
         providers = self._tools.open(request, caller.tenant)
         on_disconnect = read_on_disconnect(caller.on_disconnect, self._on_disconnect)
         key = read_idempotency_key(caller.idempotency_key, store=request.store)
@@ -110,17 +127,19 @@ class Intake:
         items = consents.items
         replay = [*history.replay, *(item.replay for item in items if item.replay is not None)]
         self._check_size(replay)
+        root = context.root_id if context is not None else _root(request, replay)
         turn = asked_for(
             request,
             replay,
-            caller.model_headers,
+            turn_headers(caller.model_headers, caller.tenant, root),
             self._limits,
             approved=consents.approved,
             shown=_shown(context, items),
             asking=asking,
         )
         shape = ResponseObject(own_id, self._clock(), request)
-        machine = ResponseMachine(shape, ids, store=request.store)
+        seal = seals.seal if request.seals else None
+        machine = ResponseMachine(shape, ids, store=request.store, seal=seal)
         # Who takes over what was approved must know that it was called.
         logged = _is_logged(request) or bool(consents.approved)
         new = None
@@ -135,10 +154,11 @@ class Intake:
                 worker=self._worker,
                 lease_seconds=self._limits.lease,
                 after=None if context is None else context.end,
+                root=root,
                 previous_response_id=request.previous_response_id,
                 streamed=logged,
                 work=pack(body, caller.model_headers, ids.minted, consents.approved),
-                idempotency=None if key is None else Idempotency(key, digest(body)),
+                idempotency=None if key is None else Idempotency(key, asked),
                 keep_seconds=self._limits.keep,
                 answers=consents.answers,
             )
@@ -248,6 +268,16 @@ def _queued(new: NewResponse, shape: ResponseObject, machine: ResponseMachine) -
     return msgspec.structs.replace(new, background=True, queued=True, head=head, events=events)
 
 
+def _root(request: CreateRequest, replay: list[bytes]) -> str:
+    key = request.values.get("prompt_cache_key")
+    return affinity.root_of(key if isinstance(key, str) else None, replay)
+
+
+def turn_headers(headers: Mapping[str, str], tenant: str, root: str) -> dict[str, str]:
+    """Return what each model turn carries: the client's own, and which conversation it belongs to."""
+    return {**headers, affinity.HEADER: affinity.affinity(tenant, root)}
+
+
 def asked_for(
     request: CreateRequest,
     replay: list[bytes],
@@ -262,6 +292,7 @@ def asked_for(
 
     `replay` is what the model is sent of history and input, `shown` the lists of tools among these.
     """
+    replay = [*request.preface, *replay]
     if request.owned:
         return Agenda(
             request=request,

@@ -32,6 +32,11 @@ class ModelCall:
         """How the turn ended, by the model's own word; None where it has not ended."""
         return self._upstream.outcome
 
+    @property
+    def held_back(self) -> int:
+        """Characters that came and were not let through yet."""
+        return self._upstream.held
+
     async def open(self) -> None:
         """Send the request and wait for a 200; raises UpstreamRefused, UpstreamFailed."""
         answer = self._answer = await self._model.call(self._turn.body, self._turn.headers)

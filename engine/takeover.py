@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
 
+from engine.api.request import CreateRequest
 from engine.api.response_object import ResponseObject
 from engine.context.history import usable_history
 from engine.context.listed import Shown, shown_lists
+from engine.context.seals import Seals
 from engine.errors import InvalidRequest, NotFound, WorkerLost
 from engine.ids import ItemIds
-from engine.intake import asked_for
+from engine.intake import asked_for, turn_headers
 from engine.live import Live
 from engine.outage import outlast
-from engine.ports import Claim, EventBatch, Lease, LoggedEvents, ReplayItem, ToolProvider
+from engine.ports import Claim, Context, EventBatch, Lease, LoggedEvents, ReplayItem, ToolProvider
 from engine.response.agenda import Agenda, Listing
 from engine.response.inputs import (
     Begin,
@@ -36,7 +38,7 @@ from engine.response.inputs import (
 from engine.response.log_events import read_listing
 from engine.response.machine import ResponseMachine
 from engine.response.phase import Phase
-from engine.response.redrive import LEAP, NotRedrivable, Redrive, Redriven
+from engine.response.redrive import LEAP, NO_LISTINGS, NotRedrivable, Redrive, Redriven
 from engine.response.turn import TurnRequest
 from engine.run import Run
 from engine.work import Work, unpack
@@ -81,10 +83,10 @@ class TakeOver:
 
     async def _run(self, claim: Claim) -> Run:
         work = unpack(claim.work)
-        machine = self._machine(claim, work)
         unlogged = None
         first: Input | None = None
         asked = await self._asked(claim, work)
+        machine = self._machine(claim, work, asked)
         try:
             redriven = await self._redriven(claim, machine, asked)
             machine, unlogged = redriven.machine, redriven.unlogged
@@ -92,14 +94,14 @@ class TakeOver:
                 unlogged = await self._leap(claim.lease, machine, unlogged)
         except _Unreadable as unreadable:
             _log.error("%s cannot go on: %s", claim.lease.response_id, unreadable)
-            machine = self._machine(claim, work)
+            machine = self._machine(claim, work, asked)
             machine.skip_to(unreadable.last + 1 + LEAP)
             first = self._lost()
         return Run(
             id=claim.lease.response_id,
             machine=machine,
             first=first if first is not None else self._first(claim, asked, machine),
-            providers=() if isinstance(asked, InvalidRequest) else asked.providers,
+            providers=asked.providers,
             lease=claim.lease,
             streamed=claim.streamed,
             approved=bool(work.approved),
@@ -107,18 +109,17 @@ class TakeOver:
             background=True,
         )
 
-    def _machine(self, claim: Claim, work: Work) -> ResponseMachine:
+    def _machine(self, claim: Claim, work: Work, asked: _Asked) -> ResponseMachine:
         ids = ItemIds(claim.lease.response_id, minted=work.minted)
-        return ResponseMachine(ResponseObject.of_head(claim.head), ids, store=True)
+        seal = None
+        if asked.seals:
+            seal = Seals(self._live.means.sealing, claim.lease.tenant).seal
+        return ResponseMachine(ResponseObject.of_head(claim.head), ids, store=True, seal=seal)
 
-    async def _redriven(
-        self, claim: Claim, machine: ResponseMachine, asked: _Asked | InvalidRequest
-    ) -> Redriven:
+    async def _redriven(self, claim: Claim, machine: ResponseMachine, asked: _Asked) -> Redriven:
         """Feed the machine with its log; raises _Unreadable."""
-        turn = TurnRequest(b"") if isinstance(asked, InvalidRequest) else asked.turn
         queued = _read_accepted(claim.head).status == "queued"
-        known = {} if isinstance(asked, InvalidRequest) else asked.known
-        redrive = Redrive(machine, queued=queued, turn=turn, known=known)
+        redrive = Redrive(machine, queued=queued, turn=asked.turn, known=asked.known)
         last, broken = -1, None
         more = claim.streamed
         while more:
@@ -183,9 +184,7 @@ class TakeOver:
             raise NotFound(f"Response with id '{response_id}' not found.")
         return read_last
 
-    def _first(
-        self, claim: Claim, asked: _Asked | InvalidRequest, machine: ResponseMachine
-    ) -> Input:
+    def _first(self, claim: Claim, asked: _Asked, machine: ResponseMachine) -> Input:
         """Return what its machine is told first."""
         if claim.cancel:
             return Cancelled()
@@ -197,50 +196,71 @@ class TakeOver:
                 return RoundEnded(self._live.means.clock())
             reason = "worker_lost" if machine.cut else None
             return TurnEnded(self._live.means.clock(), None, reason)
-        if isinstance(asked, InvalidRequest):
-            # A setting or a newer release refuses today what was accepted then.
-            return Failed(self._live.means.clock(), asked)
+        if asked.refused is not None:
+            return Failed(self._live.means.clock(), asked.refused)
         return Begin(asked.turn) if machine.phase is Phase.QUEUED else Resumed(asked.turn)
 
-    async def _asked(self, claim: Claim, work: Work) -> _Asked | InvalidRequest:
+    async def _asked(self, claim: Claim, work: Work) -> _Asked:
         """Return what was asked for when the request came; without history where nothing is asked again."""
-        tenant = claim.lease.tenant
+        tools, lease = self._live.means.tools, claim.lease
+        turn: TurnRequest | Agenda = TurnRequest(b"")
+        seals = False
         try:
-            request = work.request(self._limits, self._live.means.tools.policy)
-            providers = self._live.means.tools.open(request, tenant)
+            request = work.request(self._limits, tools.policy)
+            seals = request.seals
+            items: list[ReplayItem] = []
+            headers: Mapping[str, str] = {}
+            if request.owned or self.runs_again(claim):
+                context = await self._context(lease)
+                items = context.items
+                headers = turn_headers(work.headers, lease.tenant, context.root_id)
+            turn = self._turn(request, items, headers, work)
+            request = await self._resolved(lease, request)
+            providers = tools.open(request, lease.tenant)
         except InvalidRequest as error:
-            return error
-        items = []
-        if request.owned or self.runs_again(claim):
-            items = await self._items(claim.lease)
-        shown = shown_lists((item.type, item.call_id, item.id) for item in items)
-        turn = asked_for(
+            return _Asked(turn, refused=error, seals=seals)
+        turn = self._turn(request, items, headers, work)
+        return _Asked(turn, providers, await self._known(lease, items), seals=seals)
+
+    def _turn(
+        self,
+        request: CreateRequest,
+        items: Sequence[ReplayItem],
+        headers: Mapping[str, str],
+        work: Work,
+    ) -> TurnRequest | Agenda:
+        return asked_for(
             request,
-            usable_history(items).replay,
-            work.headers,
+            usable_history(list(items)).replay,
+            headers,
             self._limits,
             approved=work.approved,
-            shown=shown,
+            shown=_shown(items),
         )
-        return _Asked(turn, providers, await self._known(claim.lease, shown))
 
-    async def _items(self, lease: Lease) -> list[ReplayItem]:
-        context = await self._patiently(
-            lambda: self._store.load_context(lease.tenant, lease.response_id), lease.response_id
-        )
-        return context.items
-
-    async def _known(self, lease: Lease, shown: Shown) -> dict[str, Listing]:
+    async def _known(self, lease: Lease, items: Sequence[ReplayItem]) -> dict[str, Listing]:
         """Return the lists of tools that the thread has shown already."""
-        ids = list(shown.ids.values())
+        shown = _shown(items)
         found = await self._patiently(
-            lambda: self._store.find_items(lease.tenant, ids), lease.response_id
+            lambda: self._store.find_items(lease.tenant, list(shown.ids.values())),
+            lease.response_id,
         )
         return {
             label: read_listing(found[item_id].item)
             for label, item_id in shown.ids.items()
             if item_id in found
         }
+
+    async def _resolved(self, lease: Lease, request: CreateRequest) -> CreateRequest:
+        """Look up the connectors again: their credentials are not in what is stored (rule X4)."""
+        return await self._patiently(
+            lambda: self._live.means.tools.resolved(request, lease.tenant), lease.response_id
+        )
+
+    async def _context(self, lease: Lease) -> Context:
+        return await self._patiently(
+            lambda: self._store.load_context(lease.tenant, lease.response_id), lease.response_id
+        )
 
     def _lost(self) -> Failed:
         return Failed(self._live.means.clock(), WorkerLost())
@@ -256,11 +276,20 @@ def _leaped(batch: EventBatch) -> EventBatch:
 
 
 class _Asked(msgspec.Struct, frozen=True):
-    """What the model is asked, who runs its tools, and which lists of these were shown before."""
+    """What the model is asked, who runs its tools, and which lists of these were shown before.
+
+    `refused`: a setting, a newer release or a missing connector refuses today what was accepted then.
+    """
 
     turn: TurnRequest | Agenda
-    providers: tuple[ToolProvider, ...]
-    known: Mapping[str, Listing]
+    providers: tuple[ToolProvider, ...] = ()
+    known: Mapping[str, Listing] = NO_LISTINGS
+    refused: InvalidRequest | None = None
+    seals: bool = False
+
+
+def _shown(items: Iterable[ReplayItem]) -> Shown:
+    return shown_lists((item.type, item.call_id, item.id) for item in items)
 
 
 class _Unreadable(Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 SecondsOrZero = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
@@ -22,10 +22,3 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
     )
-
-
-def spelled(value: object) -> str:
-    """Return a value as a variable holds it; secrets in clear text."""
-    if isinstance(value, SecretStr):
-        return value.get_secret_value()
-    return ",".join(map(spelled, value)) if isinstance(value, tuple) else str(value)

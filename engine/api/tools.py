@@ -98,7 +98,7 @@ def _parse_tool(value: object, param: str, policy: ToolPolicy) -> Tool:
         case "upstream":
             return parse_upstream(tool, param)
         case "owned":
-            return _parse_server(value, param) if kind == "mcp" else parse_provided(tool, param)
+            return parse_mcp_tool(value, param) if kind == "mcp" else parse_provided(tool, param)
         case None:
             pass
     if kind in _OWNED_LATER:
@@ -130,12 +130,3 @@ def _parse_function(tool: dict[str, object], param: str) -> FunctionTool:
         else checks.mapping(parameters, f"{param}.parameters"),
         strict=None if strict is None else checks.boolean(strict, f"{param}.strict"),
     )
-
-
-def _parse_server(value: object, param: str) -> McpTool:
-    server = parse_mcp_tool(value, param)
-    if server.connector_id is not None:
-        raise checks.unsupported(
-            f"{param}.connector_id", "there are no connectors here; give a 'server_url'."
-        )
-    return server

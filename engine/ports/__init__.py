@@ -14,6 +14,16 @@ from engine.ports.approvals import (
     AskedApproval,
     StoredApproval,
 )
+from engine.ports.connectors import (
+    ConnectorPage,
+    ConnectorStore,
+    StoredConnector,
+)
+from engine.ports.prompts import (
+    PromptPage,
+    PromptStore,
+    StoredPrompt,
+)
 from engine.ports.records import (
     CancelAsked,
     Claim,
@@ -58,7 +68,7 @@ from engine.ports.world import (
 )
 
 
-class Store(ResponseStore, RunStore, ApprovalStore, Protocol):
+class Store(ResponseStore, RunStore, ApprovalStore, ConnectorStore, PromptStore, Protocol):
     """Everything that one store keeps."""
 
 
@@ -70,6 +80,8 @@ __all__ = [
     "CancelAsked",
     "Claim",
     "Clock",
+    "ConnectorPage",
+    "ConnectorStore",
     "Context",
     "EventBatch",
     "FinishedResponse",
@@ -82,6 +94,8 @@ __all__ = [
     "OpenProvided",
     "Order",
     "Page",
+    "PromptPage",
+    "PromptStore",
     "ReplayItem",
     "Reply",
     "ResponsePage",
@@ -91,7 +105,9 @@ __all__ = [
     "Sealing",
     "Store",
     "StoredApproval",
+    "StoredConnector",
     "StoredItem",
+    "StoredPrompt",
     "StoredResponse",
     "ThreadPoint",
     "ToolDeclaration",

@@ -33,7 +33,7 @@ class Listing(msgspec.Struct, frozen=True):
 
     def items(self) -> list[dict[str, object]]:
         """Return the tools as the item `mcp_list_tools` shows them."""
-        return [_shown(tool) for tool in self.tools]
+        return [shown_tool(tool) for tool in self.tools]
 
     @property
     def key(self) -> str:
@@ -41,7 +41,8 @@ class Listing(msgspec.Struct, frozen=True):
         return listing_key_of(self.label, encode({"tools": self.items()}))
 
 
-def _shown(tool: ToolDefinition) -> dict[str, object]:
+def shown_tool(tool: ToolDefinition) -> dict[str, object]:
+    """Return a tool as a list of a server's tools shows it."""
     return {
         "name": tool.name,
         "description": tool.description,

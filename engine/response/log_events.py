@@ -41,6 +41,7 @@ class LoggedItem(msgspec.Struct, frozen=True):
     approval_request_id: object = None
     output: object = None
     error: msgspec.Raw = _NULL
+    encrypted_content: str | None = None
 
 
 class _Part(msgspec.Struct, frozen=True):

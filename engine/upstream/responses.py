@@ -84,7 +84,7 @@ class ResponsesStream:
         """Take the end of the stream: without a terminal event before it, the turn failed (rule R1)."""
         if self._turn.outcome is not None:
             return []
-        return self._turn.fail(UpstreamFailed(_NOTHING))
+        return self._turn.fail(UpstreamFailed(_NOTHING, passing=True))
 
     def _unreadable(self, data: bytes, why: Exception) -> list[Content]:
         """Fail the turn, unless the event is empty or none of those that are read."""
