@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping
+import hmac
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from itertools import chain
 
 import msgspec
 
@@ -12,23 +14,29 @@ from engine.api.headers import OnDisconnect, read_idempotency_key, read_on_disco
 from engine.api.items import Reference, require_pairs
 from engine.api.request import CreateRequest, parse_create
 from engine.api.response_object import ResponseObject, State
+from engine.consents import read_consents
 from engine.context.history import EMPTY, usable_history
+from engine.context.listed import NOTHING_SHOWN, Shown, shown_lists
+from engine.context.owned_calls import with_calls
 from engine.context.seals import Seals
 from engine.context.upstream import upstream_request
 from engine.errors import InvalidRequest, UnknownPreviousResponse
 from engine.ids import RANDOM_BYTES, ItemIds, response_id
 from engine.limits import Limits
 from engine.ports import (
+    AnswerClaim,
     Clock,
     Context,
     EventBatch,
     Idempotency,
     NewResponse,
-    ResponseStore,
+    ReplayItem,
     Sealing,
+    Store,
     StoredItem,
 )
 from engine.response.agenda import Agenda
+from engine.response.consent import ASKING, ApprovedCall, Asking
 from engine.response.effects import Send
 from engine.response.inputs import Begin, Queued
 from engine.response.machine import ResponseMachine
@@ -57,12 +65,13 @@ Expand = Callable[[str, bytes], Awaitable[bytes]]
 class Intake:
     """Checks requests and makes runs of them; `worker` names this process in leases.
 
-    `on_disconnect` is what a client's leaving does where its request does not say.
+    `on_disconnect` is what a client's leaving does where its request does not say. `consent_keys` vouch for
+    requests for consent of responses that are not stored, the first for new ones.
     """
 
     def __init__(
         self,
-        store: ResponseStore,
+        store: Store,
         *,
         tools: Toolbox,
         sealing: Sealing,
@@ -72,6 +81,7 @@ class Intake:
         worker: str,
         expand: Expand,
         on_disconnect: OnDisconnect = "continue",
+        consent_keys: tuple[bytes, ...] = (),
     ) -> None:
         self._store = store
         self._expand = expand
@@ -82,6 +92,7 @@ class Intake:
         self._limits = limits
         self._worker = worker
         self._on_disconnect = on_disconnect
+        self._keys = consent_keys
 
     async def admit(self, caller: Caller, body: bytes) -> Run:
         """Return the run of a request; raises InvalidRequest, StorageUnavailable."""
@@ -103,12 +114,34 @@ class Intake:
         context = await self._context(caller.tenant, request.previous_response_id)
         history = EMPTY if context is None else usable_history(context.items)
         require_pairs(history.pending, items)
+        asking = Asking(stored=request.store, keys=self._consent_keys(caller.tenant))
+        consents = await read_consents(
+            self._store,
+            caller.tenant,
+            request,
+            _with_calls(request, items),
+            () if context is None else context.items,
+            keys=asking.keys,
+            repeatable=key is not None,
+        )
+        items = consents.items
         replay = [*history.replay, *(item.replay for item in items if item.replay is not None)]
         self._check_size(replay)
         root = context.root_id if context is not None else _root(request, replay)
+        turn = asked_for(
+            request,
+            replay,
+            turn_headers(caller.model_headers, caller.tenant, root),
+            self._limits,
+            approved=consents.approved,
+            shown=_shown(context, items),
+            asking=asking,
+        )
         shape = ResponseObject(own_id, self._clock(), request)
         seal = seals.seal if request.seals else None
         machine = ResponseMachine(shape, ids, store=request.store, seal=seal)
+        # Who takes over what was approved must know that it was called.
+        logged = _is_logged(request) or bool(consents.approved)
         new = None
         if request.store:
             new = NewResponse(
@@ -123,25 +156,35 @@ class Intake:
                 after=None if context is None else context.end,
                 root=root,
                 previous_response_id=request.previous_response_id,
-                streamed=_is_logged(request),
-                work=pack(body, caller.model_headers, ids.minted),
+                streamed=logged,
+                work=pack(body, caller.model_headers, ids.minted, consents.approved),
                 idempotency=None if key is None else Idempotency(key, asked),
                 keep_seconds=self._limits.keep,
+                answers=consents.answers,
             )
+        claim = None
+        if new is None and consents.answers:
+            claim = AnswerClaim(caller.tenant, own_id, consents.answers)
         if request.background and new is not None:
             new = _queued(new, shape, machine)
-        headers = turn_headers(caller.model_headers, caller.tenant, root)
         return Run(
             id=own_id,
             machine=machine,
-            first=Begin(asked_for(request, replay, headers, self._limits)),
+            first=Begin(turn),
             new=new,
             stream=request.stream,
-            streamed=_is_logged(request) and request.store,
+            streamed=logged and request.store,
             background=request.background,
             on_disconnect=on_disconnect,
             providers=providers,
+            claim=claim,
+            approved=bool(consents.approved),
         )
+
+    def _consent_keys(self, tenant: str) -> tuple[bytes, ...]:
+        """Return the keys for one tenant: no other can make a request of its."""
+        name = tenant.encode("utf-8", "surrogatepass")
+        return tuple(hmac.new(key, name, hashlib.sha256).digest() for key in self._keys)
 
     def _check_size(self, replay: list[bytes]) -> None:
         """Bound what one turn is sent: references and history cost their client nothing (rule X5)."""
@@ -236,16 +279,43 @@ def turn_headers(headers: Mapping[str, str], tenant: str, root: str) -> dict[str
 
 
 def asked_for(
-    request: CreateRequest, replay: list[bytes], headers: Mapping[str, str], limits: Limits
+    request: CreateRequest,
+    replay: list[bytes],
+    headers: Mapping[str, str],
+    limits: Limits,
+    *,
+    approved: tuple[ApprovedCall, ...] = (),
+    shown: Shown = NOTHING_SHOWN,
+    asking: Asking = ASKING,
 ) -> TurnRequest | Agenda:
     """Return the one turn of a request, or the agenda of one with tools that the gateway runs.
 
-    `replay` is what the model is sent of history and input.
+    `replay` is what the model is sent of history and input, `shown` the lists of tools among these.
     """
     replay = [*request.preface, *replay]
     if request.owned:
-        return Agenda(request=request, replay=replay, headers=headers, most_turns=limits.turns)
+        return Agenda(
+            request=request,
+            replay=replay,
+            headers=headers,
+            most_turns=limits.turns,
+            approved=approved,
+            shown=shown,
+            asking=asking,
+        )
     return TurnRequest(upstream_request(request, replay), headers, turn_rules(request))
+
+
+def _with_calls(request: CreateRequest, items: list[StoredItem]) -> list[StoredItem]:
+    labels = {server.server_label for _, server in request.servers}
+    return with_calls(items, labels=labels, taken={each.name for each in request.functions})
+
+
+def _shown(context: Context | None, items: list[StoredItem]) -> Shown:
+    """Return the lists of tools that history and input show, by their labels."""
+    history = () if context is None else context.items
+    both: Iterable[ReplayItem | StoredItem] = chain(history, items)
+    return shown_lists((item.type, item.call_id, item.id) for item in both)
 
 
 def digest(body: bytes) -> bytes:

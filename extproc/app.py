@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import logging
 import os
 import time
@@ -165,6 +167,7 @@ class Engine:
                 worker=worker_name,
                 expand=prompts.expand,
                 on_disconnect=settings.sidecar.on_disconnect,
+                consent_keys=_consent_keys(settings),
             ),
             live=self.live,
             following=self.following,
@@ -283,6 +286,12 @@ def _mcp_limits(settings: Settings) -> McpLimits:
         answer_bytes=tools.answer_bytes,
         output_text=tools.output_characters,
     )
+
+
+def _consent_keys(settings: Settings) -> tuple[bytes, ...]:
+    """Return the keys that vouch for requests for consent that are not stored: made from those that seal."""
+    keys = settings.sealing.read()
+    return tuple(hmac.new(key, b"holdfast consent", hashlib.sha256).digest() for key in keys)
 
 
 def identity_source(settings: Settings) -> Identify:

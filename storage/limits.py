@@ -39,6 +39,8 @@ def check_new(new: NewResponse) -> None:
     _check(new.id, param=None)
     _check(new.worker, param=None)
     _check(None if new.idempotency is None else new.idempotency.key, param=None)
+    for answer in new.answers:
+        _check(answer.id, param=f"{answer.param}.approval_request_id")
     _check_items(new.input, param="input")
 
 

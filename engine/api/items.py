@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import msgspec
 
-from engine.api import checks
+from engine.api import checks, mcp_items
 from engine.api.json import encode, read_value
+from engine.context.listed import listing_key_of
 from engine.context.replay import replay
 from engine.context.seals import Unseal
 from engine.errors import InvalidRequest
@@ -99,11 +100,15 @@ def _stored(entry: dict[str, object], param: str, ids: ItemIds, unseal: Unseal) 
             f"{', '.join(_PARSERS)}, item_reference.",
         )
     item = parse(entry, param, ids)
-    call_id = item.get("call_id")
+    encoded = encode(item)
+    if kind == "mcp_list_tools":
+        call_id: object = listing_key_of(str(item["server_label"]), encoded)
+    else:
+        call_id = item.get(_PAIRED_BY.get(kind, "call_id"))
     return StoredItem(
         id=str(item["id"]),
         type=kind,
-        item=encode(item),
+        item=encoded,
         replay=replay(_opened(item, param, unseal)),
         call_id=None if call_id is None else str(call_id),
     )
@@ -256,7 +261,13 @@ _PARSERS = {
     "function_call": _function_call,
     "function_call_output": _function_call_output,
     "reasoning": _reasoning,
+    "mcp_list_tools": mcp_items.list_tools,
+    "mcp_call": mcp_items.call,
+    "mcp_approval_request": mcp_items.approval_request,
+    "mcp_approval_response": mcp_items.approval_response,
 }
+# Where what pairs an item with another is not its `call_id`.
+_PAIRED_BY = {"mcp_approval_request": "id", "mcp_approval_response": "approval_request_id"}
 
 
 def require_pairs(pending: frozenset[str], new: list[StoredItem]) -> None:

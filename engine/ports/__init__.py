@@ -7,6 +7,13 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from engine.ports.approvals import (
+    Answer,
+    AnswerClaim,
+    ApprovalStore,
+    AskedApproval,
+    StoredApproval,
+)
 from engine.ports.connectors import (
     ConnectorPage,
     ConnectorStore,
@@ -61,11 +68,15 @@ from engine.ports.world import (
 )
 
 
-class Store(ResponseStore, RunStore, ConnectorStore, PromptStore, Protocol):
+class Store(ResponseStore, RunStore, ApprovalStore, ConnectorStore, PromptStore, Protocol):
     """Everything that one store keeps."""
 
 
 __all__ = [
+    "Answer",
+    "AnswerClaim",
+    "ApprovalStore",
+    "AskedApproval",
     "CancelAsked",
     "Claim",
     "Clock",
@@ -93,6 +104,7 @@ __all__ = [
     "SealBroken",
     "Sealing",
     "Store",
+    "StoredApproval",
     "StoredConnector",
     "StoredItem",
     "StoredPrompt",

@@ -33,7 +33,8 @@ class ResponseStore(Protocol):
 
         Continues the thread of `new.after` if that point is its tip, and branches it otherwise. The
         lease of a queued response has token 0 and entitles to nothing. Raises `AlreadyAccepted` where
-        the tenant's Idempotency-Key is that of a response that there is, and
+        the tenant's Idempotency-Key is that of a response that there is, `AlreadyAnswered` where one of
+        its answers is to a request whose answer was taken (then it takes none), and
         `UnknownPreviousResponse` where the thread that it continues was removed meanwhile.
         """
         ...
@@ -41,7 +42,7 @@ class ResponseStore(Protocol):
     async def abandon(self, lease: Lease) -> None:
         """Remove an accepted response that the client never heard of; no-op if the lease is lost.
 
-        Its Idempotency-Key is free again.
+        Its Idempotency-Key is free again, and the requests for consent that it answered wait again.
         """
         ...
 

@@ -105,6 +105,15 @@ class Response:
 
 
 @dataclass
+class Approval:
+    """A request for consent: the response that it goes with, and the one that took its answer."""
+
+    response_id: str
+    request: bytes | None
+    answered_by: str | None = None
+
+
+@dataclass
 class Tenant:
     """Everything of one tenant."""
 
@@ -112,6 +121,7 @@ class Tenant:
     responses: dict[str, Response] = field(default_factory=dict)  # in order of creation
     items: dict[str, list[StoredItem]] = field(default_factory=dict)  # by id, newest last
     keys: dict[str, tuple[str, Idempotency]] = field(default_factory=dict)  # with the response's id
+    approvals: dict[str, Approval] = field(default_factory=dict)  # by the request's id
 
     def key_of(self, new: NewResponse) -> tuple[str, Idempotency] | None:
         """Return the response, and the key, that the request's Idempotency-Key already belongs to."""

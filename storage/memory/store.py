@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from engine.errors import AlreadyAccepted
 from engine.ports import (
+    AnswerClaim,
     CancelAsked,
     Claim,
     Context,
@@ -22,11 +23,13 @@ from engine.ports import (
     Order,
     Page,
     ResponsePage,
+    StoredApproval,
     StoredItem,
     StoredResponse,
     ThreadPoint,
 )
 from storage.limits import check_finished, check_new, duplicate_response, lost, name_of
+from storage.memory import approvals
 from storage.memory.connectors import MemoryConnectors
 from storage.memory.pages import batches_of, ordered, past
 from storage.memory.prompts import MemoryPrompts
@@ -59,13 +62,14 @@ class MemoryStore(MemoryPrompts, MemoryConnectors):
     async def accept(self, new: NewResponse) -> Lease:
         """Write response, input, run and first events, and take the lease.
 
-        Raises `AlreadyAccepted`, `Conflict` for an id that exists, `InvalidRequest` for names that
-        cannot be stored, `UnknownPreviousResponse` where the thread to continue is gone.
+        Raises `AlreadyAccepted`, `AlreadyAnswered`, `Conflict` for an id that exists, `InvalidRequest` for
+        names that cannot be stored, `UnknownPreviousResponse` where the thread to continue is gone.
         """
         check_new(new)
         mine = self._tenants.kept(new.tenant)
         if (known := mine.key_of(new)) is not None:
             raise AlreadyAccepted(known[0], known[1].digest)
+        approvals.check_free(mine, new.answers, new.id)
         if new.id in mine.responses:
             raise duplicate_response(new.id)
         thread = place(mine, new)
@@ -90,6 +94,7 @@ class MemoryStore(MemoryPrompts, MemoryConnectors):
         mine.responses[new.id] = response
         if new.idempotency is not None:
             mine.keys[new.idempotency.key] = (new.id, new.idempotency)
+        approvals.take(mine, new.answers, new.id)
         if new.events is not None:
             response.log_events(new.events)
         return lease_of(response, run)
@@ -97,7 +102,9 @@ class MemoryStore(MemoryPrompts, MemoryConnectors):
     async def abandon(self, lease: Lease) -> None:
         """Remove a response that the client never heard of; no-op if the lease is lost."""
         if (held := self._tenants.held(lease)) is not None:
-            remove(self._tenants.of(lease.tenant), held[0])
+            mine = self._tenants.of(lease.tenant)
+            approvals.free(mine, lease.response_id)
+            remove(mine, held[0])
 
     async def finish(self, finished: FinishedResponse, *, again: bool = False) -> None:
         """Write output, status, head and the log's tail, and end the run; raises `LeaseLost`."""
@@ -107,7 +114,9 @@ class MemoryStore(MemoryPrompts, MemoryConnectors):
         if again and known is not None and known.finished_by == lease.token:
             return
         response, run = self._held(lease)
-        append_output(self._tenants.of(lease.tenant), response.thread, finished.output)
+        mine = self._tenants.of(lease.tenant)
+        append_output(mine, response.thread, finished.output)
+        approvals.ask(mine, finished.asked, response.id)
         response.status, response.head = finished.status, finished.head
         response.output_end = response.thread.length
         response.run, response.finished_by = None, run.token
@@ -160,6 +169,22 @@ class MemoryStore(MemoryPrompts, MemoryConnectors):
         """Return the newest stored item for each id that the tenant has (for `item_reference`)."""
         items = self._tenants.of(tenant).items
         return {item_id: items[item_id][-1] for item_id in item_ids if item_id in items}
+
+    # -- approvals --------------------------------------------------------------------------------
+
+    async def find_approvals(self, tenant: str, ids: list[str]) -> dict[str, StoredApproval]:
+        """Return those of these requests that the tenant has."""
+        return approvals.found(self._tenants.of(tenant), ids)
+
+    async def take_answers(self, claim: AnswerClaim) -> None:
+        """Take answers to stored requests, all or none; raises `AlreadyAnswered`."""
+        mine = self._tenants.of(claim.tenant)
+        approvals.check_free(mine, claim.answers, claim.by)
+        approvals.take_known(mine, claim.answers, claim.by)
+
+    async def free_answers(self, claim: AnswerClaim) -> None:
+        """Give back what was taken."""
+        approvals.free(self._tenants.of(claim.tenant), claim.by)
 
     # -- leases -----------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from engine.errors import UnknownPreviousResponse
 from engine.ports import NewResponse, ReplayItem, StoredItem, ThreadPoint
+from storage.memory.approvals import forget_asked
 from storage.memory.records import Response, Tenant, Thread
 
 
@@ -40,6 +41,7 @@ def remove(mine: Tenant, response: Response) -> None:
     del mine.responses[response.id]
     if response.key is not None:
         del mine.keys[response.key]
+    forget_asked(mine, response.id)
     thread = response.thread
     if thread.writer == response.id:
         thread.writer = None
@@ -95,7 +97,7 @@ def _prune(mine: Tenant, thread: Thread) -> None:
 
 def _replayed(thread: Thread, position: int) -> ReplayItem:
     item = thread.items[position]
-    return ReplayItem(item.type, item.call_id, item.replay, position in thread.outputs)
+    return ReplayItem(item.type, item.call_id, item.replay, position in thread.outputs, item.id)
 
 
 def _chain(mine: Tenant, end: ThreadPoint) -> Iterator[tuple[Thread, int]]:

@@ -15,6 +15,7 @@ from psycopg.types.numeric import Int4, Int8
 from engine.ports import Lease
 from storage.limits import wanted
 from storage.postgres import queries
+from storage.postgres.approvals import freeing
 from storage.postgres.pool import Connection, Pool
 from storage.postgres.scope import Row, Statement, key, rows_of
 from storage.postgres.writing import lease_values
@@ -39,6 +40,7 @@ class Removal:
                 end = Statement(_SQL["end_run"], lease_values(lease))
                 [ended] = await rows_of(connection, end)
                 if ended:
+                    await rows_of(connection, freeing(lease.tenant, lease.response_id))
                     await _remove(connection, lease.tenant, [lease.response_id])
 
         await self._pool.run(work)

@@ -12,10 +12,11 @@ from typing import Any
 
 from psycopg.types.numeric import Int8
 
-from engine.errors import AlreadyAccepted, Conflict, UnknownPreviousResponse
+from engine.errors import AlreadyAccepted, AlreadyAnswered, Conflict, UnknownPreviousResponse
 from engine.ports import EventBatch, FinishedResponse, Lease, NewResponse, StoredItem
 from storage.limits import check_finished, check_new, duplicate_response, lost
 from storage.postgres import queries
+from storage.postgres.approvals import Approvals, answer_values
 from storage.postgres.pool import Connection, Pool
 from storage.postgres.scope import Row, Statement, key, rows_of
 from storage.postgres.writer import Write, Writer
@@ -26,18 +27,18 @@ _RUNS, _ACCEPTS = 0, 1  # the order of locks in a group
 _KEY_ATTEMPTS = 3
 
 
-class Writing:
+class Writing(Approvals):
     """The writing part of `engine.ports.Store`."""
 
     def __init__(self, pool: Pool, writer: Writer) -> None:
-        self._pool = pool
+        super().__init__(pool)
         self._writer = writer
 
     async def accept(self, new: NewResponse) -> Lease:
         """Write response, input, run and first events, and take the lease (one transaction).
 
-        Raises `AlreadyAccepted`, `Conflict` for an id that exists, `InvalidRequest` for names that
-        cannot be stored, `UnknownPreviousResponse` where the thread to continue is gone.
+        Raises `AlreadyAccepted`, `AlreadyAnswered`, `Conflict` for an id that exists, `InvalidRequest` for
+        names that cannot be stored, `UnknownPreviousResponse` where the thread to continue is gone.
         """
         check_new(new)
         values = _new_values(new)
@@ -53,12 +54,13 @@ class Writing:
                 return lease
             if repeated and await self._one("accepted_before", values) is not None:
                 return lease
+            if values["key"] is not None and (taken := await self._one("key_taken", values)):
+                raise AlreadyAccepted(*taken)
+            await self._check_answers(new)
             if written.clash:
                 raise duplicate_response(new.id)
             if values["key"] is None:
                 break
-            if (taken := await self._one("key_taken", values)) is not None:
-                raise AlreadyAccepted(*taken)
             # It was given up between our two questions, or the thread is gone: try again.
         raise _nowhere(new)
 
@@ -75,6 +77,8 @@ class Writing:
             "head": finished.head,
             **_columns(finished.output),
             **_event_values(finished.events),
+            "asked_ids": [each.id for each in finished.asked],
+            "asked": [each.request for each in finished.asked],
         }
         written = await self._writer.write(_of_run(lease, "finish", values))
         if written.row is not None:
@@ -90,6 +94,14 @@ class Writing:
         written = await self._writer.write(_of_run(lease, "append", values))
         if written.row is None:
             raise lost(lease)
+
+    async def _check_answers(self, new: NewResponse) -> None:
+        """Raise `AlreadyAnswered` if somebody took one of the answers."""
+        ids = [answer.id for answer in new.answers]
+        known = await self.find_approvals(new.tenant, ids) if ids else {}
+        for answer in new.answers:
+            if answer.id in known and known[answer.id].answered_by is not None:
+                raise AlreadyAnswered(answer.id, answer.param)
 
     async def _one(self, name: str, values: Mapping[str, Any]) -> Row | None:
         statement = Statement(_SQL[name], values)
@@ -134,6 +146,7 @@ def _new_values(new: NewResponse) -> dict[str, Any]:
         "new_root": new.root,
         "after_thread": None if new.after is None else new.after.thread_id,
         "after_position": None if new.after is None else Int8(new.after.position),
+        **answer_values(new.answers),
         **_run_values(new),
         **_columns(new.input),
         **_event_values(new.events),

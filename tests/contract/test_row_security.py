@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import msgspec
 import psycopg
 import pytest
 import pytest_asyncio
 
-from engine.ports import Idempotency, StoredConnector
+from engine.ports import AskedApproval, Idempotency, StoredConnector
 from storage.postgres.pool import open_pool
 from storage.postgres.store import PostgresStore
 from tests.support.fix_postgres import empty_tables
@@ -24,6 +25,7 @@ _TABLES = [
     "runs",
     "events",
     "idempotency",
+    "approvals",
     "connectors",
     "prompts",
     "prompt_versions",
@@ -42,7 +44,8 @@ async def full(owned_database: str) -> str:
             new = a_response(tenant, "running", streamed=True, events=some_events(0, 1))
             key = Idempotency("key", b"")
             await store.accept(a_response(tenant, "keyed", idempotency=key, queued=True))
-            await store.finish(an_end(await store.accept(new), events=some_events(2, 3)))
+            end = an_end(await store.accept(new), events=some_events(2, 3))
+            await store.finish(msgspec.structs.replace(end, asked=(AskedApproval("a", b""),)))
             await store.add_prompt(tenant, "prompt", b"{}", b"{}")
     return owned_database
 
@@ -118,6 +121,7 @@ async def test_a_tenant_sees_and_changes_nothing_of_another(
         "INSERT INTO prompt_versions (tenant, prompt_id, version, nonce, body)"
         " VALUES ('b', 'prompt', 2, 'x', '')",
         "INSERT INTO idempotency VALUES ('b', 'x', '', 'x')",
+        "INSERT INTO approvals VALUES ('b', 'x', 'x', '', NULL)",
         "INSERT INTO connectors VALUES ('b', 'x', 'x', '', NULL, '1')",
         "INSERT INTO runs (tenant, response_id, state, background, attempts, token, work)"
         " VALUES ('b', 'x', 'queued', true, 0, 0, '')",

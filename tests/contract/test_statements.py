@@ -22,6 +22,7 @@ _FILES = (
     "writing.sql",
     "runs.sql",
     "removal.sql",
+    "approvals.sql",
     "connectors.sql",
     "prompts.sql",
 )
@@ -34,7 +35,8 @@ _VALUES: dict[str, Any] = {
     "new_thread": "n", "new_root": None, "after_thread": "a", "after_position": Int8(1), "previous": None,
     "key": "k", "digest": b"", "state": "running", "background": True, "owner": "w", "work": b"",
     "first": Int8(0), "last": Int8(1), "frames": b"", "streamed": True, "acceptance": Int8(1),
-    "keep_seconds": None, "ids": ["r"], "label": "l", "fields": b"", "sealed": None, "revision": "1",
+    "keep_seconds": None, "ids": ["r"], "answers": ["r"], "asked_ids": ["r"], "asked": [b""],
+    "label": "l", "fields": b"", "sealed": None, "revision": "1",
     "before": "0", "version": Int8(1), "number": Int8(1), "nonce": b"", "body": b"", "default": True,
 }  # fmt: skip
 _KEYS = {
@@ -44,6 +46,7 @@ _KEYS = {
     "runs": {"response_id"},
     "events": {"response_id"},
     "idempotency": {"key"},
+    "approvals": {"id", "response_id", "answered_by"},
     "connectors": {"id", "label", "created_at"},
     "prompts": {"id", "created_at"},
     "prompt_versions": {"prompt_id"},

@@ -11,7 +11,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.errors import AlreadyAccepted, EngineError
-from engine.ports import Claim, EventBatch, Idempotency, Lease, Store, StoredConnector, ThreadPoint
+from engine.ports import (
+    Answer,
+    AskedApproval,
+    Claim,
+    EventBatch,
+    Idempotency,
+    Lease,
+    Store,
+    StoredConnector,
+    ThreadPoint,
+)
 from storage.memory import MemoryStore
 from storage.postgres.pool import open_pool
 from storage.postgres.store import PostgresStore
@@ -21,8 +31,8 @@ from tests.support.stored import a_response, an_end, an_item
 _TENANTS = ("a", "b")
 _OPERATIONS = (
     "accept", "accept", "accept", "queue", "queue", "keyed", "finish", "finish", "append", "append",
-    "abandon", "delete", "renew", "take_over", "claim", "inherit", "release", "cancel", "wait",
-    "remove_expired", "remove_tenant", "connect", "connect", "reconnect", "disconnect",
+    "abandon", "delete", "renew", "answer", "answer", "take_over", "claim", "inherit", "release",
+    "cancel", "wait", "remove_expired", "remove_tenant", "connect", "connect", "reconnect", "disconnect",
 )  # fmt: skip
 _STEPS = st.lists(
     st.tuples(st.sampled_from(_OPERATIONS), st.integers(0, 15), st.integers(0, 3)),
@@ -50,6 +60,7 @@ class _Side:
         )
         connectors = await self.store.list_connectors(tenant, limit=99, after=None, order="desc")
         seen: list[Any] = [page, connectors, await self.store.find_items(tenant, ["same", "in-0"])]
+        seen.append(await self.store.find_approvals(tenant, ["ask-0", "ask-1", "ask-2"]))
         for name in names:
             context = await self.store.load_context(tenant, name)
             seen.append(None if context is None else (context.status, context.items))
@@ -104,9 +115,15 @@ class _Play:
             which, count, idempotency=key, streamed=True, events=EventBatch(0, 0, b"first")
         )
 
+    async def _answer(self, which: int, count: int) -> Lease:
+        answers = tuple(Answer(f"ask-{(which + n) % 3}", "input[0]") for n in range(1 + count % 2))
+        return await self._accept(which, count, answers=answers)
+
     async def _finish(self, which: int, count: int) -> None:
         output = [an_item("same") for _ in range(count)]
         end = an_end(self._lease(which), output=output, events=EventBatch(9, 9, b"last"))
+        asked = tuple(AskedApproval(f"ask-{(which + n) % 3}", b"for") for n in range(count))
+        end = msgspec.structs.replace(end, asked=asked)
         await self._store.finish(end, again=which % 4 == 3)
 
     async def _append(self, which: int, count: int) -> None:

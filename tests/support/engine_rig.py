@@ -84,6 +84,7 @@ class Rig:
         store: FaultyStore | None = None,
         worker: str = "replica/0#1",
         providers: OpenProvider = no_provider,
+        consent_keys: tuple[bytes, ...] = (),
         shared: Sequence[Connector] = (),
         sealing: Sealing | None = None,
         policy: ToolPolicy = NO_POLICY,
@@ -122,6 +123,7 @@ class Rig:
             randomness=randomness,
             limits=self.limits,
             worker=worker,
+            consent_keys=consent_keys,
             expand=self.prompts.expand,
         )
         self.takeover = TakeOver(self.live)

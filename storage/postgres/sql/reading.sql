@@ -27,10 +27,10 @@ WITH RECURSIVE response AS (
         OFFSET 0
     ) p
 ), history AS (
-    SELECT i.position, i.type, i.call_id, i.replay, i.side = 'output' AS output
+    SELECT i.position, i.type, i.call_id, i.replay, i.side = 'output' AS output, i.id
     FROM chain c
     CROSS JOIN LATERAL (
-        SELECT position, type, call_id, replay, side
+        SELECT position, type, call_id, replay, side, id
         FROM items
         WHERE tenant = %(tenant)s AND thread_id = c.id AND position < c.until
         OFFSET 0
@@ -39,7 +39,7 @@ WITH RECURSIVE response AS (
 SELECT
     r.status, r.thread_id, r.until,
     (SELECT root_id FROM chain LIMIT 1),
-    h.type, h.call_id, h.replay, h.output
+    h.type, h.call_id, h.replay, h.output, h.id
 FROM response r
 LEFT JOIN history h ON true
 ORDER BY h.position;

@@ -51,6 +51,9 @@ WITH deleted AS (
 ), unkeyed AS (
     DELETE FROM idempotency
     WHERE tenant = %(tenant)s AND key = (SELECT idempotency_key FROM deleted)
+), unasked AS (
+    DELETE FROM approvals
+    WHERE tenant = %(tenant)s AND response_id = %(id)s AND EXISTS (SELECT FROM deleted)
 ), freed AS (
     UPDATE threads
     SET writer = NULL

@@ -3,27 +3,47 @@
 --
 -- Locks are taken in one order: runs, responses, threads; of several, by tenant and id. An accept comes
 -- after all of these. It waits for nobody that waits: not for a thread that somebody else is about to
--- continue (it branches then), and for an Idempotency-Key only in the order of keys.
+-- continue (it branches then), and for an Idempotency-Key only in the order of keys. For a request for consent
+-- it waits, in the order of ids; in a group not for long.
 
 -- name: accept
 -- Claims the tip of the thread or branches it, writes input, response, run and first events; returns
--- the lease token. No row if the Idempotency-Key is taken or the thread to continue is gone.
+-- the lease token. No row if the Idempotency-Key is taken, the thread to continue is gone, or one of its
+-- answers is to a request for consent whose answer was taken.
 WITH parent AS (
     SELECT id, root_id
     FROM threads
     WHERE tenant = %(tenant)s AND id = %(after_thread)s
     FOR KEY SHARE  -- nobody removes it before our branch is there
+), asked AS (
+    SELECT id, answered_by
+    FROM approvals
+    WHERE tenant = %(tenant)s AND id = ANY (%(answers)b::text[])
+    ORDER BY id
+    FOR UPDATE  -- whoever comes second sees what the first has done
 ), keyed AS (
     INSERT INTO idempotency (tenant, key, digest, response_id)
     SELECT %(tenant)s, %(key)s, %(digest)b, %(id)s
     WHERE %(key)s::text IS NOT NULL
       AND (%(after_thread)s::text IS NULL OR EXISTS (SELECT FROM parent))
+      AND NOT EXISTS (SELECT FROM asked WHERE answered_by IS NOT NULL)
     ON CONFLICT DO NOTHING
     RETURNING key
 ), welcome AS (
     SELECT (SELECT root_id FROM parent) AS root_id
     WHERE (%(after_thread)s::text IS NULL OR EXISTS (SELECT FROM parent))
       AND (%(key)s::text IS NULL OR EXISTS (SELECT FROM keyed))
+      AND NOT EXISTS (SELECT FROM asked WHERE answered_by IS NOT NULL)
+), answered AS (
+    UPDATE approvals
+    SET answered_by = %(id)s
+    WHERE tenant = %(tenant)s AND id = ANY (%(answers)b::text[]) AND EXISTS (SELECT FROM welcome)
+), noted AS (
+    INSERT INTO approvals (tenant, id, response_id, answered_by)
+    SELECT %(tenant)s, a.id, %(id)s, %(id)s
+    FROM welcome w
+    CROSS JOIN unnest(%(answers)b::text[]) AS a (id)
+    WHERE NOT EXISTS (SELECT FROM asked WHERE asked.id = a.id)
 ), free AS (
     SELECT id
     FROM threads
@@ -132,6 +152,12 @@ WITH held AS (
     ON CONFLICT (tenant, response_id, first) DO UPDATE
     SET last = excluded.last, frames = excluded.frames
     WHERE events.last < excluded.last
+), asked AS (
+    INSERT INTO approvals (tenant, id, response_id, request)
+    SELECT %(tenant)s, a.id, %(id)s, a.request
+    FROM finished
+    CROSS JOIN unnest(%(asked_ids)b::text[], %(asked)b::bytea[]) AS a (id, request)
+    ON CONFLICT DO NOTHING
 )
 SELECT thread_id FROM finished;
 

@@ -10,6 +10,7 @@ import uuid
 
 import pytest
 
+from tests.contract.suites.approvals import ApprovalContract
 from tests.contract.suites.cancelling import CancelContract
 from tests.contract.suites.connectors import ConnectorContract
 from tests.contract.suites.ends import EndContract
@@ -45,6 +46,7 @@ class StoreContract(
     LogContract,
     KeyContract,
     RetentionContract,
+    ApprovalContract,
     ConnectorContract,
     PromptContract,
 ):
