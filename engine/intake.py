@@ -50,7 +50,8 @@ class Caller(msgspec.Struct, frozen=True):
 class Intake:
     """Checks requests and makes runs of them; `worker` names this process in leases.
 
-    `on_disconnect` is what a client's leaving does where its request does not say.
+    `on_disconnect` is what a client's leaving does where its request does not say. `more_turns`: the model
+    can be called more than once for a request, and without one.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Intake:
         limits: Limits,
         worker: str,
         on_disconnect: OnDisconnect = "continue",
+        more_turns: bool = True,
     ) -> None:
         self._store = store
         self._tools = tools
@@ -71,12 +73,15 @@ class Intake:
         self._limits = limits
         self._worker = worker
         self._on_disconnect = on_disconnect
+        self._more_turns = more_turns
 
     async def admit(self, caller: Caller, body: bytes) -> Run:
         """Return the run of a request; raises InvalidRequest, StorageUnavailable."""
         own_id = response_id(self._randomness(RANDOM_BYTES))
         ids = ItemIds(own_id)
         request = parse_create(body, ids, self._limits)
+        if not self._more_turns:
+            _check_single_turn(request)
         if request.background:
             _check_repeatable(caller, request)
         providers = self._tools.open(request, caller.tenant)
@@ -171,6 +176,18 @@ class Intake:
 def _is_logged(request: CreateRequest) -> bool:
     """True if its events are logged: for a client that resumes, or so that no tool is run twice."""
     return request.stream or (request.background and bool(request.servers))
+
+
+def _check_single_turn(request: CreateRequest) -> None:
+    """Refuse what needs the model again, or later, where it is only reached by the request itself."""
+    tools = [f"{param}.type" for param, _ in request.servers]
+    for param in ["background"] if request.background else tools:
+        raise InvalidRequest(
+            "This gateway can call the model once for each request, as the request itself: tools that it "
+            "runs, and responses in the background, need more (setting model.via).",
+            param=param,
+            code="unsupported_value",
+        )
 
 
 def _check_repeatable(caller: Caller, request: CreateRequest) -> None:

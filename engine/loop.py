@@ -214,7 +214,8 @@ class Loop:
         self._custody.accept()
         ending = self._news.ending
         if ending is None:
-            call = ModelCall(turn, self._means.model, self._limits, lambda: self._machine.held)
+            model = self.run_of.model or self._means.model
+            call = ModelCall(turn, model, self._limits, lambda: self._machine.held)
             ending = await self._read_turn(call)
         return None if self._leaving and ending is self._news.ending else ending
 

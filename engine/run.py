@@ -34,11 +34,13 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     `stream`: the client sees events. `streamed`: the events are logged; `unlogged` are some that a machine
     that was redriven has made beyond its log. `on_disconnect` says what its client's leaving does to a
     stored response, and `background` that there is no client. `providers` run the tools that are ours.
+    `model` makes its turns; None: the worker's own way.
     """
 
     id: str
     machine: ResponseMachine
     first: Input
+    model: ModelClient | None = None
     new: NewResponse | None = None
     lease: Lease | None = None
     stream: bool = False

@@ -27,6 +27,7 @@ from extproc.admission import Admission
 from extproc.envoy.endpoint import ModelEndpoint, parse_model_url
 from extproc.exchange import Exchanges
 from extproc.grpc_server import GrpcTransport
+from extproc.held_request import Riding
 from extproc.http_server import HttpExchanges, HttpTransport
 from extproc.identity import (
     Identify,
@@ -37,7 +38,7 @@ from extproc.identity import (
 )
 from extproc.mcp.target import McpLimits
 from extproc.mcp.worker import mcp_servers
-from extproc.model_client import HttpModelClient
+from extproc.model_client import HttpModelClient, NoModelClient, turn_headers
 from extproc.outbound.policy import OutboundPolicy
 from extproc.settings import Settings, SettingsError
 from extproc.settings_tenancy import JWT_KEY, JWT_NAMESPACE
@@ -124,7 +125,9 @@ class Engine:
         )
         self.live = Live(means, worker_name)
         takeover = TakeOver(self.live)
-        background = Background(self.live, takeover, most=settings.background.concurrency)
+        more_turns = settings.model.via != "request"
+        most = settings.background.concurrency if more_turns else 0
+        background = Background(self.live, takeover, most=most)
         self._chores = (background, Recovery(self.live, takeover, background), Upkeep(store))
         self.responses = Responses(
             store=store,
@@ -136,6 +139,7 @@ class Engine:
                 limits=limits,
                 worker=worker_name,
                 on_disconnect=settings.sidecar.on_disconnect,
+                more_turns=more_turns,
             ),
             live=self.live,
             following=self.following,
@@ -171,21 +175,27 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
         mcp_servers(_outbound(settings), _mcp_limits(settings)) as open_provider,
     ):
         engine = Engine(PostgresStore(pool), model, open_provider, settings, name)
-        yield Worker(transport_of(settings, index, engine.responses), engine, settings)
+        yield Worker(transport_of(settings, index, engine.responses, model), engine, settings)
 
 
 def _now() -> int:
     return int(time.time())
 
 
-def transport_of(settings: Settings, index: int, responses: Responses) -> Transport:
-    """Return ext_proc, and HTTP where it is asked for; both tell of one health, the former's."""
+def transport_of(
+    settings: Settings, index: int, responses: Responses, model: ModelClient
+) -> Transport:
+    """Return ext_proc, and HTTP where it is asked for; both tell of one health, the former's.
+
+    `model` makes the turns that are not the held request itself.
+    """
     admission = Admission(
         body_limit=settings.limits.body_bytes,
         forward_authorization=settings.model.forward_authorization,
         identify=identity_source(settings),
     )
-    exchanges = Exchanges(responses, admission)
+    riding = Riding(turn_headers(_key(settings)), settings.model.silence_seconds, onward=model)
+    exchanges = Exchanges(responses, admission, riding)
     ext_proc = GrpcTransport(f"unix:{settings.worker_socket(index).absolute()}", exchanges.serve)
     address = settings.http_address(index)
     if address is None:
@@ -193,17 +203,24 @@ def transport_of(settings: Settings, index: int, responses: Responses) -> Transp
     return Together(HttpTransport(address, HttpExchanges(responses, admission)), ext_proc)
 
 
-def model_client(settings: Settings) -> HttpModelClient:
-    """Return the way to the model: through Envoy's private listener, or straight to its URL."""
-    model, key = settings.model, settings.model.api_key
+def model_client(settings: Settings) -> HttpModelClient | NoModelClient:
+    """Return the way to the model: through Envoy's private listener, straight to its URL, or none."""
+    model = settings.model
+    if model.via == "request":
+        return NoModelClient()
     direct = parse_model_url(model.url) if model.via == "url" and model.url is not None else None
     return HttpModelClient(
         direct or ModelEndpoint(authority="model", socket=model.socket),
         trusted=model.ca_file,
         connect=settings.model.connect_seconds,
         silence=settings.model.silence_seconds,
-        api_key=None if key is None else key.get_secret_value(),
+        api_key=_key(settings),
     )
+
+
+def _key(settings: Settings) -> str | None:
+    key = settings.model.api_key
+    return None if key is None else key.get_secret_value()
 
 
 def _outbound(settings: Settings) -> OutboundPolicy:

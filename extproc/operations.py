@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from engine.answers import Answer, error_answer
 from engine.errors import EngineError
 from engine.intake import Caller
-from engine.ports import Reply
+from engine.ports import ModelClient, Reply
 from engine.responses import Responses
 from extproc.routes import Match, Operation
 
@@ -38,11 +38,20 @@ _WHOLE: Mapping[Operation, _Read] = {
 
 
 async def perform(
-    responses: Responses, match: Match, caller: Caller, body: bytes, reply: Reply
+    responses: Responses,
+    match: Match,
+    caller: Caller,
+    body: bytes,
+    reply: Reply,
+    *,
+    model: ModelClient | None = None,
 ) -> None:
-    """Carry out an operation and send its answer; raises EngineError where nothing was sent."""
+    """Carry out an operation and send its answer; raises EngineError where nothing was sent.
+
+    `model` is the exchange's own way to the model server, if it has one.
+    """
     if match.operation is Operation.CREATE:
-        await responses.create(caller, body, match.query, reply)
+        await responses.create(caller, body, match.query, reply, model=model)
     elif match.operation is Operation.RETRIEVE:
         await responses.retrieve(caller, match.id, match.query, reply)
     else:
