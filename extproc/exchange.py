@@ -90,9 +90,7 @@ class Exchanges:
             return
         body, ended_by = whole
         if match.operation is Operation.CREATE and _is_inline(first):
-            held = HeldRequest(
-                stream, head, self._riding, trailers=ended_by == "request_trailers"
-            )
+            held = HeldRequest(stream, head, self._riding, trailers=ended_by == "request_trailers")
             await self._inline(stream, held, match, caller, body)
         else:
             await perform(self._responses, match, caller, body, reply)

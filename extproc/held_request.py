@@ -126,7 +126,7 @@ class HeldRequest:
         return self._came.result() if self._has_body else None
 
     async def settled(self) -> None:
-        """Wait until nothing more is written to the model server and its answer has ended, if it does soon."""
+        """Wait until the request is sent on whole and its answer has ended, if that ends soon."""
         if self._releasing is not None:
             await asyncio.shield(self._releasing)
             await _soon(self._let_go)

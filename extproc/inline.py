@@ -12,10 +12,10 @@ from collections.abc import Coroutine
 
 from engine.answers import Answer
 from extproc import inline_messages, messages
-from extproc.passing import pass_all
 from extproc.held_request import HeldRequest
 from extproc.operations import STREAM_HEADERS
-from extproc.pb.ext_proc_pb2 import HttpHeaders, ProcessingResponse
+from extproc.passing import pass_all
+from extproc.pb.ext_proc_pb2 import ProcessingResponse
 from extproc.transport import MessageStream
 
 # For Envoy to end the stream behind our answer.

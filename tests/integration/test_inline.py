@@ -1,23 +1,454 @@
-"""Inline mode through real Envoy: the request itself is the first turn of the model."""
+"""Inline mode through real Envoy: the request itself is the first turn of the model.
+
+What is the same as by relay is tried by the suites marked with `ALL_WAYS` and `BOTH_MODES`; here is what is
+inline's own, its limits among them (docs/inline.md).
+"""
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import os
+import signal
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+import openai
 import pytest
+import pytest_asyncio
 
-from tests.support.replies import say, text
-from tests.support.stack import Stack
-from tests.support.wire import Wire
+from storage.postgres.embedded import EmbeddedPostgres
+from tests.support import replies
+from tests.support.fix_postgres import create_database
+from tests.support.fix_stack import INLINE, open_session
+from tests.support.replies import call, say, text
+from tests.support.scripted_model import ScriptedModel
+from tests.support.scripts import Cut, Hold, Start
+from tests.support.stack import (
+    API_KEY,
+    CLIENT_KEY,
+    KillablePostgres,
+    Stack,
+    eventually,
+    running_stack,
+)
+from tests.support.wire import RESPONSES, Seen, Wire
 
-INLINE = pytest.mark.parametrize("way", ["inline"], indirect=True)
-pytestmark = INLINE
+ANSWER = replies.stream(text("Hel", "lo"))
+MCP = {"type": "mcp", "server_label": "s", "require_approval": "never"}
+STREAM_OR_WHOLE = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-async def test_the_request_is_the_models_turn(stack: Stack, wire: Wire, stream: bool) -> None:
-    """E7: x."""
+@pytest_asyncio.fixture(scope="module")
+async def frail(own_postgres: KillablePostgres, stage: ScriptedModel) -> AsyncIterator[Stack]:
+    """A stack that may be hurt, inline, for which a second is a long time."""
+    assert own_postgres.server is not None
+    async with running_stack(
+        stage,
+        own_postgres.server.conninfo,
+        sidecar={"workers": 2, "heartbeat_seconds": 0.1, "open_after_seconds": 0.2},
+        model={"silence_seconds": 1.0},
+        postgres={"outage_seconds": 1.0, "lease_seconds": 2.0},
+        envoy={"inline": True},
+    ) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module")
+async def frail_wire(frail: Stack) -> AsyncIterator[Wire]:
+    """A plain client of it."""
+    async with open_session(frail.url) as session:
+        yield Wire(session)
+
+
+@pytest_asyncio.fixture(scope="module")
+async def alone(postgres_server: EmbeddedPostgres, stage: ScriptedModel) -> AsyncIterator[Stack]:
+    """A stack that has no way to the model but the requests themselves: no model listener either."""
+    async with running_stack(
+        stage,
+        await create_database(postgres_server),
+        model={"url": stage.url, "api_key": API_KEY, "via": "request"},
+        envoy={"inline": True},
+    ) as running:
+        yield running
+
+
+async def status_of(stack: Stack, model: str) -> str:
+    """Return the status of the one response with that model; empty while there is none."""
+    rows = await stack.sql("SELECT status FROM responses WHERE model = %s", model)
+    return str(rows[0][0]) if rows else ""
+
+
+async def has_ended(stack: Stack, model: str) -> bool:
+    """Tell whether nothing is in progress; what was refused has left no row."""
+    return await status_of(stack, model) in ("", "failed")
+
+
+async def becomes(stack: Stack, model: str, status: str) -> dict[str, Any]:
+    """Wait until the one response with that model has a status; return the response."""
+
+    async def has() -> bool:
+        return await status_of(stack, model) == status
+
+    await eventually(has)
+    async with open_session(stack.url) as session:
+        listed = (await Wire(session).ask("GET", RESPONSES, params={"model": model})).json["data"]
+    [stored] = listed
+    found: dict[str, Any] = stored
+    return found
+
+
+# -- the request travels on -----------------------------------------------------------------------------
+
+
+@INLINE
+@STREAM_OR_WHOLE
+async def test_the_request_itself_is_the_turn(stack: Stack, wire: Wire, stream: bool) -> None:
+    """Promise 5: nothing goes through the model listener; X4: nothing of the client's goes to the model."""
     model = stack.plays(say(text("Hel", "lo")))
-    seen = await wire.create(model=model, stream=stream)
-    print(seen.status, seen.headers, bytes(seen.raw).decode())
-    print((await stack.asks(model)).headers)
-    for line in stack.said[-30:]: print(line)
-    assert 0
+    before = await stack.stat("http.model.downstream_rq_total")
+
+    async with wire.open(
+        {"cookie": "c", "x-client": "1", "holdfast-on-disconnect": "cancel"},
+        model=model,
+        stream=stream,
+    ) as seen:
+        await seen.rest()
+
+    assert seen.status == 200
+    received = await stack.asks(model)
+    names = {name.lower() for name in received.headers}
+    assert received.headers["authorization"] == f"Bearer {API_KEY}"
+    assert received.headers["accept-encoding"] == "identity"
+    assert received.headers["x-request-id"] == seen.headers["x-request-id"]
+    assert names == {
+        "host", "content-type", "accept", "accept-encoding", "authorization", "x-request-id",
+        "x-forwarded-proto", "transfer-encoding",
+    }  # fmt: skip
+    assert await stack.stat("http.model.downstream_rq_total") == before
+
+
+async def test_a_path_of_the_model_url_comes_first(
+    postgres_server: EmbeddedPostgres, stage: ScriptedModel
+) -> None:
+    """As by every other way: in front of the API's path, and /v1 is not said twice."""
+    async with (
+        running_stack(
+            stage,
+            await create_database(postgres_server),
+            model={"url": f"{stage.url}/base/v1", "api_key": API_KEY},
+            envoy={"inline": True},
+        ) as based,
+        open_session(based.url) as session,
+    ):
+        await Wire(session).create(model="in-front", stream=False)
+
+    [received] = based.asked("in-front")
+    assert received.path == "/base/v1/responses"
+    assert received.headers["host"] == f"127.0.0.1:{stage.port}"
+
+
+@INLINE
+@STREAM_OR_WHOLE
+async def test_large_bodies_pass(stack: Stack, wire: Wire, stream: bool) -> None:
+    """E7, E6: a request of 5 MB arrives whole, and 20 000 deltas come back in their order."""
+    words = [f"{number} " for number in range(20_000)]
+    model = stack.plays(say(text(*words)))
+    sent = os.urandom(2_500_000).hex()
+
+    seen = await wire.create(60, model=model, input=sent, stream=stream)
+
+    [item] = (await stack.asks(model)).json["input"]
+    arrived = item["content"].encode()
+    assert hashlib.sha256(arrived).digest() == hashlib.sha256(sent.encode()).digest()
+    if stream:
+        assert seen.text == "".join(words)
+        assert seen.ending["type"] == "response.completed"
+    else:
+        assert seen.json["output"][0]["content"][0]["text"] == "".join(words)
+
+
+@INLINE
+async def test_a_response_in_the_background_does_not_travel(stack: Stack, wire: Wire) -> None:
+    """R2: its client is answered by relay, and its call goes by HTTP."""
+    model = stack.plays(say(text("Hel", "lo")))
+    before = await stack.stat("http.model.downstream_rq_total")
+
+    seen = await wire.create(model=model, background=True, stream=True)
+
+    assert seen.kinds[1] == "response.queued"
+    assert seen.ending["type"] == "response.completed"
+    assert await stack.stat("http.model.downstream_rq_total") == before + 1
+
+
+@INLINE
+@STREAM_OR_WHOLE
+async def test_a_repeated_request_does_not_travel(stack: Stack, wire: Wire, stream: bool) -> None:
+    """P2: with one Idempotency-Key the model is called once."""
+    model = stack.plays(say(text("Hel", "lo")))
+    answers: list[Seen] = []
+    for _ in range(2):
+        key = {"idempotency-key": f"inline-{model}"}
+        async with wire.open(key, model=model, stream=stream) as seen:
+            await seen.rest()
+            answers.append(seen)
+
+    first, second = [seen.response if stream else seen.json for seen in answers]
+    assert first == second
+    assert len(stack.asked(model)) == 1
+
+
+@INLINE
+async def test_a_cancel_ends_the_stream_and_the_call(stack: Stack, wire: Wire) -> None:
+    """P3: the client is told of the end, and the model server sees an abort."""
+    model = stack.plays(ANSWER[:5], Hold(asyncio.Event()))
+
+    async with wire.open(model=model) as reading:
+        await reading.until("response.output_text.delta")
+        running = reading.events[0]["response"]["id"]
+        cancelled = await wire.ask("POST", f"{RESPONSES}/{running}/cancel")
+        await reading.rest()
+
+    assert cancelled.json["status"] == "cancelled"
+    assert reading.ending["type"] == "response.incomplete"
+    await stack.asked(model)[0].wait_aborted()
+
+
+# -- limits ------------------------------------------------------------------------------------------
+
+
+@INLINE
+@pytest.mark.parametrize("reset", [False, True], ids=["fin", "rst"])
+async def test_a_model_server_that_breaks_off_ends_the_clients_stream(
+    stack: Stack, wire: Wire, reset: bool
+) -> None:
+    """P3: no terminal event can be sent any more, but it is stored as failed, with what was made."""
+    gate = asyncio.Event()
+    model = stack.plays(ANSWER[:5], Hold(gate), Cut(reset=reset))
+
+    async with wire.open(model=model) as reading:
+        await reading.until("response.output_text.delta")
+        gate.set()
+        await reading.rest()
+
+    assert not reading.clean
+    assert "response.failed" not in reading.kinds
+    stored = await becomes(stack, model, "failed")
+    assert stored["id"] == reading.events[0]["response"]["id"]
+    assert "broke off" in stored["error"]["message"]
+    resumed = await wire.resume(stored["id"])
+    assert resumed.ending["type"] == "response.failed"
+    assert resumed.text == "Hel"
+
+
+@INLINE
+@STREAM_OR_WHOLE
+async def test_a_model_server_that_breaks_off_before_its_body_is_an_error(
+    stack: Stack, wire: Wire, stream: bool
+) -> None:
+    """R15: while nothing was sent to the client, Envoy can still answer it."""
+    for steps in ([Cut()], [Start(), Cut(reset=True)]):
+        model = stack.plays(*steps)
+
+        seen = await wire.create(model=model, stream=stream)
+
+        assert seen.status in (502, 503)
+        assert seen.error["type"] == "server_error"
+        assert len(stack.asked(model)) == 1
+        await eventually(partial(has_ended, stack, model))
+
+
+@INLINE
+@pytest.mark.parametrize(("policy", "status"), [("continue", "failed"), ("cancel", "incomplete")])
+async def test_a_client_that_leaves_ends_its_call(
+    stack: Stack, wire: Wire, policy: str, status: str
+) -> None:
+    """P3: the call ends with its request, whatever was asked for; the response is stored and ended."""
+    model = stack.plays(ANSWER[:5], Hold(asyncio.Event()))
+
+    async with wire.open({"holdfast-on-disconnect": policy}, model=model) as reading:
+        await reading.until("response.output_text.delta")
+
+    await stack.asked(model)[0].wait_aborted()
+    stored = await becomes(stack, model, status)
+    assert stored["output"][0]["content"][0]["text"] == "Hel"
+
+
+async def test_a_model_server_without_a_status_is_a_502(frail: Stack, frail_wire: Wire) -> None:
+    """R15: it is silent for too long; what was sent on can still be answered by us."""
+    model = frail.plays(Hold(asyncio.Event()))
+
+    seen = await frail_wire.create(model=model, stream=False)
+
+    assert seen.status == 502
+    assert "silent" in seen.error["message"]
+    await frail.asked(model)[0].wait_aborted()
+
+
+@pytest.mark.parametrize("started", [False, True], ids=["no-status", "no-body"])
+async def test_a_stream_that_cannot_begin_ends_in_one_piece(
+    frail: Stack, frail_wire: Wire, started: bool
+) -> None:
+    """R1, R16: its events wait for the model's first byte; where none comes they are sent at the end."""
+    start = [Start()] if started else []
+    model = frail.plays(*start, Hold(asyncio.Event()))
+
+    seen = await frail_wire.stream(model)
+
+    assert seen.ending["type"] == "response.failed"
+    assert "silent" in seen.response["error"]["message"]
+    assert await status_of(frail, model) == "failed"
+
+
+async def test_a_slow_start_is_silent_and_then_whole(frail: Stack, frail_wire: Wire) -> None:
+    """R16: the stream begins with the model's first byte and not before, and lacks nothing."""
+    gate = asyncio.Event()
+    model = frail.plays(Hold(gate), ANSWER)
+    asking = asyncio.create_task(frail_wire.stream(model))
+    # Longer than `open_after`: the stream is made, and cannot be sent.
+    await eventually(lambda: frail.sql("SELECT 1 FROM events JOIN responses r ON r.id = response_id"
+                                       " WHERE model = %s", model))  # fmt: skip
+    assert not asking.done()
+
+    gate.set()
+    seen = await asking
+
+    assert seen.ending["type"] == "response.completed"
+    assert seen.text == "Hello"
+
+
+async def test_a_late_refusal_is_an_event(frail: Stack, frail_wire: Wire) -> None:
+    """R16: a stream that was begun keeps its 200, whatever the model server's status is."""
+    gate = asyncio.Event()
+    model = frail.plays(Hold(gate), replies.bad_request())
+    asking = asyncio.create_task(frail_wire.stream(model))
+    await eventually(lambda: frail.sql("SELECT 1 FROM events JOIN responses r ON r.id = response_id"
+                                       " WHERE model = %s", model))  # fmt: skip
+
+    gate.set()
+    seen = await asking
+
+    assert seen.status == 200
+    assert seen.ending["type"] == "response.failed"
+
+
+# -- what is held fast ---------------------------------------------------------------------------------
+
+
+async def test_a_killed_worker_leaves_a_failed_response(frail: Stack, frail_wire: Wire) -> None:
+    """P4: within its lease; the client's stream is cut and the call aborted."""
+    model = frail.plays(ANSWER[:5], Hold(asyncio.Event()))
+
+    async with frail_wire.open(model=model) as reading:
+        await reading.until("response.output_text.delta")
+        running = await frail.running_by_worker(model)
+        victim = frail.worker(running.index(1))
+        os.kill(victim, signal.SIGKILL)
+        await reading.rest()
+
+    assert not reading.clean
+    await frail.asked(model)[0].wait_aborted()
+    await becomes(frail, model, "failed")
+    await frail.replaced(running.index(1), victim)
+
+
+@STREAM_OR_WHOLE
+async def test_a_store_that_is_away_at_the_end_is_waited_for_and_then_it_failed(
+    frail: Stack, own_postgres: KillablePostgres, frail_wire: Wire, stream: bool
+) -> None:
+    """P1, P2: the model's answer has ended; ours is held open, and no success is ever seen."""
+    gate = asyncio.Event()
+    model = frail.plays(ANSWER[:-1], Hold(gate), ANSWER[-1:])
+    asking = asyncio.create_task(frail_wire.create(model=model, stream=stream))
+    received = await frail.asks(model)
+    await eventually(lambda: frail.sql("SELECT 1 FROM responses WHERE model = %s", model))
+    await own_postgres.kill()
+    gate.set()
+    await received.wait_over()
+
+    seen = await asking
+
+    if stream:
+        assert seen.ending["type"] == "response.failed"
+        assert seen.comments
+    else:
+        assert seen.status == 503
+    await own_postgres.start()
+
+    async def works() -> bool:
+        again = await frail_wire.create(model=frail.plays(say(text("ok"))), stream=False)
+        return again.status == 200
+
+    await eventually(works)
+
+
+async def test_a_store_that_is_away_refuses_and_aborts(
+    frail: Stack, own_postgres: KillablePostgres, frail_wire: Wire
+) -> None:
+    """P2: the request may have travelled on already; its call ends with it."""
+    model = frail.plays(ANSWER[:-1], Hold(asyncio.Event()))
+    await own_postgres.kill()
+
+    seen = await frail_wire.create(model=model)
+
+    assert seen.status == 503
+    for received in frail.asked(model):
+        await received.wait_aborted()
+    await own_postgres.start()
+
+
+# -- without any other way -----------------------------------------------------------------------------
+
+
+async def test_text_needs_no_other_way(alone: Stack) -> None:
+    """M2: turns that build on each other, without a model listener."""
+    model = alone.plays(say(text("ok")))
+    async with openai.AsyncOpenAI(
+        base_url=f"{alone.url}/v1", api_key=CLIENT_KEY, max_retries=0
+    ) as client:
+        one = await client.responses.create(model=model, input="one")
+        two = await client.responses.create(model=model, input="two", previous_response_id=one.id)
+
+    assert two.output_text == "ok"
+    sent = (await alone.asks(model, 2)).json["input"]
+    assert [item["content"] for item in sent] == ["one", "ok", "two"]
+    assert not alone.settings.model.socket.exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "param"),
+    [
+        ({"background": True}, "background"),
+        (
+            {"tools": [{**MCP, "server_url": "https://example.com"}]},
+            "tools[0].type",
+        ),
+    ],
+    ids=["background", "tools"],
+)
+async def test_what_needs_another_turn_is_refused(
+    alone: Stack, asked: dict[str, Any], param: str
+) -> None:
+    """H1: where there is no way for it, before the model is called."""
+    async with open_session(alone.url) as session:
+        seen = await Wire(session).create(model="demo", stream=False, **asked)
+
+    assert seen.status == 400
+    assert (seen.error["param"], seen.error["code"]) == (param, "unsupported_value")
+
+
+@INLINE
+async def test_a_call_of_the_clients_own_tool_ends_the_response(stack: Stack, wire: Wire) -> None:
+    """M6: and its output is the next request, which travels as well."""
+    tools = [{"type": "function", "name": "f", "parameters": {"type": "object"}}]
+    one = await wire.stream(stack.plays(say(call("f", '{"a": 1}'))), tools=tools)
+    [made] = one.response["output"]
+    output = {"type": "function_call_output", "call_id": made["call_id"], "output": "1"}
+
+    two = await wire.create(
+        model=stack.plays(say(text("ok"))), tools=tools, stream=False, input=[output],
+        previous_response_id=one.response["id"],
+    )  # fmt: skip
+
+    assert two.status == 200

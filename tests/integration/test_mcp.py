@@ -28,16 +28,20 @@ DONE = say(text("done"))
 SECRET = "sk-of-the-mcp-server"
 
 
-@pytest_asyncio.fixture(scope="module")
+@pytest_asyncio.fixture(scope="module", params=[False, True], ids=["relay", "inline"])
 async def stack_to_here(
-    postgres_server: EmbeddedPostgres, stage: ScriptedModel
+    postgres_server: EmbeddedPostgres, stage: ScriptedModel, request: pytest.FixtureRequest
 ) -> AsyncIterator[Stack]:
-    """A stack that may reach servers on this machine, and waits a second for their tools."""
+    """A stack that may reach servers on this machine, and waits a second for their tools.
+
+    Inline, the first turn is the request itself and the others are appended to its answer.
+    """
     async with running_stack(
         stage,
         await create_database(postgres_server),
         tools={"list_seconds": 10.0, "call_seconds": 2.0},
         outbound={"allow_http": True, "networks": "127.0.0.0/8"},
+        envoy={"inline": request.param},
     ) as running:
         yield running
 

@@ -41,6 +41,12 @@ BOTH_WAYS = pytest.mark.parametrize("way", ["envoy", "standalone"], indirect=Tru
 ALL_WAYS = pytest.mark.parametrize("way", ["envoy", "inline", "standalone"], indirect=True)
 """The same for those that must find none inline either, where the request is the model's first turn."""
 
+BOTH_MODES = pytest.mark.parametrize("way", ["envoy", "inline"], indirect=True)
+"""The same for tests of what the model server may do, by relay and inline."""
+
+INLINE = pytest.mark.parametrize("way", ["inline"], indirect=True)
+"""Mark of tests of inline mode alone."""
+
 BOTH_ENVOYS = pytest.mark.parametrize("way", ["envoy", "plain"], indirect=True)
 """The same for tests that need `doors`: only there each worker can be reached alone over HTTP."""
 

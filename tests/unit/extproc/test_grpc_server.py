@@ -25,6 +25,7 @@ from tests.support.engine_rig import Rig, final
 from tests.support.fake_envoy import body, head
 from tests.support.fake_model import FakeModel, Hang, frames_of
 from tests.support.replies import text
+from tests.support.riding import riding
 from tests.support.stream_rules import check_stream
 
 HELLO = frames_of(replies.stream(text("Hel", "lo")))

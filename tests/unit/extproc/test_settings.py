@@ -242,3 +242,20 @@ def test_the_tree_is_frozen() -> None:
 def test_what_is_no_base_url_is_refused(url: str) -> None:
     """Envoy's config is made from it: what cannot be one is told here."""
     assert "model.url" in problems(BACKEND_URL=url)
+
+
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        ({}, "HOLDFAST_ENVOY__INLINE"),
+        (
+            {"HOLDFAST_ENVOY__INLINE": "true", "HOLDFAST_HTTP__LISTEN": ":8081"},
+            "HOLDFAST_HTTP__LISTEN",
+        ),
+    ],
+)
+def test_a_model_that_is_reached_by_requests_alone_needs_them_to_travel_on(
+    environ: dict[str, str], named: str
+) -> None:
+    """H1: said at the start, not by each request."""
+    assert named in problems(HOLDFAST_MODEL__VIA="request", **environ)
