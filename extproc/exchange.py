@@ -90,7 +90,10 @@ class Exchanges:
             return
         body, ended_by = whole
         if match.operation is Operation.CREATE and _is_inline(first):
-            held = HeldRequest(stream, head, self._riding, trailers=ended_by == "request_trailers")
+            held = HeldRequest(stream, head, self._riding)
+            if ended_by == "request_trailers":
+                # Behind trailers Envoy (1.40) sends a body twice, where the route has a retry policy.
+                held.keep()
             await self._inline(stream, held, match, caller, body)
         else:
             await perform(self._responses, match, caller, body, reply)

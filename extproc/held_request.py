@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from engine.errors import UpstreamFailed
 from engine.pipe import Pipe
 from engine.ports import ModelAnswer, ModelClient
-from extproc import inline_messages, messages
+from extproc import inline_messages
 from extproc.answer_encodings import answer_decoder
 from extproc.messages import Head, read_head
 from extproc.model_client import TRAILER_SECONDS, retry_seconds
@@ -39,11 +39,9 @@ class Riding:
 
 
 class HeldRequest:
-    """One request whose body was read and whose head is not answered; `trailers` ended its body."""
+    """One request whose body was read and whose head is not answered."""
 
-    def __init__(
-        self, stream: MessageStream, head: Head, riding: Riding, *, trailers: bool = False
-    ) -> None:
+    def __init__(self, stream: MessageStream, head: Head, riding: Riding) -> None:
         self.overtaken: ProcessingRequest | None = None
         """The head of an answer of Envoy's own that came while the request was held."""
         self.answered_by_trailers = False
@@ -51,7 +49,6 @@ class HeldRequest:
         self._stream = stream
         self._head = head
         self._riding = riding
-        self._trailers = trailers
         self._kept = False
         self._releasing: asyncio.Task[None] | None = None
         self._came: asyncio.Future[HttpHeaders] = asyncio.get_running_loop().create_future()
@@ -180,10 +177,8 @@ class HeldRequest:
     async def _release(self, body: bytes, headers: Mapping[str, str]) -> None:
         asked = {**self._riding.headers, **headers}
         await self._stream.write(inline_messages.turn_head(self._head, _PATH, asked))
-        for message in inline_messages.turn_body(body, end=not self._trailers):
+        for message in inline_messages.turn_body(body):
             await self._stream.write(message)
-        if self._trailers:
-            await self._stream.write(messages.pass_on("request_trailers"))
 
 
 class _RidingAnswer:

@@ -30,13 +30,13 @@ def turn_head(came: Head, path: str, headers: Mapping[str, str]) -> ProcessingRe
     return message
 
 
-def turn_body(body: bytes, *, end: bool) -> Iterator[ProcessingResponse]:
-    """Return the rewritten body in pieces; `end`: no trailers follow."""
+def turn_body(body: bytes) -> Iterator[ProcessingResponse]:
+    """Return the rewritten body in pieces, the last of which says so."""
     for at in range(0, len(body), _PIECE):
         message = ProcessingResponse()
         piece = message.request_body.response.body_mutation.streamed_response
         piece.body = body[at : at + _PIECE]
-        piece.end_of_stream = end and at + _PIECE >= len(body)
+        piece.end_of_stream = at + _PIECE >= len(body)
         yield message
 
 

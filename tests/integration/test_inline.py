@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -18,13 +19,17 @@ import openai
 import pytest
 import pytest_asyncio
 
+from extproc.settings import Settings
+from extproc.up.envoy import envoy_command, public_port
+from extproc.up.processes import running
 from storage.postgres.embedded import EmbeddedPostgres
 from tests.support import replies
 from tests.support.fix_postgres import create_database
 from tests.support.fix_stack import INLINE, open_session
+from tests.support.h2_trailers import post_with_trailers
 from tests.support.replies import call, say, text
 from tests.support.scripted_model import ScriptedModel
-from tests.support.scripts import Cut, Hold, Start
+from tests.support.scripts import Cut, Hold, Script, Start
 from tests.support.stack import (
     API_KEY,
     CLIENT_KEY,
@@ -32,8 +37,9 @@ from tests.support.stack import (
     Stack,
     eventually,
     running_stack,
+    short_directory,
 )
-from tests.support.wire import RESPONSES, Seen, Wire
+from tests.support.wire import DEADLINE, RESPONSES, Seen, Wire
 
 ANSWER = replies.stream(text("Hel", "lo"))
 MCP = {"type": "mcp", "server_label": "s", "require_approval": "never"}
@@ -167,6 +173,32 @@ async def test_large_bodies_pass(stack: Stack, wire: Wire, stream: bool) -> None
         assert seen.ending["type"] == "response.completed"
     else:
         assert seen.json["output"][0]["content"][0]["text"] == "".join(words)
+
+
+@INLINE
+async def test_a_busy_model_server_is_sent_the_same_again(stack: Stack, wire: Wire) -> None:
+    """Promise 5: by Envoy, also a body that it would not keep by default."""
+    model = stack.plays(say(text("Hello")))
+    stack.model.script(Script(replies.unavailable()), Script(replies.unavailable()))
+
+    seen = await wire.create(60, model=model, input="x" * 3_000_000)
+
+    assert seen.ending["type"] == "response.completed"
+    assert len(stack.asked(model)) == 3
+    assert len({received.body for received in stack.asked(model)}) == 1
+
+
+@INLINE
+@STREAM_OR_WHOLE
+async def test_a_request_with_trailers_does_not_travel(stack: Stack, stream: bool) -> None:
+    """E1: Envoy would send its body twice; it is answered by relay."""
+    model = stack.plays(say(text("Hello")))
+    body = json.dumps({"model": model, "input": "hi", "stream": stream}).encode()
+
+    answer = await post_with_trailers(stack.url, RESPONSES, body, DEADLINE)
+
+    assert b'"Hello"' in answer
+    assert [item["content"] for item in (await stack.asks(model)).json["input"]] == ["hi"]
 
 
 @INLINE
@@ -396,6 +428,25 @@ async def test_a_store_that_is_away_refuses_and_aborts(
     for received in frail.asked(model):
         await received.wait_aborted()
     await own_postgres.start()
+
+
+async def test_without_a_sidecar_nothing_travels(stage: ScriptedModel) -> None:
+    """E5, P1: the client's request never reaches the model server as it came, and unstored."""
+    with short_directory() as directory:
+        settings = Settings.load(None, {
+            "DATA_DIR": str(directory), "PORT": "0", "BACKEND_URL": stage.url,
+            "HOLDFAST_ENVOY__INLINE": "true",
+        })  # fmt: skip
+        settings.sidecar.run_dir.mkdir()
+        async with (
+            running([envoy_command(settings, os.environ)], lambda line: None),
+            open_session(f"http://127.0.0.1:{await public_port(settings)}") as session,
+        ):
+            seen = await Wire(session).create(model="unstored", stream=False)
+
+    assert seen.status == 503
+    assert seen.error["code"] == "sidecar_unavailable"
+    assert not [received for received in stage.requests if b"unstored" in received.body]
 
 
 # -- without any other way -----------------------------------------------------------------------------

@@ -91,8 +91,6 @@ class InlineEnvoy(FakeEnvoy):
                 self.turn_body += piece.body
                 if piece.end_of_stream:
                     self._travel()
-            case "request_trailers":
-                self._travel()
             case "response_headers":
                 assert self._came is not None, "a head before there is one"
                 assert self.status is None, "two heads"
