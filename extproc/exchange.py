@@ -102,8 +102,12 @@ class Exchanges:
         self, stream: MessageStream, held: HeldRequest, match: Match, caller: Caller, body: bytes
     ) -> None:
         reply = InlineReply(stream, held)
-        work = perform(self._responses, match, caller, body, reply, model=held)
-        await side_by_side(stream, held, reply, answer_errors(work, reply))
+
+        async def work() -> None:
+            create = perform(self._responses, match, caller, body, reply, model=held)
+            await answer_errors(create, reply)
+
+        await side_by_side(stream, held, reply, work())
 
     async def _body(
         self, stream: MessageStream, first: ProcessingRequest, head: Head

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from engine.errors import UpstreamFailed
+from engine.errors import EngineError, UpstreamFailed
 from engine.pipe import Pipe
 from engine.ports import ModelAnswer, ModelClient
 from extproc import inline_messages
@@ -120,7 +120,8 @@ class HeldRequest:
         None where they never can: there is no answer, or it has no body.
         """
         await self._begun.wait()
-        return self._came.result() if self._has_body else None
+        answered = self._came.done() and self._came.exception() is None
+        return self._came.result() if answered and self._has_body else None
 
     async def settled(self) -> None:
         """Wait until the request is sent on whole and its answer has ended, if that ends soon."""
@@ -140,6 +141,7 @@ class HeldRequest:
                 case "response_headers":
                     self._answered(message.response_headers)
                 case "response_body":
+                    self._check_head()
                     self._has_body = True
                     self._begun.set()
                     if message.response_body.body:
@@ -153,14 +155,22 @@ class HeldRequest:
                     # A second end of the request (rule E1).
                     pass
 
+    def _check_head(self) -> None:
+        """A misconfigured Envoy must be noticed, not waited for."""
+        if not self._came.done():
+            self._fail(EngineError("This route's response header mode must be SEND."))
+
+    def _fail(self, error: EngineError) -> None:
+        self._came.set_exception(error)
+        # Perhaps nobody asks.
+        self._came.exception()
+
     def break_off(self) -> None:
         """Say that Envoy has ended the stream; where the answer was not whole, the turn has failed."""
         if not self._ended.is_set():
             self._broken = True
             if not self._came.done():
-                self._came.set_exception(UpstreamFailed(_LEFT))
-                # Perhaps nobody asks.
-                self._came.exception()
+                self._fail(UpstreamFailed(_LEFT))
             self._end()
 
     def _answered(self, head: HttpHeaders) -> None:

@@ -106,8 +106,10 @@ async def side_by_side(
             await _cancelled(pumping)
     if held.overtaken is not None:
         await pass_all(stream, held.overtaken)
-    elif not working.cancelled():
-        working.result()
+        return
+    for task in (working, pumping):
+        if not task.cancelled():
+            task.result()
 
 
 async def _cancelled(task: asyncio.Future[None]) -> None:

@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from storage.postgres.embedded import EmbeddedPostgres
+from tests.support import replies
 from tests.support.fix_postgres import create_database
 from tests.support.fix_stack import open_session
 from tests.support.mcp_server import McpServer
@@ -143,6 +144,26 @@ async def test_two_servers_with_one_tool_and_parallel_calls(
         assert (one.calls, two.calls) == (["echo"], ["echo"])
     assert turns.outputs(1) == ["1", "2"]
     assert response.output_text == "done"
+
+
+async def test_a_client_that_leaves_behind_the_first_turn_ends_nothing(
+    stack_to_here: Stack, mcp_wire: Wire
+) -> None:
+    """P3: also inline, where the first turn ends with its client: this one is over."""
+    gate = asyncio.Event()
+    last = Script(Hold(gate), replies.stream(text("done")))
+    turns = Turns(stack_to_here, say(call("echo", '{"text": "hey"}')), last)
+    async with McpServer() as server:
+        async with mcp_wire.open(model="m", tools=[declared(server.url)]) as reading:
+            await reading.until("response.mcp_call.completed")
+        made = reading.events[0]["response"]["id"]
+        await eventually(lambda: len(turns.asked) == 2)
+        gate.set()
+
+        async def completed() -> bool:
+            return bool((await mcp_wire.get(made)).json["status"] == "completed")
+
+        await eventually(completed)
 
 
 @pytest.mark.parametrize(

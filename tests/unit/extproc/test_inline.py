@@ -224,6 +224,16 @@ async def test_a_model_server_that_is_silent_is_given_up() -> None:
         assert envoy.aborted
 
 
+async def test_a_route_that_keeps_the_answers_head_says_so() -> None:
+    """A misconfigured Envoy must be noticed, not waited for."""
+    served = Served()
+    envoy = served.envoy(CREATE, body(REQUEST, end=True))
+    envoy.headless = True
+    await served.serve(envoy)
+    assert envoy.status == 500
+    assert "response header mode" in envoy.json["error"]["message"]
+
+
 # -- the stream breaks off -------------------------------------------------------------------------------
 
 
