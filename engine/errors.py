@@ -168,10 +168,19 @@ class UpstreamFailed(EngineError):
 
     default_code = "server_error"
 
-    def __init__(self, message: str, *, status: int = 502, retry_after: int | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 502,
+        retry_after: int | None = None,
+        passing: bool = False,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.retry_after = retry_after
+        self.passing = passing
+        """True where the same request may well succeed when it is sent again."""
 
 
 class ToolsUnavailable(EngineError):

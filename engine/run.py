@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -21,6 +21,7 @@ from engine.ports import (
 )
 from engine.response.inputs import Input
 from engine.response.machine import ResponseMachine
+from engine.retries import RetryBudget
 from engine.toolbox import Toolbox
 
 
@@ -67,3 +68,4 @@ class Means:
     limits: Limits
     notify: Notify
     detached: Detached
+    retries: RetryBudget = field(default_factory=RetryBudget)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
 import msgspec
@@ -18,10 +18,10 @@ from engine.api.response_object import ResponseObject
 from engine.context.history import usable_history
 from engine.errors import InvalidRequest, NotFound, WorkerLost
 from engine.ids import ItemIds
-from engine.intake import asked_for
+from engine.intake import asked_for, turn_headers
 from engine.live import Live
 from engine.outage import outlast
-from engine.ports import Claim, EventBatch, Lease, LoggedEvents, ToolProvider
+from engine.ports import Claim, Context, EventBatch, Lease, LoggedEvents, ToolProvider
 from engine.response.agenda import Agenda
 from engine.response.inputs import (
     Begin,
@@ -202,18 +202,22 @@ class TakeOver:
         """Return what was asked for when the request came; without history where nothing is asked again."""
         tenant = claim.lease.tenant
         try:
-            request = work.request(self._limits)
-            replay = await self._replay(claim.lease) if self.runs_again(claim) else []
+            request = work.request(self._limits, self._live.means.tools.policy)
+            replay: list[bytes] = []
+            headers: Mapping[str, str] = {}
+            if self.runs_again(claim):
+                context = await self._context(claim.lease)
+                replay = usable_history(context.items).replay
+                headers = turn_headers(work.headers, tenant, context.root_id)
             providers = self._live.means.tools.open(request, tenant)
         except InvalidRequest as error:
             return error
-        return _Asked(asked_for(request, replay, work.headers, self._limits), providers)
+        return _Asked(asked_for(request, replay, headers, self._limits), providers)
 
-    async def _replay(self, lease: Lease) -> list[bytes]:
-        context = await self._patiently(
+    async def _context(self, lease: Lease) -> Context:
+        return await self._patiently(
             lambda: self._store.load_context(lease.tenant, lease.response_id), lease.response_id
         )
-        return usable_history(context.items).replay
 
     def _lost(self) -> Failed:
         return Failed(self._live.means.clock(), WorkerLost())

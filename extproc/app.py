@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import ip_network
 
+from engine.api.ownership import ToolPolicy
 from engine.background import Background
 from engine.detached import Detached
 from engine.following import Following
@@ -19,6 +20,7 @@ from engine.live import Live
 from engine.ports import ModelClient, Store
 from engine.recovery import Recovery
 from engine.responses import Responses
+from engine.retries import RetryBudget
 from engine.run import Means
 from engine.takeover import TakeOver
 from engine.toolbox import OpenProvider, Toolbox
@@ -40,6 +42,7 @@ from extproc.mcp.target import McpLimits
 from extproc.mcp.worker import mcp_servers
 from extproc.model_client import HttpModelClient, NoModelClient, turn_headers
 from extproc.outbound.policy import OutboundPolicy
+from extproc.provided_tools import load_providers
 from extproc.settings import Settings, SettingsError
 from extproc.settings_tenancy import JWT_KEY, JWT_NAMESPACE
 from extproc.transport import Together, Transport
@@ -112,7 +115,15 @@ class Engine:
         worker_name: str,
     ) -> None:
         limits = _limits(settings)
-        tools = Toolbox(open_provider, limits)
+        tools = Toolbox(
+            open_provider,
+            limits,
+            provided=load_providers(settings.tools.providers),
+            policy=ToolPolicy(
+                upstream_types=frozenset(settings.tools.upstream_types),
+                upstream_labels=frozenset(settings.tools.upstream_labels),
+            ),
+        )
         self.following = Following(store, limits)
         means = Means(
             model=model,
@@ -122,6 +133,7 @@ class Engine:
             limits=limits,
             notify=self.following.notify,
             detached=Detached(),
+            retries=RetryBudget(settings.routing.retry_budget),
         )
         self.live = Live(means, worker_name)
         takeover = TakeOver(self.live)
@@ -272,6 +284,9 @@ def _limits(settings: Settings) -> Limits:
         open_after=sidecar.open_after_seconds,
         heartbeat=sidecar.heartbeat_seconds,
         turn=settings.model.turn_seconds,
+        stream_retries=settings.routing.stream_retries if settings.model.via != "request" else 0,
+        background_retries=settings.routing.background_retries,
+        response=settings.tools.response_seconds,
         save_wait=settings.postgres.outage_seconds,
         lease=settings.postgres.lease_seconds,
         detached=sidecar.detached_seconds,

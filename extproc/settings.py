@@ -28,9 +28,11 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from extproc.envoy.endpoint import parse_model_urls
 from extproc.http_address import HttpAddress, UnixAddress, of_worker, parse_http_address
 from extproc.settings_model import Model
 from extproc.settings_postgres import Postgres
+from extproc.settings_routing import Routing
 from extproc.settings_section import Bytes, Seconds, SecondsOrZero, Section, shown
 from extproc.settings_source import (
     NESTED,
@@ -193,6 +195,7 @@ class Settings(BaseSettings):
     http: Http = Field(default_factory=Http)
     envoy: Envoy = Field(default_factory=Envoy)
     model: Model = Field(default_factory=Model)
+    routing: Routing = Field(default_factory=Routing)
     postgres: Postgres = Field(default_factory=Postgres)
     background: Background = Field(default_factory=Background)
     limits: Limits = Field(default_factory=Limits)
@@ -207,6 +210,7 @@ class Settings(BaseSettings):
         "http": Http,
         "envoy": Envoy,
         "model": Model,
+        "routing": Routing,
         "postgres": Postgres,
         "background": Background,
         "limits": Limits,
@@ -306,6 +310,8 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"{PREFIX}MODEL__URL (model.url) is needed where the model is called without Envoy"
             )
+        if self.model.via == "url" and len(parse_model_urls(self.model.url or "unix:-")) > 1:
+            raise ValueError("model.url has several servers: only Envoy can choose among them")
         return self
 
     @model_validator(mode="after")
@@ -314,6 +320,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"{PREFIX}MODEL__VIA=request (model.via) needs {PREFIX}ENVOY__INLINE=true (envoy.inline): "
                 "only inline is a request a call of the model"
+            )
+        if self.envoy.inline and self.routing.picker_url is not None:
+            raise ValueError(
+                f"{PREFIX}ROUTING__PICKER_URL (routing.picker_url) would see no request that travels on "
+                f"({PREFIX}ENVOY__INLINE, envoy.inline): choose one of them"
             )
         if self.model.via == "request" and self.http.listen is not None:
             raise ValueError(

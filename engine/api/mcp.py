@@ -22,7 +22,7 @@ _KEYS = (
     "authorization", "require_approval", "allowed_tools", "allowed_callers", "defer_loading",
     "tunnel_id",
 )  # fmt: skip
-_LABEL = checks.matching(r"[a-zA-Z][a-zA-Z0-9_-]{0,63}")
+LABEL = checks.matching(r"[a-zA-Z][a-zA-Z0-9_-]{0,63}")
 _CONNECTOR = checks.matching(r"[a-zA-Z0-9_-]{1,128}")
 _URL = checks.matching(r"https?://[\x21-\x5b\x5d-\x7e]{1,2000}")
 _HEADER_NAME = checks.matching(r"[a-zA-Z0-9!#$%&'*+.^_`|~-]{1,128}")
@@ -99,10 +99,7 @@ class McpTool(msgspec.Struct, frozen=True, kw_only=True):
         return f"McpTool({self.server_label!r})"
 
     def shown(self) -> dict[str, object]:
-        """Return the echo in the response object (rules R10, X4).
-
-        Of the URL only the origin: there are servers that are reached by a secret path.
-        """
+        """Return the echo in the response object (rules R10, X4); of the URL only the origin."""
         shown: dict[str, object] = {
             "type": "mcp",
             "server_label": self.server_label,
@@ -112,8 +109,7 @@ class McpTool(msgspec.Struct, frozen=True, kw_only=True):
             "headers": dict.fromkeys(self.asked_headers, REDACTED) or None,
         }
         if self.server_url is not None:
-            parts = urlsplit(self.server_url)
-            shown["server_url"] = f"{parts.scheme}://{parts.netloc}/{REDACTED}"
+            shown["server_url"] = shown_url(self.server_url)
         else:
             shown["connector_id"] = self.connector_id
         return shown
@@ -139,12 +135,18 @@ class McpTool(msgspec.Struct, frozen=True, kw_only=True):
         return hmac.new(key, encode(identity), hashlib.sha256).hexdigest()
 
 
+def shown_url(url: object) -> str:
+    """Return what of a server's URL may be shown: there are servers that are reached by a secret path."""
+    parts = urlsplit(str(url))
+    return f"{parts.scheme}://{parts.netloc}/{REDACTED}"
+
+
 def parse_mcp_tool(value: object, param: str) -> McpTool:
     """Check one entry of `tools` whose type is `mcp`; raises InvalidRequest with the path."""
     tool = checks.mapping(value, param)
     checks.only_keys(tool, _KEYS, param)
     _refuse_what_is_not_here(tool, param)
-    label = str(_LABEL(checks.required(tool, "server_label", param), f"{param}.server_label"))
+    label = str(LABEL(checks.required(tool, "server_label", param), f"{param}.server_label"))
     url, connector = _target(tool, param)
     asked = _headers(tool.get("headers"), f"{param}.headers")
     authorization = _authorization(tool.get("authorization"), f"{param}.authorization")
@@ -175,18 +177,18 @@ def parse_mcp_tool(value: object, param: str) -> McpTool:
     )
 
 
-def check_labels(tools: Sequence[tuple[str, McpTool]]) -> None:
-    """Refuse a label that two servers share (rule T5); `tools` are pairs of path and declaration."""
+def check_labels(labels: Sequence[tuple[str, str]]) -> None:
+    """Refuse a label that two servers share (rule T5); `labels` are pairs of path and label."""
     seen: set[str] = set()
-    for param, tool in tools:
-        if tool.server_label in seen:
+    for param, label in labels:
+        if label in seen:
             raise InvalidRequest(
-                f"Duplicate server_label '{tool.server_label}' found: each MCP server of a request "
+                f"Duplicate server_label '{label}' found: each MCP server of a request "
                 "needs a label of its own.",
                 param=f"{param}.server_label",
                 code="invalid_value",
             )
-        seen.add(tool.server_label)
+        seen.add(label)
 
 
 def _refuse_what_is_not_here(tool: Mapping[str, object], param: str) -> None:
@@ -215,10 +217,11 @@ def _target(tool: Mapping[str, object], param: str) -> tuple[str | None, str | N
             param=f"{param}.connector_id",
             code="invalid_value",
         )
-    return _url(url, f"{param}.server_url"), None
+    return parse_url(url, f"{param}.server_url"), None
 
 
-def _url(value: object, param: str) -> str:
+def parse_url(value: object, param: str) -> str:
+    """Check the URL of a server; no message repeats it, since it may hold a secret."""
     expected = "an http or https URL with a host, without credentials and without spaces"
     text = checks.string(value, param)
     try:

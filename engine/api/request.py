@@ -15,7 +15,9 @@ from engine.api.checks import Check
 from engine.api.items import Reference, parse_input
 from engine.api.json import read_object, read_value
 from engine.api.mcp import McpTool
-from engine.api.tools import FunctionTool, Tool, ToolChoice, parse_tool_choice, parse_tools
+from engine.api.ownership import NO_POLICY, ProvidedTool, ToolPolicy, UpstreamTool
+from engine.api.tool_choice import ToolChoice, parse_tool_choice
+from engine.api.tools import FunctionTool, Tool, parse_tools
 from engine.errors import InvalidRequest
 from engine.ids import ItemIds
 from engine.limits import Limits
@@ -53,6 +55,20 @@ class CreateRequest(msgspec.Struct, frozen=True, kw_only=True):
     def servers(self) -> list[tuple[str, McpTool]]:
         """The MCP servers, each with the path of its declaration."""
         return [(f"tools[{i}]", t) for i, t in enumerate(self.tools) if isinstance(t, McpTool)]
+
+    @property
+    def owned(self) -> list[tuple[str, McpTool | ProvidedTool]]:
+        """Everything that the gateway runs, each with the path of its declaration."""
+        return [
+            (f"tools[{i}]", tool)
+            for i, tool in enumerate(self.tools)
+            if isinstance(tool, McpTool | ProvidedTool)
+        ]
+
+    @property
+    def upstream(self) -> list[UpstreamTool]:
+        """The tools that the model server runs itself."""
+        return [tool for tool in self.tools if isinstance(tool, UpstreamTool)]
 
     @property
     def max_tool_calls(self) -> int | None:
@@ -211,7 +227,9 @@ FIELDS: Mapping[str, Field] = {
 _PARSED_APART = ("input", "tools", "tool_choice")
 
 
-def parse_create(body: bytes, ids: ItemIds, limits: Limits) -> CreateRequest:
+def parse_create(
+    body: bytes, ids: ItemIds, limits: Limits, policy: ToolPolicy = NO_POLICY
+) -> CreateRequest:
     """Check the body of a create request; raises InvalidRequest with `param`."""
     raw = read_object(body)
     values = _simple_fields(raw)
@@ -219,26 +237,32 @@ def parse_create(body: bytes, ids: ItemIds, limits: Limits) -> CreateRequest:
         raise checks.missing("model")
     if bytes(raw.get("input", b"null")) == b"null":
         raise checks.missing("input")
-    request = _request(raw, values, limits)
+    request = _request(raw, values, limits, policy)
     items = parse_input(raw["input"], ids, most=limits.input_items)
     return msgspec.structs.replace(request, input=items)
 
 
-def parse_again(fields: bytes, limits: Limits) -> CreateRequest:
+def parse_again(fields: bytes, limits: Limits, policy: ToolPolicy = NO_POLICY) -> CreateRequest:
     """Check a request that was stored without its input; raises InvalidRequest with `param`."""
     raw = read_object(fields)
     values = _simple_fields(raw)
     if "model" not in values:
         raise checks.missing("model")
-    return _request(raw, values, limits)
+    return _request(raw, values, limits, policy)
 
 
 def _request(
-    raw: Mapping[str, msgspec.Raw], values: Mapping[str, object], limits: Limits
+    raw: Mapping[str, msgspec.Raw],
+    values: Mapping[str, object],
+    limits: Limits,
+    policy: ToolPolicy,
 ) -> CreateRequest:
     """Return the request, its input empty."""
     tools = _optional(raw, "tools")
-    declared = () if tools is None else parse_tools(tools, "tools", most=limits.tools)
+    declared: tuple[Tool, ...] = ()
+    if tools is not None:
+        declared = parse_tools(tools, "tools", most=limits.tools, policy=policy)
+    functions = frozenset(tool.name for tool in declared if isinstance(tool, FunctionTool))
     choice = _optional(raw, "tool_choice")
     include = values.get("include")
     return CreateRequest(
@@ -251,7 +275,7 @@ def _request(
         tools=declared,
         tool_choice=ToolChoice()
         if choice is None
-        else parse_tool_choice(choice, "tool_choice", declared),
+        else parse_tool_choice(choice, "tool_choice", declared, functions),
         parallel_tool_calls=values.get("parallel_tool_calls") is not False,
         logprobs=isinstance(include, list) and LOGPROBS in include,
         values=values,

@@ -32,6 +32,8 @@ from engine.ports.runs import (
     RunStore,
 )
 from engine.ports.tools import (
+    OpenProvided,
+    ToolDeclaration,
     ToolDefinition,
     ToolOutcome,
     ToolProvider,
@@ -61,6 +63,7 @@ __all__ = [
     "ModelAnswer",
     "ModelClient",
     "NewResponse",
+    "OpenProvided",
     "Order",
     "Page",
     "ReplayItem",
@@ -72,6 +75,7 @@ __all__ = [
     "StoredItem",
     "StoredResponse",
     "ThreadPoint",
+    "ToolDeclaration",
     "ToolDefinition",
     "ToolOutcome",
     "ToolProvider",

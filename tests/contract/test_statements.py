@@ -24,7 +24,7 @@ _VALUES: dict[str, Any] = {
     "tenant": "t", "id": "r", "after": "a", "model": None, "limit": Int8(2), "token": Int8(1),
     "count": Int8(1), "item_ids": ["i"], "types": ["t"], "call_ids": [None], "items": [b""],
     "replays": [None], "status": "s", "head": b"", "worker": "w", "lease_seconds": 1.0,
-    "new_thread": "n", "after_thread": "a", "after_position": Int8(1), "previous": None,
+    "new_thread": "n", "new_root": None, "after_thread": "a", "after_position": Int8(1), "previous": None,
     "key": "k", "digest": b"", "state": "running", "background": True, "owner": "w", "work": b"",
     "first": Int8(0), "last": Int8(1), "frames": b"", "streamed": True, "acceptance": Int8(1),
     "keep_seconds": None, "ids": ["r"],

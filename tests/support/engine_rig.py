@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from zlib import crc32
 
@@ -13,6 +13,7 @@ import msgspec
 from engine import sse
 from engine.answers import error_answer
 from engine.api.mcp import McpTool
+from engine.api.ownership import NO_POLICY, ToolPolicy
 from engine.background import Background
 from engine.detached import Detached
 from engine.errors import EngineError
@@ -20,7 +21,7 @@ from engine.following import Following
 from engine.intake import Caller, Intake
 from engine.limits import Limits
 from engine.live import Live
-from engine.ports import Clock, EventBatch, StoredResponse, ToolProvider
+from engine.ports import Clock, EventBatch, OpenProvided, StoredResponse, ToolProvider
 from engine.recovery import Recovery
 from engine.responses import Responses
 from engine.run import Means
@@ -70,6 +71,8 @@ class Rig:
         store: FaultyStore | None = None,
         worker: str = "replica/0#1",
         providers: OpenProvider = no_provider,
+        policy: ToolPolicy = NO_POLICY,
+        provided: Mapping[str, OpenProvided] | None = None,
     ) -> None:
         self.model = model
         self.store = store if store is not None else FaultyStore()
@@ -78,7 +81,7 @@ class Rig:
         self.limits = limits if limits is not None else SOON
         self.detached = Detached()
         self.clock: Clock = lambda: NOW
-        tools = Toolbox(providers, self.limits)
+        tools = Toolbox(providers, self.limits, policy=policy, provided=provided)
         means = Means(
             model=model,
             tools=tools,

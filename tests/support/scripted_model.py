@@ -129,11 +129,15 @@ class ScriptedModel:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        assert self._runner is not None
-        await self._runner.cleanup()
+        await self.stop()
         # A script that broke looked like a 500 to the code under test: say so here.
         if self._failures and error is None:
             raise self._failures[0]
+
+    async def stop(self) -> None:
+        """Be gone, as a server that died: nobody listens, and what was open is closed."""
+        assert self._runner is not None
+        await self._runner.cleanup()
 
     @property
     def port(self) -> int:
@@ -148,6 +152,10 @@ class ScriptedModel:
     def script(self, *scripts: Script, path: str = RESPONSES) -> None:
         """Queues scripts for the next requests to a path, one each."""
         self._queues[path].extend(scripts)
+
+    def unscript(self) -> None:
+        """Forgets the queued scripts that no request has taken."""
+        self._queues.clear()
 
     async def next_request(self, timeout: float = DEADLINE) -> Received:
         """The first model call that was not given out yet, waiting for it if need be."""

@@ -72,6 +72,8 @@ async def test_the_request_travels_once_and_rewritten(sent: bytes) -> None:
         served.envoy(head("POST", "/v1/responses", given), body(sent, end=True))
     )
 
+    assert envoy.turn is not None
+    assert len(envoy.turn.pop("x-holdfast-affinity")) == 32
     assert envoy.turn == {
         ":method": "POST", ":path": "/v1/responses", ":authority": "gateway", "host": "gateway",
         "accept-encoding": "identity", "x-request-id": "r", "traceparent": "t",
