@@ -33,9 +33,11 @@ STREAM_OR_WHOLE = pytest.mark.parametrize("sent", [REQUEST, STREAMED], ids=["who
 class Served:
     """Inline exchanges over a rig; `onward` is asked for all that does not travel on."""
 
-    def __init__(self, *steps: Any, silence: float = 5.0, **limits: Any) -> None:
+    def __init__(
+        self, *steps: Any, onward: Any = HELLO, silence: float = 5.0, **limits: Any
+    ) -> None:
         self.model = FakeModel(*(steps or HELLO))
-        self.onward = FakeModel(*HELLO)
+        self.onward = FakeModel(*onward)
         self.rig = Rig(self.onward, limits=small(**limits))
         admission = Admission(body_limit=10 << 20, forward_authorization=False)
         terms = riding(self.onward, silence)
@@ -205,7 +207,8 @@ async def test_an_answer_without_a_body_is_an_answer(sent: bytes) -> None:
 async def test_an_empty_200_after_the_start_is_told_in_one_piece() -> None:
     """R1, R16: where there is no body, no events can take its place."""
     gate = asyncio.Event()
-    served = Served(Hang(gate), Head(200, "text/event-stream"), open_after=0.01)
+    nothing = Head(200, "text/event-stream")
+    served = Served(Hang(gate), nothing, onward=[nothing], open_after=0.01)
     envoy = served.envoy(CREATE, body(STREAMED, end=True), empty=True)
     serving = asyncio.ensure_future(served.serve(envoy))
     await served.rig.until(lambda: served.rig.live and served.rig.notified)
