@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
@@ -13,6 +13,7 @@ from engine.api.items import Reference, require_pairs
 from engine.api.request import CreateRequest, parse_create
 from engine.api.response_object import ResponseObject, State
 from engine.context.history import EMPTY, usable_history
+from engine.context.seals import Seals
 from engine.context.upstream import upstream_request
 from engine.errors import InvalidRequest, UnknownPreviousResponse
 from engine.ids import RANDOM_BYTES, ItemIds, response_id
@@ -24,6 +25,7 @@ from engine.ports import (
     Idempotency,
     NewResponse,
     ResponseStore,
+    Sealing,
     StoredItem,
 )
 from engine.response.agenda import Agenda
@@ -48,6 +50,10 @@ class Caller(msgspec.Struct, frozen=True):
     idempotency_key: str | None = None
 
 
+Expand = Callable[[str, bytes], Awaitable[bytes]]
+"""Returns the body of a tenant's request with its prompt template in it (`engine.prompts`)."""
+
+
 class Intake:
     """Checks requests and makes runs of them; `worker` names this process in leases.
 
@@ -60,15 +66,19 @@ class Intake:
         store: ResponseStore,
         *,
         tools: Toolbox,
+        sealing: Sealing,
         clock: Clock,
         randomness: Callable[[int], bytes],
         limits: Limits,
         worker: str,
+        expand: Expand,
         on_disconnect: OnDisconnect = "continue",
         more_turns: bool = True,
     ) -> None:
         self._store = store
+        self._expand = expand
         self._tools = tools
+        self._sealing = sealing
         self._clock = clock
         self._randomness = randomness
         self._limits = limits
@@ -80,11 +90,17 @@ class Intake:
         """Return the run of a request; raises InvalidRequest, StorageUnavailable."""
         own_id = response_id(self._randomness(RANDOM_BYTES))
         ids = ItemIds(own_id)
-        request = parse_create(body, ids, self._limits, self._tools.policy)
+        asked = digest(body)
+        body = await self._expand(caller.tenant, body)
+        seals = Seals(self._sealing, caller.tenant)
+        request = parse_create(body, ids, self._limits, self._tools.policy, seals.unseal)
+        if request.seals:
+            seals.require("include")
         if not self._more_turns:
             _check_single_turn(request)
         if request.background:
             _check_repeatable(caller, request)
+        request = await self._tools.resolved(request, caller.tenant)
         providers = self._tools.open(request, caller.tenant)
         on_disconnect = read_on_disconnect(caller.on_disconnect, self._on_disconnect)
         key = read_idempotency_key(caller.idempotency_key, store=request.store)
@@ -96,7 +112,8 @@ class Intake:
         self._check_size(replay)
         root = context.root_id if context is not None else _root(request, replay)
         shape = ResponseObject(own_id, self._clock(), request)
-        machine = ResponseMachine(shape, ids, store=request.store)
+        seal = seals.seal if request.seals else None
+        machine = ResponseMachine(shape, ids, store=request.store, seal=seal)
         new = None
         if request.store:
             new = NewResponse(
@@ -113,7 +130,7 @@ class Intake:
                 previous_response_id=request.previous_response_id,
                 streamed=_is_logged(request),
                 work=pack(body, caller.model_headers, ids.minted),
-                idempotency=None if key is None else Idempotency(key, digest(body)),
+                idempotency=None if key is None else Idempotency(key, asked),
                 keep_seconds=self._limits.keep,
             )
         if request.background and new is not None:
@@ -242,6 +259,7 @@ def asked_for(
 
     `replay` is what the model is sent of history and input.
     """
+    replay = [*request.preface, *replay]
     if request.owned:
         return Agenda(request=request, replay=replay, headers=headers, most_turns=limits.turns)
     return TurnRequest(upstream_request(request, replay), headers, turn_rules(request))

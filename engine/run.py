@@ -16,6 +16,7 @@ from engine.ports import (
     Lease,
     ModelClient,
     NewResponse,
+    Sealing,
     Store,
     ToolProvider,
 )
@@ -63,6 +64,7 @@ class Means:
 
     model: ModelClient
     tools: Toolbox
+    sealing: Sealing
     store: Store
     clock: Clock
     limits: Limits

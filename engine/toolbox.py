@@ -15,6 +15,7 @@ from engine.api.request import CreateRequest
 from engine.errors import ToolsUnavailable
 from engine.limits import Limits
 from engine.ports import OpenProvided, ToolDeclaration, ToolOutcome, ToolProvider
+from engine.registry import Registry
 from engine.response.agenda import Listing
 from engine.response.effects import ToolCall
 from engine.response.inputs import ToolEnded, ToolsListed
@@ -38,6 +39,7 @@ class Toolbox:
         self,
         open_provider: OpenProvider,
         limits: Limits,
+        registry: Registry,
         *,
         provided: Mapping[str, OpenProvided] | None = None,
         policy: ToolPolicy = NO_POLICY,
@@ -46,11 +48,16 @@ class Toolbox:
         self._provided = provided or {}
         self.policy = msgspec.structs.replace(policy, provided=frozenset(self._provided))
         self._open_provider = open_provider
+        self._registry = registry
         self._limits = limits
         self._slots = asyncio.Semaphore(limits.tool_calls)
 
+    async def resolved(self, request: CreateRequest, tenant: str) -> CreateRequest:
+        """Return the request with its connectors found; raises InvalidRequest, StorageUnavailable."""
+        return await self._registry.resolved(request, tenant)
+
     def open(self, request: CreateRequest, tenant: str) -> tuple[ToolProvider, ...]:
-        """Return the providers of a request's tools; raises InvalidRequest, TargetRefused."""
+        """Return the providers of a resolved request's tools; raises InvalidRequest, TargetRefused."""
         return tuple(self._opened(tool, param, tenant) for param, tool in request.owned)
 
     def _opened(self, tool: McpTool | ProvidedTool, param: str, tenant: str) -> ToolProvider:

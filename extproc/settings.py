@@ -16,7 +16,6 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import (
     Field,
-    SecretStr,
     ValidationError,
     field_validator,
     model_validator,
@@ -30,9 +29,11 @@ from pydantic_settings import (
 
 from extproc.envoy.endpoint import parse_model_urls
 from extproc.http_address import HttpAddress, UnixAddress, of_worker, parse_http_address
+from extproc.settings_connectors import Connectors
 from extproc.settings_model import Model
 from extproc.settings_postgres import Postgres
 from extproc.settings_routing import Routing
+from extproc.settings_sealing import Sealing
 from extproc.settings_section import Bytes, Seconds, SecondsOrZero, Section, shown
 from extproc.settings_source import (
     NESTED,
@@ -44,6 +45,7 @@ from extproc.settings_source import (
     read_toml,
     with_aliases,
 )
+from extproc.settings_spelling import spelled
 from extproc.settings_tenancy import Jwt, Tenancy
 from extproc.settings_tools import Outbound, Tools
 
@@ -203,6 +205,8 @@ class Settings(BaseSettings):
     jwt: Jwt = Field(default_factory=Jwt)
     tools: Tools = Field(default_factory=Tools)
     outbound: Outbound = Field(default_factory=Outbound)
+    sealing: Sealing = Field(default_factory=Sealing)
+    connectors: Connectors = Field(default_factory=Connectors)
 
     SECTIONS: ClassVar[dict[str, type[Section]]] = {
         "sidecar": Sidecar,
@@ -218,6 +222,8 @@ class Settings(BaseSettings):
         "jwt": Jwt,
         "tools": Tools,
         "outbound": Outbound,
+        "sealing": Sealing,
+        "connectors": Connectors,
     }
 
     @classmethod
@@ -371,15 +377,8 @@ class Settings(BaseSettings):
             for step in place:
                 value = getattr(value, step)
             if value is not None:
-                variables[variable] = _spelled(value)
+                variables[variable] = spelled(value)
         return variables
-
-
-def _spelled(value: object) -> str:
-    """Return a value as a variable holds it."""
-    if isinstance(value, SecretStr):
-        return value.get_secret_value()
-    return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _given(section: object) -> Any:

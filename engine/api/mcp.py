@@ -27,7 +27,7 @@ _CONNECTOR = checks.matching(r"[a-zA-Z0-9_-]{1,128}")
 _URL = checks.matching(r"https?://[\x21-\x5b\x5d-\x7e]{1,2000}")
 _HEADER_NAME = checks.matching(r"[a-zA-Z0-9!#$%&'*+.^_`|~-]{1,128}")
 _SECRET_PATTERN = r"[\x20-\x7e]{1,8192}"
-_DESCRIPTION = checks.string_up_to(16_384)
+DESCRIPTION = checks.string_up_to(16_384)
 _TOOL_NAME = checks.string_up_to(256)
 _MOST_HEADERS = 64
 _MOST_NAMES = 1024
@@ -58,6 +58,16 @@ class ToolFilter(msgspec.Struct, frozen=True):
             return False
         return self.read_only is None or self.read_only is read_only
 
+    def both(self, other: ToolFilter) -> ToolFilter:
+        """Return the filter of what meets this one and the other."""
+        if None not in (self.read_only, other.read_only) and self.read_only is not other.read_only:
+            return ToolFilter(names=frozenset())
+        named = [names for names in (self.names, other.names) if names is not None]
+        return ToolFilter(
+            names=frozenset.intersection(*named) if named else None,
+            read_only=other.read_only if self.read_only is None else self.read_only,
+        )
+
 
 class Approval(msgspec.Struct, frozen=True):
     """Which calls wait for the client's consent. `always` wins over `never`; the rest is `otherwise`."""
@@ -76,8 +86,10 @@ class Approval(msgspec.Struct, frozen=True):
 
 
 class McpTool(msgspec.Struct, frozen=True, kw_only=True):
-    """A declared MCP server. Exactly one of `server_url` and `connector_id` is set.
+    """A declared MCP server.
 
+    It has a `server_url`, or names a connector, by `connector_id` or else by its label. `connector` is the
+    id of the one that was found (`engine.api.connectors.reached`); `server_url` is then that connector's.
     `headers` and `authorization` are secrets (rule X4): not in `shown()`, not in `repr()`. `headers` holds
     what is sent to the server, names in lower case. `asked_*` are the client's own words, for the echo.
     """
@@ -90,8 +102,9 @@ class McpTool(msgspec.Struct, frozen=True, kw_only=True):
     authorization: str | None = None
     approval: Approval
     allowed: ToolFilter
+    connector: str | None = None
     asked_headers: tuple[str, ...] = ()
-    asked_approval: object = "always"
+    asked_approval: object = None
     asked_allowed: object = None
 
     def __repr__(self) -> str:
@@ -105,13 +118,13 @@ class McpTool(msgspec.Struct, frozen=True, kw_only=True):
             "server_label": self.server_label,
             "server_description": self.server_description,
             "allowed_tools": self.asked_allowed,
-            "require_approval": self.asked_approval,
+            "require_approval": "always" if self.asked_approval is None else self.asked_approval,
             "headers": dict.fromkeys(self.asked_headers, REDACTED) or None,
         }
-        if self.server_url is not None:
-            shown["server_url"] = shown_url(self.server_url)
-        else:
+        if self.connector_id is not None:
             shown["connector_id"] = self.connector_id
+        elif self.server_url is not None and self.connector is None:
+            shown["server_url"] = shown_url(self.server_url)
         return shown
 
     def sent_headers(self) -> dict[str, str]:
@@ -148,8 +161,8 @@ def parse_mcp_tool(value: object, param: str) -> McpTool:
     _refuse_what_is_not_here(tool, param)
     label = str(LABEL(checks.required(tool, "server_label", param), f"{param}.server_label"))
     url, connector = _target(tool, param)
-    asked = _headers(tool.get("headers"), f"{param}.headers")
-    authorization = _authorization(tool.get("authorization"), f"{param}.authorization")
+    asked = read_headers(tool.get("headers"), f"{param}.headers")
+    authorization = read_authorization(tool.get("authorization"), f"{param}.authorization")
     headers = {name.lower(): text for name, text in asked.items()}
     if authorization is not None and "authorization" in headers:
         raise InvalidRequest(
@@ -166,13 +179,13 @@ def parse_mcp_tool(value: object, param: str) -> McpTool:
         connector_id=connector,
         server_description=None
         if description is None
-        else str(_DESCRIPTION(description, f"{param}.server_description")),
+        else str(DESCRIPTION(description, f"{param}.server_description")),
         headers=headers,
         authorization=authorization,
-        approval=_approval(approval, f"{param}.require_approval"),
-        allowed=_allowed(allowed, f"{param}.allowed_tools"),
+        approval=read_approval(approval, f"{param}.require_approval"),
+        allowed=read_allowed(allowed, f"{param}.allowed_tools"),
         asked_headers=tuple(asked),
-        asked_approval="always" if approval is None else approval,
+        asked_approval=approval,
         asked_allowed=allowed,
     )
 
@@ -204,11 +217,7 @@ def _refuse_what_is_not_here(tool: Mapping[str, object], param: str) -> None:
 def _target(tool: Mapping[str, object], param: str) -> tuple[str | None, str | None]:
     url, connector = tool.get("server_url"), tool.get("connector_id")
     if url is None and connector is None:
-        raise InvalidRequest(
-            f"One of '{param}.server_url' and '{param}.connector_id' is needed.",
-            param=f"{param}.server_url",
-            code="missing_required_parameter",
-        )
+        return None, None
     if url is None:
         return None, str(_CONNECTOR(connector, f"{param}.connector_id"))
     if connector is not None:
@@ -235,7 +244,8 @@ def parse_url(value: object, param: str) -> str:
     return url
 
 
-def _headers(value: object, param: str) -> dict[str, str]:
+def read_headers(value: object, param: str) -> dict[str, str]:
+    """Check headers for a server, names as they came; no error repeats a value."""
     if value is None:
         return {}
     given = checks.mapping(value, param)
@@ -258,7 +268,8 @@ def _header_name(name: str, param: str, seen: set[str]) -> None:
     seen.add(low)
 
 
-def _authorization(value: object, param: str) -> str | None:
+def read_authorization(value: object, param: str) -> str | None:
+    """Return the token; the error does not repeat it."""
     if value is None:
         return None
     text = _secret(value, param)
@@ -278,7 +289,8 @@ def _secret(value: object, param: str) -> str:
         raise checks.wrong_value(REDACTED, param, "1 to 8192 printable ASCII characters") from None
 
 
-def _approval(value: object, param: str) -> Approval:
+def read_approval(value: object, param: str) -> Approval:
+    """Check `require_approval`."""
     if value is None or value == "always":
         return Approval("always")
     if value == "never":
@@ -294,7 +306,8 @@ def _approval(value: object, param: str) -> Approval:
     )
 
 
-def _allowed(value: object, param: str) -> ToolFilter:
+def read_allowed(value: object, param: str) -> ToolFilter:
+    """Check `allowed_tools`."""
     if value is None:
         return ToolFilter()
     if isinstance(value, list):

@@ -134,10 +134,6 @@ def _parse_function(tool: dict[str, object], param: str) -> FunctionTool:
 
 def _parse_server(value: object, param: str) -> McpTool:
     server = parse_mcp_tool(value, param)
-    if server.connector_id is not None:
-        raise checks.unsupported(
-            f"{param}.connector_id", "there are no connectors here; give a 'server_url'."
-        )
     if server.approval != Approval("never"):
         raise checks.unsupported(
             f"{param}.require_approval",

@@ -41,7 +41,9 @@ def _parameters(
     forced: object | None,
 ) -> dict[str, object]:
     values = request.values
-    sent: dict[str, object] = {name: values[name] for name in _FIRST if name in values}
+    sent: dict[str, object] = {"model": request.model}
+    if isinstance(values.get("instructions"), str):
+        sent["instructions"] = values["instructions"]
     sent.update(_tools(request, owned, first=first, forced=forced))
     for name, field in FIELDS.items():
         if field.forward and name in values and name not in _FIRST:

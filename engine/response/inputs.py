@@ -114,10 +114,11 @@ class ItemEnded(msgspec.Struct, frozen=True):
     """The open item is over, with this status, and what follows is not known yet.
 
     Said by a redriven log only (`engine.response.redrive`): of a live stream it is never known earlier than
-    what follows.
+    what follows. `sealed` is what it says sealed, of a reasoning item: sealed anew it would be another text.
     """
 
     status: str
+    sealed: str | None = None
 
 
 class Resumed(msgspec.Struct, frozen=True):

@@ -37,6 +37,7 @@ class LoggedItem(msgspec.Struct, frozen=True):
     tools: list[_Tool] = []
     output: object = None
     error: msgspec.Raw = _NULL
+    encrypted_content: str | None = None
 
 
 class _Part(msgspec.Struct, frozen=True):

@@ -44,6 +44,7 @@ from engine.response.inputs import (
 )
 from engine.response.lifecycle import End, Lifecycle, completed, failed
 from engine.response.notes import usage_note
+from engine.response.open_items import Seal
 from engine.response.output import Output
 from engine.response.phase import Phase
 from engine.response.rounds import Rounds
@@ -58,7 +59,9 @@ class IllegalInput(Exception):
 class ResponseMachine:
     """One response. `store` False skips SAVING: there is nothing to be held for."""
 
-    def __init__(self, shape: ResponseObject, ids: ItemIds, *, store: bool) -> None:
+    def __init__(
+        self, shape: ResponseObject, ids: ItemIds, *, store: bool, seal: Seal | None = None
+    ) -> None:
         self.phase = Phase.NEW
         self._rows = _ROWS[Phase.NEW]
         self.opened = False
@@ -66,7 +69,7 @@ class ResponseMachine:
         self._store = store
         self._events = EventWriter()
         self._lifecycle = Lifecycle(shape, self._events)
-        self._output = Output(ids, self._events)
+        self._output = Output(ids, self._events, seal)
         self._rounds = Rounds()
         self.usage: Usage | None = None
         """The sum over the turns that ended so far."""
@@ -189,7 +192,7 @@ class ResponseMachine:
         return [Send(frames, self._events.sequence - 1)]
 
     def _item_ended(self, received: ItemEnded) -> list[Effect]:
-        return [self._send(self._output.close(received.status))]
+        return [self._send(self._output.close(received.status, received.sealed))]
 
     def _resumed(self, received: Resumed) -> list[Effect]:
         frames = self._output.close_all("incomplete")

@@ -37,6 +37,7 @@ from engine.response.open_items import (
     OpenItem,
     OpenMessage,
     OpenReasoning,
+    Seal,
 )
 from engine.response.owned_items import OpenMcpCall, listed
 from engine.response.upstream_items import OpenUpstreamItem
@@ -49,7 +50,9 @@ _PASSED = (UpstreamStarted, UpstreamEvent, UpstreamEnded)
 class Output:
     """Collects the output items of a response. `owned` are the tools whose calls are the gateway's."""
 
-    def __init__(self, ids: ItemIds, events: EventWriter) -> None:
+    def __init__(self, ids: ItemIds, events: EventWriter, seal: Seal | None = None) -> None:
+        """`seal`: reasoning is shown sealed too."""
+        self._seal = seal
         self.size = 0
         """Characters of model output, and of what tools answered, held so far."""
         self.owned = OwnedTools()
@@ -86,14 +89,17 @@ class Output:
 
     def receive(self, content: Content) -> bytes:
         """Take one piece of content and return the events that it makes."""
+        item = self._open
+        if type(content) is TextDelta:
+            # What comes most often.
+            assert isinstance(item, OpenMessage)
+            self.size += len(content.text) + len(content.logprobs)
+            return item.delta(content)
         if isinstance(content, ItemStarted):
             return self.close("completed") + self._start(content)
         if isinstance(content, _PASSED):
             return self._pass(content)
         self.size += len(content.text)
-        if type(content) is TextDelta:
-            self.size += len(content.logprobs)
-        item = self._open
         match content:
             case TextDelta() | RefusalDelta():
                 assert isinstance(item, OpenMessage)
@@ -105,16 +111,18 @@ class Output:
                 assert isinstance(item, OpenCall)
                 return item.delta(content)
 
-    def close(self, status: str) -> bytes:
+    def close(self, status: str, sealed: str | None = None) -> bytes:
         """Finish the item that grows, if there is one, and return its closing events.
 
-        A whole owned call waits for its outcome.
+        A whole owned call waits for its outcome. `sealed`: as in `ItemEnded`.
         """
         item = self._open
         if item is None:
             return b""
         self._open = None
         self._whole = status == "completed"
+        if isinstance(item, OpenReasoning):
+            item.sealed = sealed
         if isinstance(item, OpenMcpCall):
             if self._whole:
                 self._waiting[item.id] = item
@@ -218,7 +226,7 @@ class Output:
     def _opened(self, start: ItemStarted, index: int) -> OpenItem:
         mint, events = self._ids.mint, self._events
         if start.kind == "reasoning":
-            return OpenReasoning(events, mint("rs"), index)
+            return OpenReasoning(events, mint("rs"), index, self._seal)
         if start.kind == "message":
             return OpenMessage(events, mint("msg"), index)
         key = self.owned.keys.get(start.name)

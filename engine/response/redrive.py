@@ -239,7 +239,7 @@ class Redrive:
             self._give(ToolEnded(item.id, outcome_of(item)))
         else:
             self._growing.discard(item.id)
-            self._content(ItemEnded(item.status or "completed"))
+            self._content(ItemEnded(item.status or "completed", item.encrypted_content))
 
     def _cut(self, item: LoggedItem) -> None:
         """Take over as it was done before: that, or an end that came to no terminal event, cuts items.

@@ -41,6 +41,7 @@ from tests.support.scripts import (
     SSE_TYPE,
     Asked,
     Body,
+    ByOutputs,
     Cut,
     Hold,
     Pace,
@@ -133,6 +134,12 @@ class ScriptedModel:
         # A script that broke looked like a 500 to the code under test: say so here.
         if self._failures and error is None:
             raise self._failures[0]
+
+    def twin(self) -> ScriptedModel:
+        """Another server that plays the same scripts, also those of the queue; `requests` are its own."""
+        twin = ScriptedModel(release=self._release, validate=self._validate)
+        twin.named, twin._queues = self.named, self._queues
+        return twin
 
     async def stop(self) -> None:
         """Be gone, as a server that died: nobody listens, and what was open is closed."""
@@ -270,6 +277,8 @@ class _Performance:
                     await self._say(step)
                 case Cut():
                     self._cut(step.reset)
+                case ByOutputs():
+                    await self.play(step.of(self._asked))
         # Steps without a body, or a cut before the status: nothing of this response gets out.
         return self._response or web.Response()
 

@@ -54,7 +54,7 @@ class Served:
         admission = Admission(
             body_limit=limit, forward_authorization=authorization, identify=identify
         )
-        self.exchanges = Exchanges(self.rig.responses, admission, riding(self.rig.model))
+        self.exchanges = Exchanges(self.rig.endpoints, admission, riding(self.rig.model))
 
     async def send(self, *messages: ProcessingRequest, patient: bool = False) -> FakeEnvoy:
         envoy = FakeEnvoy(*messages, patient=patient)

@@ -69,7 +69,7 @@ async def serving(
     with tempfile.TemporaryDirectory(prefix="hf-") as folder:
         path = Path(folder) / "http.sock"
         transport = HttpTransport(
-            address or UnixAddress(path), HttpExchanges(rig.responses, admission)
+            address or UnixAddress(path), HttpExchanges(rig.endpoints, admission)
         )
         await transport.start()
         try:

@@ -41,7 +41,7 @@ class Served:
         self.rig = Rig(self.onward, limits=small(**limits))
         admission = Admission(body_limit=10 << 20, forward_authorization=False)
         terms = riding(self.onward, silence)
-        self.exchanges = Exchanges(self.rig.responses, admission, terms)
+        self.exchanges = Exchanges(self.rig.endpoints, admission, terms)
 
     def envoy(self, *messages: ProcessingRequest, **answer: Any) -> InlineEnvoy:
         return InlineEnvoy(self.model, *messages, **answer)

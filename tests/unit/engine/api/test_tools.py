@@ -175,7 +175,6 @@ def test_a_required_call_needs_a_tool() -> None:
     [
         ({"server_url": "https://x/"}, "tools[0].require_approval"),
         ({"server_url": "https://x/", "require_approval": "always"}, "tools[0].require_approval"),
-        ({"connector_id": "c", "require_approval": "never"}, "tools[0].connector_id"),
     ],
 )
 def test_what_of_a_server_cannot_be_honoured_is_refused(fields: dict[str, Any], param: str) -> None:
