@@ -13,12 +13,13 @@ from collections import deque
 from collections.abc import Awaitable, Coroutine
 from contextlib import aclosing
 
+from engine.anew import Anew
 from engine.answers import Answer
 from engine.custody import Custody, lease_lost
 from engine.delivery import Delivery
 from engine.detached import Absence
 from engine.errors import EngineError, LeaseLost, Stopped, UpstreamFailed
-from engine.model_call import ModelCall
+from engine.model_turn import ModelTurn
 from engine.news import News
 from engine.pipe import Pipe
 from engine.ports import Lease
@@ -65,7 +66,7 @@ class Loop:
         self._saving: asyncio.Future[Saved | SaveFailed] | None = None
         self._abandoning: asyncio.Future[None] | None = None
         self._releasing: asyncio.Future[None] | None = None
-        self._call: ModelCall | None = None
+        self._call: ModelTurn | None = None
         self._partings: list[asyncio.Task[None]] = []
         self._news = News()
         self._leaving = False
@@ -73,10 +74,14 @@ class Loop:
         self._custody = Custody(run, means, self._log_failed)
         self._delivery = Delivery(run.machine, pipe, self._custody.log, stream=run.stream)
         self._tools = ToolRounds(run, means, self._custody, self._delivery)
+        self._anew = Anew(run, means)
         pipe.on_leave = self._client_left
 
     async def run(self) -> None:
         """Carry the response to its end, whatever happens on the way."""
+        deadline = asyncio.get_running_loop().call_later(
+            self._limits.response, self._news.break_in, CutShort("max_seconds")
+        )
         try:
             await self._carefully(self._drive(self.run_of.first))
             if self._leaving and self._machine.phase.unfinished:
@@ -85,6 +90,7 @@ class Loop:
             await self._carefully(self._stop())
             raise
         finally:
+            deadline.cancel()
             self._end()
         if self._partings:
             await asyncio.wait(self._partings)
@@ -209,17 +215,30 @@ class Loop:
 
     # -- one model turn -------------------------------------------------------------------------
 
-    async def _take_turn(self, turn: TurnRequest) -> Ending | None:
+    async def _take_turn(self, turn: TurnRequest) -> Input | None:
         """Call the model, feed its answer to the machine and return how that ended; None to hand over."""
         self._custody.accept()
         ending = self._news.ending
         if ending is None:
-            model = self.run_of.model or self._means.model
-            call = ModelCall(turn, model, self._limits, lambda: self._machine.held)
+            call = self._model_turn(turn)
             ending = await self._read_turn(call)
+            if self._news.ending is None and self._anew.allows(call, ending):
+                return await self._unless_news(self._anew.begin())
         return None if self._leaving and ending is self._news.ending else ending
 
-    async def _read_turn(self, call: ModelCall) -> Ending:
+    def _model_turn(self, turn: TurnRequest) -> ModelTurn:
+        again, self._anew.pending = self._anew.pending, False
+        return ModelTurn(
+            turn,
+            self.run_of.model or self._means.model,
+            self._limits,
+            lambda: self._machine.held,
+            budget=self._means.retries,
+            run=self.run_of.id,
+            again=again,
+        )
+
+    async def _read_turn(self, call: ModelTurn) -> Ending:
         self._call = call
         broken: Ending | None = None
         try:
@@ -241,7 +260,7 @@ class Loop:
         self._partings.append(asyncio.get_running_loop().create_task(call.finish()))
         return self._ending(call)
 
-    async def _open(self, call: ModelCall) -> None:
+    async def _open(self, call: ModelTurn) -> None:
         """Return when the model answered and the accepted row is written: the first event waits for both."""
         new = self.run_of.new
         if new is not None and new.idempotency is not None:
@@ -258,7 +277,7 @@ class Loop:
             raise
         await self._delivery.feed([ModelAnswered()])
 
-    async def _read(self, call: ModelCall) -> None:
+    async def _read(self, call: ModelTurn) -> None:
         async with aclosing(call.contents()) as chunks:
             async for contents in chunks:
                 await self._delivery.feed(contents)
@@ -269,7 +288,7 @@ class Loop:
         if self._call is not None:
             await self._delivery.feed(self._call.rest())
 
-    def _ending(self, call: ModelCall) -> TurnEnded | Failed:
+    def _ending(self, call: ModelTurn) -> TurnEnded | Failed:
         outcome = call.outcome
         assert outcome is not None
         if outcome.error is not None:

@@ -13,13 +13,12 @@ import asyncio
 from engine.answers import Answer
 from engine.errors import EngineError
 from engine.intake import Caller
-from engine.responses import Responses
 from extproc import messages, routes
 from extproc.admission import Admission
 from extproc.held_request import HeldRequest, Riding
 from extproc.inline import InlineReply, side_by_side
 from extproc.messages import Head
-from extproc.operations import STREAM_HEADERS, answer_errors, perform
+from extproc.operations import STREAM_HEADERS, Endpoints, answer_errors, perform
 from extproc.passing import pass_all
 from extproc.pb.ext_proc_pb2 import ProcessingMode, ProcessingRequest
 from extproc.routes import Match, Operation
@@ -57,8 +56,8 @@ class ExtProcReply:
 class Exchanges:
     """Serves ext_proc streams, one exchange each; `riding` tells how a request is sent on inline."""
 
-    def __init__(self, responses: Responses, admission: Admission, riding: Riding) -> None:
-        self._responses = responses
+    def __init__(self, endpoints: Endpoints, admission: Admission, riding: Riding) -> None:
+        self._endpoints = endpoints
         self._admission = admission
         self._riding = riding
 
@@ -82,7 +81,7 @@ class Exchanges:
         match = routes.find(head.method, head.target)
         caller = self._admission.caller(tenant, head)
         if not match.takes_body:
-            await perform(self._responses, match, caller, b"", reply)
+            await perform(self._endpoints, match, caller, b"", reply)
             return
         self._admission.check_head(head)
         whole = await self._body(stream, first, head)
@@ -96,7 +95,7 @@ class Exchanges:
                 held.keep()
             await self._inline(stream, held, match, caller, body)
         else:
-            await perform(self._responses, match, caller, body, reply)
+            await perform(self._endpoints, match, caller, body, reply)
 
     async def _inline(
         self, stream: MessageStream, held: HeldRequest, match: Match, caller: Caller, body: bytes
@@ -104,7 +103,7 @@ class Exchanges:
         reply = InlineReply(stream, held)
 
         async def work() -> None:
-            create = perform(self._responses, match, caller, body, reply, model=held)
+            create = perform(self._endpoints, match, caller, body, reply, model=held)
             await answer_errors(create, reply)
 
         await side_by_side(stream, held, reply, work())

@@ -37,9 +37,14 @@ from engine.response.inputs import (
     ToolEnded,
     ToolsListed,
     TurnEnded,
+    UpstreamEnded,
+    UpstreamEvent,
+    UpstreamStarted,
     WaitedLong,
 )
 from engine.response.lifecycle import End, Lifecycle, completed, failed
+from engine.response.notes import usage_note
+from engine.response.open_items import Seal
 from engine.response.output import Output
 from engine.response.phase import Phase
 from engine.response.rounds import Rounds
@@ -54,7 +59,9 @@ class IllegalInput(Exception):
 class ResponseMachine:
     """One response. `store` False skips SAVING: there is nothing to be held for."""
 
-    def __init__(self, shape: ResponseObject, ids: ItemIds, *, store: bool) -> None:
+    def __init__(
+        self, shape: ResponseObject, ids: ItemIds, *, store: bool, seal: Seal | None = None
+    ) -> None:
         self.phase = Phase.NEW
         self._rows = _ROWS[Phase.NEW]
         self.opened = False
@@ -62,10 +69,12 @@ class ResponseMachine:
         self._store = store
         self._events = EventWriter()
         self._lifecycle = Lifecycle(shape, self._events)
-        self._output = Output(ids, self._events)
+        self._output = Output(ids, self._events, seal)
         self._rounds = Rounds()
         self.usage: Usage | None = None
         """The sum over the turns that ended so far."""
+        self._note = b""
+        """What the next event is to carry for whoever reads the log back."""
         self._end: End | None = None
         self._unshown: tuple[Listing, ...] = ()
         """Lists of tools that stand behind the first events, which are not sent yet."""
@@ -159,6 +168,8 @@ class ResponseMachine:
     def _tools_listed(self, received: ToolsListed) -> list[Effect]:
         self._output.owned = self._rounds.list(received.listings)
         self._unshown = received.listings
+        if (problem := self._output.owned.problem) is not None:
+            return self._refused(problem)
         call = self._next_turn()
         return [self._send(self._open()), call] if self.opened else [call]
 
@@ -181,7 +192,7 @@ class ResponseMachine:
         return [Send(frames, self._events.sequence - 1)]
 
     def _item_ended(self, received: ItemEnded) -> list[Effect]:
-        return [self._send(self._output.close(received.status))]
+        return [self._send(self._output.close(received.status, received.sealed))]
 
     def _resumed(self, received: Resumed) -> list[Effect]:
         frames = self._output.close_all("incomplete")
@@ -192,9 +203,10 @@ class ResponseMachine:
         if received.usage is not None:
             self.usage = received.usage if self.usage is None else self.usage + received.usage
         cut = received.incomplete_reason is not None
-        frames = b"" if cut else self._output.close("completed")
+        frames = b"" if cut else self._output.close_turn()
         if not cut and (waiting := self._output.waiting):
             self.phase = Phase.RUNNING
+            self._note = b"" if received.usage is None else usage_note(received.usage)
             return [self._send(frames), self._rounds.run(waiting)]
         effects: list[Effect] = [self._send(frames)] if frames else []
         ended = completed(received.at, received.incomplete_reason, self.usage)
@@ -203,7 +215,8 @@ class ResponseMachine:
     # -- a round of owned calls -----------------------------------------------------------------
 
     def _tool_ended(self, received: ToolEnded) -> list[Effect]:
-        return [self._send(self._output.end_call(received.item_id, received.outcome))]
+        note, self._note = self._note, b""
+        return [self._send(note + self._output.end_call(received.item_id, received.outcome))]
 
     def _round_ended(self, received: RoundEnded) -> list[Effect]:
         """Go on with what the tools answered, unless the client has to answer first or a cap is reached."""
@@ -225,11 +238,14 @@ class ResponseMachine:
         return self._finish(State(status="cancelled", usage=self.usage))
 
     def _failed(self, received: Failed) -> list[Effect]:
+        return self._refused(received.error)
+
+    def _refused(self, error: EngineError) -> list[Effect]:
         """Refuse the request as long as its client has heard nothing; else end the response (rule R16)."""
         if self.opened:
-            return self._finish(failed(received.error, self.usage), received.error)
+            return self._finish(failed(error, self.usage), error)
         self.phase = Phase.CLOSED
-        return [Refuse(received.error)]
+        return [Refuse(error)]
 
     def _finish(self, state: State, error: EngineError | None = None) -> list[Effect]:
         """Close what is open; the terminal events are made, and held until they are saved (rule P1)."""
@@ -286,6 +302,9 @@ _STEPS: Mapping[type, Callable[..., list[Effect]]] = {
     ArgumentsDelta: _M._content,
     ReasoningDelta: _M._content,
     SummaryDelta: _M._content,
+    UpstreamStarted: _M._content,
+    UpstreamEvent: _M._content,
+    UpstreamEnded: _M._content,
     ItemEnded: _M._item_ended,
     Resumed: _M._resumed,
     ToolEnded: _M._tool_ended,

@@ -33,6 +33,9 @@ from engine.response.inputs import (
     ToolEnded,
     ToolsListed,
     TurnEnded,
+    UpstreamEnded,
+    UpstreamEvent,
+    UpstreamStarted,
     WaitedLong,
 )
 from engine.response.phase import Phase
@@ -56,7 +59,7 @@ TRANSITIONS: Mapping[Phase, Mapping[type, frozenset[Phase]]] = {
     },
     Phase.LISTING: {
         WaitedLong: _to(Phase.LISTING),
-        ToolsListed: _to(Phase.CALLING),
+        ToolsListed: _to(Phase.CALLING, *_ENDS),
         Resumed: _to(Phase.LISTING),
         Failed: _to(*_ENDS),
         CutShort: _to(*_ENDS),
@@ -76,6 +79,9 @@ TRANSITIONS: Mapping[Phase, Mapping[type, frozenset[Phase]]] = {
         ArgumentsDelta: _to(Phase.STREAMING),
         ReasoningDelta: _to(Phase.STREAMING),
         SummaryDelta: _to(Phase.STREAMING),
+        UpstreamStarted: _to(Phase.STREAMING),
+        UpstreamEvent: _to(Phase.STREAMING),
+        UpstreamEnded: _to(Phase.STREAMING),
         ItemEnded: _to(Phase.STREAMING),
         Resumed: _to(Phase.CALLING),
         TurnEnded: _to(Phase.RUNNING, *_ENDS),

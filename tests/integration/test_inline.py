@@ -79,7 +79,7 @@ async def test_the_request_itself_is_the_turn(stack: Stack, wire: Wire, stream: 
     assert received.headers["x-request-id"] == seen.headers["x-request-id"]
     assert names == {
         "host", "content-type", "accept", "accept-encoding", "authorization", "x-request-id",
-        "x-forwarded-proto", "transfer-encoding",
+        "x-forwarded-proto", "transfer-encoding", "x-holdfast-affinity",
     }  # fmt: skip
     assert await stack.stat("http.model.downstream_rq_total") == before
 

@@ -41,7 +41,7 @@ class Served:
         self.rig = Rig(self.onward, limits=small(**limits))
         admission = Admission(body_limit=10 << 20, forward_authorization=False)
         terms = riding(self.onward, silence)
-        self.exchanges = Exchanges(self.rig.responses, admission, terms)
+        self.exchanges = Exchanges(self.rig.endpoints, admission, terms)
 
     def envoy(self, *messages: ProcessingRequest, **answer: Any) -> InlineEnvoy:
         return InlineEnvoy(self.model, *messages, **answer)
@@ -74,6 +74,8 @@ async def test_the_request_travels_once_and_rewritten(sent: bytes) -> None:
         served.envoy(head("POST", "/v1/responses", given), body(sent, end=True))
     )
 
+    assert envoy.turn is not None
+    assert len(envoy.turn.pop("x-holdfast-affinity")) == 32
     assert envoy.turn == {
         ":method": "POST", ":path": "/v1/responses", ":authority": "gateway", "host": "gateway",
         "accept-encoding": "identity", "x-request-id": "r", "traceparent": "t",

@@ -244,6 +244,14 @@ def test_what_is_no_base_url_is_refused(url: str) -> None:
     assert "model.url" in problems(BACKEND_URL=url)
 
 
+def test_a_picker_and_requests_that_travel_on_exclude_each_other() -> None:
+    """H1: the picker is on the model listener, where the first turn does not come by."""
+    said = problems(
+        HOLDFAST_ENVOY__INLINE="true", HOLDFAST_ROUTING__PICKER_URL="http://picker:9002"
+    )
+    assert "HOLDFAST_ROUTING__PICKER_URL" in said
+
+
 @pytest.mark.parametrize(
     ("environ", "named"),
     [
