@@ -15,7 +15,7 @@ _SECTIONS = ("streams", "durability", "readers", "commits", "loop")
 
 async def _main(given: argparse.Namespace) -> None:
     if "streams" in given.sections:
-        await streams.run(given.streams, given.seconds)
+        await streams.run(given.streams, given.seconds, inline=given.inline)
     if "durability" in given.sections:
         await durability.run(max(given.streams), given.seconds)
     if "readers" in given.sections:
@@ -32,4 +32,5 @@ if __name__ == "__main__":
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 16, 200])
     parser.add_argument("--seconds", type=float, default=8.0, help="of one measurement, roughly")
     parser.add_argument("--readers", type=int, default=1000, help="clients that do not read")
+    parser.add_argument("--inline", action="store_true", help="streams: requests travel on")
     asyncio.run(_main(parser.parse_args()))

@@ -66,7 +66,8 @@ class Intake:
     """Checks requests and makes runs of them; `worker` names this process in leases.
 
     `on_disconnect` is what a client's leaving does where its request does not say. `consent_keys` vouch for
-    requests for consent of responses that are not stored, the first for new ones.
+    requests for consent of responses that are not stored, the first for new ones. `more_turns`: the
+    model can be called more than once for a request, and without one.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Intake:
         expand: Expand,
         on_disconnect: OnDisconnect = "continue",
         consent_keys: tuple[bytes, ...] = (),
+        more_turns: bool = True,
     ) -> None:
         self._store = store
         self._expand = expand
@@ -93,6 +95,7 @@ class Intake:
         self._worker = worker
         self._on_disconnect = on_disconnect
         self._keys = consent_keys
+        self._more_turns = more_turns
 
     async def admit(self, caller: Caller, body: bytes) -> Run:
         """Return the run of a request; raises InvalidRequest, StorageUnavailable."""
@@ -104,6 +107,8 @@ class Intake:
         request = parse_create(body, ids, self._limits, self._tools.policy, seals.unseal)
         if request.seals:
             seals.require("include")
+        if not self._more_turns:
+            _check_single_turn(request)
         if request.background:
             _check_repeatable(caller, request)
         request = await self._tools.resolved(request, caller.tenant)
@@ -235,6 +240,18 @@ class Intake:
 def _is_logged(request: CreateRequest) -> bool:
     """True if its events are logged: for a client that resumes, or so that no tool is run twice."""
     return request.stream or (request.background and bool(request.owned))
+
+
+def _check_single_turn(request: CreateRequest) -> None:
+    """Refuse what needs the model again, or later, where it is only reached by the request itself."""
+    tools = [f"{param}.type" for param, _ in request.owned]
+    for param in ["background"] if request.background else tools:
+        raise InvalidRequest(
+            "This gateway can call the model once for each request, as the request itself: tools that it "
+            "runs, and responses in the background, need more (setting model.via).",
+            param=param,
+            code="unsupported_value",
+        )
 
 
 def _check_repeatable(caller: Caller, request: CreateRequest) -> None:

@@ -230,7 +230,7 @@ class Loop:
         again, self._anew.pending = self._anew.pending, False
         return ModelTurn(
             turn,
-            self._means.model,
+            self.run_of.model or self._means.model,
             self._limits,
             lambda: self._machine.held,
             budget=self._means.retries,

@@ -21,7 +21,7 @@ from engine.following import Following
 from engine.intake import UNFINISHED, Caller, Intake
 from engine.live import Live
 from engine.pipe import Heartbeat, Pipe
-from engine.ports import Reply, Store, StoredResponse
+from engine.ports import ModelClient, Reply, Store, StoredResponse
 from engine.run import Run
 from engine.takeover import TakeOver
 
@@ -52,10 +52,21 @@ class Responses:
 
     # -- create ---------------------------------------------------------------------------------
 
-    async def create(self, caller: Caller, body: bytes, query: str, reply: Reply) -> None:
-        """Run `POST /v1/responses` and relay it to the client until its end."""
+    async def create(
+        self,
+        caller: Caller,
+        body: bytes,
+        query: str,
+        reply: Reply,
+        *,
+        model: ModelClient | None = None,
+    ) -> None:
+        """Run `POST /v1/responses` and relay it to the client until its end.
+
+        `model` makes the turns of this response alone, while its client stays; None: the worker's.
+        """
         no_parameters(query)
-        run = await self._intake.admit(caller, body)
+        run = msgspec.structs.replace(await self._intake.admit(caller, body), model=model)
         if run.background:
             await self._enqueue(caller.tenant, run, reply)
             return

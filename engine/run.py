@@ -40,11 +40,14 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
     `claim` are answers to requests for consent that it takes without being stored; `approved` says that
     calls come before its first turn.
+
+    `model` makes its turns; None: the worker's own way.
     """
 
     id: str
     machine: ResponseMachine
     first: Input
+    model: ModelClient | None = None
     new: NewResponse | None = None
     lease: Lease | None = None
     stream: bool = False

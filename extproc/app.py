@@ -35,6 +35,7 @@ from extproc.connectors import shared_connectors, shared_policies
 from extproc.envoy.endpoint import ModelEndpoint, parse_model_url
 from extproc.exchange import Exchanges
 from extproc.grpc_server import GrpcTransport
+from extproc.held_request import Riding
 from extproc.http_server import HttpExchanges, HttpTransport
 from extproc.identity import (
     Identify,
@@ -45,7 +46,7 @@ from extproc.identity import (
 )
 from extproc.mcp.target import McpLimits
 from extproc.mcp.worker import McpServers, mcp_servers
-from extproc.model_client import HttpModelClient
+from extproc.model_client import HttpModelClient, NoModelClient, turn_headers
 from extproc.operations import Endpoints
 from extproc.outbound.policy import OutboundPolicy
 from extproc.provided_tools import load_providers
@@ -152,7 +153,9 @@ class Engine:
         )
         self.live = Live(means, worker_name)
         takeover = TakeOver(self.live)
-        background = Background(self.live, takeover, most=settings.background.concurrency)
+        more_turns = settings.model.via != "request"
+        most = settings.background.concurrency if more_turns else 0
+        background = Background(self.live, takeover, most=most)
         self._chores = (background, Recovery(self.live, takeover, background), Upkeep(store))
         prompts = Prompts(store, randomness=os.urandom, limits=limits, policy=tools.policy)
         responses = Responses(
@@ -168,6 +171,7 @@ class Engine:
                 expand=prompts.expand,
                 on_disconnect=settings.sidecar.on_disconnect,
                 consent_keys=_consent_keys(settings),
+                more_turns=more_turns,
             ),
             live=self.live,
             following=self.following,
@@ -221,21 +225,27 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
             open_anew=servers.open_anew,
             sealing=_sealing(settings),
         )
-        yield Worker(transport_of(settings, index, engine.endpoints), engine, settings)
+        yield Worker(transport_of(settings, index, engine.endpoints, model), engine, settings)
 
 
 def _now() -> int:
     return int(time.time())
 
 
-def transport_of(settings: Settings, index: int, endpoints: Endpoints) -> Transport:
-    """Return ext_proc, and HTTP where it is asked for; both tell of one health, the former's."""
+def transport_of(
+    settings: Settings, index: int, endpoints: Endpoints, model: ModelClient
+) -> Transport:
+    """Return ext_proc, and HTTP where it is asked for; both tell of one health, the former's.
+
+    `model` makes the turns that are not the held request itself.
+    """
     admission = Admission(
         body_limit=settings.limits.body_bytes,
         forward_authorization=settings.model.forward_authorization,
         identify=identity_source(settings),
     )
-    exchanges = Exchanges(endpoints, admission)
+    riding = Riding(turn_headers(_key(settings)), settings.model.silence_seconds, onward=model)
+    exchanges = Exchanges(endpoints, admission, riding)
     ext_proc = GrpcTransport(f"unix:{settings.worker_socket(index).absolute()}", exchanges.serve)
     address = settings.http_address(index)
     if address is None:
@@ -243,17 +253,24 @@ def transport_of(settings: Settings, index: int, endpoints: Endpoints) -> Transp
     return Together(HttpTransport(address, HttpExchanges(endpoints, admission)), ext_proc)
 
 
-def model_client(settings: Settings) -> HttpModelClient:
-    """Return the way to the model: through Envoy's private listener, or straight to its URL."""
-    model, key = settings.model, settings.model.api_key
+def model_client(settings: Settings) -> HttpModelClient | NoModelClient:
+    """Return the way to the model: through Envoy's private listener, straight to its URL, or none."""
+    model = settings.model
+    if model.via == "request":
+        return NoModelClient()
     direct = parse_model_url(model.url) if model.via == "url" and model.url is not None else None
     return HttpModelClient(
         direct or ModelEndpoint(authority="model", socket=model.socket),
         trusted=model.ca_file,
         connect=settings.model.connect_seconds,
         silence=settings.model.silence_seconds,
-        api_key=None if key is None else key.get_secret_value(),
+        api_key=_key(settings),
     )
+
+
+def _key(settings: Settings) -> str | None:
+    key = settings.model.api_key
+    return None if key is None else key.get_secret_value()
 
 
 def _servers(settings: Settings) -> AbstractAsyncContextManager[McpServers]:
@@ -323,7 +340,7 @@ def _limits(settings: Settings) -> Limits:
         heartbeat=sidecar.heartbeat_seconds,
         turn=settings.model.turn_seconds,
         response=settings.tools.response_seconds,
-        stream_retries=settings.routing.stream_retries,
+        stream_retries=settings.routing.stream_retries if settings.model.via != "request" else 0,
         background_retries=settings.routing.background_retries,
         save_wait=settings.postgres.outage_seconds,
         lease=settings.postgres.lease_seconds,

@@ -11,7 +11,7 @@ from engine.answers import Answer, error_answer
 from engine.connectors import Connectors
 from engine.errors import EngineError
 from engine.intake import Caller
-from engine.ports import Reply
+from engine.ports import ModelClient, Reply
 from engine.prompts import Prompts
 from engine.responses import Responses
 from extproc.routes import Match, Operation
@@ -62,11 +62,20 @@ _WHOLE: Mapping[Operation, _Whole] = {
 
 
 async def perform(
-    endpoints: Endpoints, match: Match, caller: Caller, body: bytes, reply: Reply
+    endpoints: Endpoints,
+    match: Match,
+    caller: Caller,
+    body: bytes,
+    reply: Reply,
+    *,
+    model: ModelClient | None = None,
 ) -> None:
-    """Carry out an operation and send its answer; raises EngineError where nothing was sent."""
+    """Carry out an operation and send its answer; raises EngineError where nothing was sent.
+
+    `model` is the exchange's own way to the model server, if it has one.
+    """
     if match.operation is Operation.CREATE:
-        await endpoints.responses.create(caller, body, match.query, reply)
+        await endpoints.responses.create(caller, body, match.query, reply, model=model)
     elif match.operation is Operation.RETRIEVE:
         await endpoints.responses.retrieve(caller, match.id, match.query, reply)
     else:

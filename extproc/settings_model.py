@@ -19,9 +19,10 @@ class Model(Section):
     `unix:PATH`; `holdfast up` runs a demo model if unset. Several servers of the same models are separated by
     commas (docs/routing.md)."""
 
-    via: Literal["envoy", "url"] = "envoy"
-    """How calls of the model travel: through Envoy's private listener, or without Envoy straight to
-    `url`, where nothing is balanced or tried again."""
+    via: Literal["envoy", "url", "request"] = "envoy"
+    """How calls of the model travel: through Envoy's private listener; without Envoy straight to `url`,
+    where nothing is balanced or tried again; or as the client's own request alone (`envoy.inline`), which is
+    one call for each response: tools that the gateway runs and `background` are refused then."""
 
     socket: Path = Field(
         default=Path(".data/run/model.sock"), json_schema_extra=shown("`<run_dir>/model.sock`")

@@ -64,6 +64,12 @@ def directory() -> Iterator[Path]:
         {"HOLDFAST_ROUTING__PICKER_URL": "https://10.0.0.1:9002"},
         {"HOLDFAST_LISTEN__HOST": "0.0.0.0", "PORT": "0"},
         {"HOLDFAST_LISTEN__HOST": "::1"},
+        {"HOLDFAST_ENVOY__INLINE": "true"},
+        {
+            "HOLDFAST_ENVOY__INLINE": "true",
+            "HOLDFAST_MODEL__VIA": "request",
+            "BACKEND_URL": "https://models.example.com:8443/base/v1",
+        },
         {**TOKENS, "HOLDFAST_JWT__JWKS_FILE": "jwks.json"},
         {**TOKENS, "HOLDFAST_JWT__JWKS_URI": "https://issuer.test:8443/keys"},
         {**TOKENS, "HOLDFAST_JWT__JWKS_URI": "http://10.0.0.1/keys"},
