@@ -1,4 +1,4 @@
-"""`engine.upstream.chat`: chat streams to content, as servers really send them (backends.md §3)."""
+"""`engine.upstream.chat`: chat streams to content, as servers really send them."""
 
 from __future__ import annotations
 
@@ -6,72 +6,32 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from engine.errors import UpstreamFailed
 from engine.response.inputs import (
-    ArgumentsDelta,
     Content,
-    ItemStarted,
-    ReasoningDelta,
-    RefusalDelta,
     TextDelta,
 )
 from engine.upstream.chat import ChatStream
 from engine.upstream.rules import TurnRules
 from tests.support import markup_forms
-
-Shown = list[tuple[str, str]]
-
-TOOLS = TurnRules(tools=True, declared=markup_forms.TOOLS)
-DONE = b"[DONE]"
-USAGE = {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13}
-
-
-def chunk(finish: str | None = None, *, usage: Any = None, **delta: Any) -> bytes:
-    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-    whole = {"id": "c", "object": "chat.completion.chunk", "model": "m", "choices": [choice]}
-    return json.dumps(whole if usage is None else {**whole, "usage": usage}).encode()
-
-
-def called(
-    index: int | None, name: str | None, arguments: Any, given: str | None = None, **more: Any
-) -> dict[str, Any]:
-    """One entry of `tool_calls`; what is None is not there."""
-    function = {"name": name, "arguments": arguments}
-    entry: dict[str, Any] = {"index": index, "id": given, **more}
-    entry = {key: value for key, value in entry.items() if value is not None}
-    return {**entry, "function": {k: v for k, v in function.items() if v is not None}}
-
-
-def calls(*entries: dict[str, Any], finish: str | None = None, **delta: Any) -> bytes:
-    return chunk(finish, tool_calls=list(entries), **delta)
-
-
-def read(*events: bytes, rules: TurnRules = TOOLS) -> tuple[Shown, ChatStream]:
-    """Return the items that come out, as (kind or name, text), and the stream at its end."""
-    stream = ChatStream(rules)
-    content: list[Content] = []
-    for data in events:
-        content += stream.receive(data)
-    return shown(content + stream.end()), stream
-
-
-def shown(content: list[Content]) -> Shown:
-    found: Shown = []
-    for piece in content:
-        if isinstance(piece, ItemStarted):
-            found.append((piece.name or piece.kind, ""))
-        else:
-            assert isinstance(piece, TextDelta | ReasoningDelta | ArgumentsDelta | RefusalDelta)
-            found[-1] = (found[-1][0], found[-1][1] + piece.text)
-    return found
-
-
-ROLE = chunk(role="assistant", content="")
-STOP, CALLED = chunk("stop"), chunk("tool_calls")
-ALL_FORMS = {**markup_forms.FORMS, **markup_forms.BARE_FORMS}
-PARIS = '{"city": "Paris"}'
-ROME = '{"city": "Rome"}'
+from tests.support.chat_chunks import (
+    ALL_FORMS,
+    DONE,
+    PARIS,
+    ROLE,
+    STOP,
+    TOOLS,
+    USAGE,
+    Shown,
+    called,
+    calls,
+    chunk,
+    read,
+    shown,
+)
 
 # What servers send -> the items that come of it.
 STREAMS: dict[str, tuple[list[bytes], Shown]] = {
@@ -103,27 +63,9 @@ STREAMS: dict[str, tuple[list[bytes], Shown]] = {
         ],
         [("reasoning", "hm"), ("message", "Hi")],
     ),
-    "Ollama: whole calls, each at index 0, the end with the call": (
-        [
-            calls(called(0, "get_weather", PARIS, "call_1"), role="assistant", content=""),
-            calls(called(0, "get_weather", ROME, "call_2")),
-            chunk("tool_calls", content=""),
-            DONE,
-        ],
-        [("get_weather", PARIS), ("get_weather", ROME)],
-    ),
     "Ollama: a thought": (
         [chunk(role="assistant", content="", reasoning="hm"), chunk(content="Hi"), STOP, DONE],
         [("reasoning", "hm"), ("message", "Hi")],
-    ),
-    "SGLang: whole arguments, null deltas": (
-        [
-            chunk(role="assistant", content=None, reasoning_content=None, tool_calls=None),
-            calls(called(0, "get_weather", PARIS, "call_1"), content=None),
-            CALLED,
-            DONE,
-        ],
-        [("get_weather", PARIS)],
     ),
     "OpenRouter: both spellings of a thought, usage with the end": (
         [
@@ -139,158 +81,6 @@ STREAMS: dict[str, tuple[list[bytes], Shown]] = {
             DONE,
         ],
         [("reasoning", "hm"), ("message", "Hi")],
-    ),
-    "LM Studio: empty names later on": (
-        [
-            calls(called(0, "get_weather", "", "1")),
-            calls(called(0, "", '{"city"')),
-            calls(called(0, "", ': "Paris"}')),
-            CALLED,
-            DONE,
-        ],
-        [("get_weather", PARIS)],
-    ),
-    "LiteLLM: all at index 0": (
-        [
-            calls(called(0, "get_weather", "", "a")),
-            calls(called(0, None, PARIS)),
-            calls(called(0, "get_time", "", "b")),
-            calls(called(0, None, "{}")),
-            CALLED,
-        ],
-        [("get_weather", PARIS), ("get_time", "{}")],
-    ),
-    "one function twice, all at index 0": (
-        [
-            calls(called(0, "get_weather", PARIS, "a")),
-            calls(called(0, "get_weather", '{"city": ', "b")),
-            calls(called(0, None, '"Rome"}')),
-            CALLED,
-        ],
-        [("get_weather", PARIS), ("get_weather", ROME)],
-    ),
-    "no index": (
-        [
-            calls(called(None, "get_weather", '{"city": ', "a")),
-            calls(called(None, None, '"Paris"}')),
-            calls(called(None, "get_time", "{}", "b")),
-            CALLED,
-        ],
-        [("get_weather", PARIS), ("get_time", "{}")],
-    ),
-    "no index and no id": (
-        [calls(called(None, "get_weather", PARIS), called(None, "get_weather", ROME)), CALLED],
-        [("get_weather", PARIS), ("get_weather", ROME)],
-    ),
-    "no id": (
-        [
-            calls(called(0, "get_weather", '{"city": ')),
-            calls(called(1, "get_time", "{}")),
-            calls(called(0, None, '"Paris"}')),
-            CALLED,
-        ],
-        [("get_weather", PARIS), ("get_time", "{}")],
-    ),
-    "one id for all": (
-        [
-            calls(called(0, "get_weather", PARIS, "x")),
-            calls(called(1, "get_time", "{}", "x")),
-            CALLED,
-        ],
-        [("get_weather", PARIS), ("get_time", "{}")],
-    ),
-    "one id for two calls of one function": (
-        [
-            calls(called(0, "get_weather", PARIS, "x")),
-            calls(called(1, "get_weather", ROME, "x")),
-            CALLED,
-        ],
-        [("get_weather", PARIS), ("get_weather", ROME)],
-    ),
-    "the head again with each fragment": (
-        [
-            calls(called(0, "get_weather", '{"city": ', "a", type="function")),
-            calls(called(0, "get_weather", '"Paris"}', "a", type="function")),
-            CALLED,
-        ],
-        [("get_weather", PARIS)],
-    ),
-    "a new id with each fragment": (
-        [
-            calls(called(0, "get_weather", '{"city": ', "a")),
-            calls(called(0, None, '"Pa', "b")),
-            calls(called(0, "get_weather", 'ris"}', "c")),
-            CALLED,
-        ],
-        [("get_weather", PARIS)],
-    ),
-    "a fragment under another index": (
-        [
-            calls(called(0, "get_weather", '{"city": ', "a")),
-            calls(called(1, None, '"Paris"}')),
-            CALLED,
-        ],
-        [("get_weather", PARIS)],
-    ),
-    "a fragment that belongs to nothing": (
-        [
-            calls(called(3, None, "{}")),
-            calls(called(0, "get_time", "{}", "a")),
-            calls(called(4, None, "}")),
-            CALLED,
-        ],
-        [("get_time", "{}")],
-    ),
-    "the whole call again at the end": (
-        [
-            calls(called(0, "get_weather", PARIS, "a")),
-            calls(called(0, "get_weather", PARIS, "a")),
-            CALLED,
-        ],
-        [("get_weather", PARIS)],
-    ),
-    "the name behind the id": (
-        [
-            calls(called(0, None, "", "a")),
-            calls(called(0, None, '{"city": ')),
-            calls(called(0, "get_weather", '"Paris"}')),
-            CALLED,
-        ],
-        [("get_weather", PARIS)],
-    ),
-    "arguments that are an object": (
-        [calls(called(0, "get_weather", {"city": "Paris"}, "a")), CALLED],
-        [("get_weather", '{"city":"Paris"}')],
-    ),
-    "joined arguments": (
-        [calls(called(0, "get_weather", PARIS + ROME, "a")), CALLED],
-        [("get_weather", PARIS), ("get_weather", ROME)],
-    ),
-    "no arguments": (
-        [calls(called(0, "ping", "", "a")), calls(called(1, "get_time", "{}", "b")), STOP],
-        [("ping", ""), ("get_time", "{}")],
-    ),
-    "interleaved calls": (
-        [
-            calls(called(0, "get_weather", "", "a"), called(1, "get_time", "", "b")),
-            calls(called(1, None, "{")),
-            calls(called(0, None, PARIS)),
-            calls(called(1, None, "}")),
-            CALLED,
-        ],
-        [("get_weather", PARIS), ("get_time", "{}")],
-    ),
-    "all in one delta": (
-        [calls(called(0, "ping", "{}", "a"), finish="tool_calls", content="Hi", reasoning="hm")],
-        [("reasoning", "hm"), ("message", "Hi"), ("ping", "{}")],
-    ),
-    "the old form": (
-        [
-            chunk(function_call={"name": "get_weather", "arguments": '{"city": '}),
-            chunk(function_call={"arguments": '"Paris"}'}),
-            chunk("function_call"),
-        ],
-        [("get_weather", PARIS)],
     ),
     "a refusal": ([chunk(refusal="no"), STOP, DONE], [("message", "no")]),
     "parts": (
@@ -338,7 +128,7 @@ STREAMS: dict[str, tuple[list[bytes], Shown]] = {
 
 @pytest.mark.parametrize("server", STREAMS)
 def test_every_way_of_streaming_comes_to_the_right_items(server: str) -> None:
-    """R5, R7: indexes, ids and names are not believed where they contradict the arguments."""
+    """R5, R8: all spellings of a thought, nulls, ends with and without usage."""
     events, expected = STREAMS[server]
     found, stream = read(*events)
     assert found == expected
@@ -354,6 +144,23 @@ def test_calls_as_text_are_calls(form: str) -> None:
         deltas = [chunk(content=text[at : at + size]) for at in range(0, len(text), size)]
         found, _ = read(*deltas, STOP, DONE)
         assert [(name, json.loads(given)) for name, given in found] == expected
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    st.lists(
+        st.sampled_from(markup_forms.BEGINNINGS) | st.text("ab <[{\n", max_size=3), max_size=6
+    ),
+    st.integers(1, 7),
+)
+def test_prose_is_delivered_whole_in_any_split(pieces: list[str], size: int) -> None:
+    """R8: any prefix of any markup, also where functions were declared that it could name."""
+    prose = "x".join(pieces)
+    if not markup_forms.is_prose(prose):
+        return
+    deltas = [chunk(content=prose[at : at + size]) for at in range(0, len(prose), size)]
+    found, _ = read(*deltas, STOP, DONE)
+    assert found == ([("message", prose)] if prose else [])
 
 
 @pytest.mark.parametrize(
