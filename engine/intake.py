@@ -12,7 +12,6 @@ from engine.api.items import Reference, require_pairs
 from engine.api.request import CreateRequest, parse_create
 from engine.api.response_object import ResponseObject, State
 from engine.context.history import EMPTY, usable_history
-from engine.context.upstream import upstream_request
 from engine.errors import InvalidRequest, UnknownPreviousResponse
 from engine.ids import RANDOM_BYTES, ItemIds, response_id
 from engine.limits import Limits
@@ -29,9 +28,10 @@ from engine.response.agenda import Agenda
 from engine.response.effects import Send
 from engine.response.inputs import Begin, Queued
 from engine.response.machine import ResponseMachine
-from engine.response.turn import TurnRequest
+from engine.response.turn import Encoder, TurnRequest
 from engine.run import Run
 from engine.toolbox import Toolbox
+from engine.upstream.choice import Choice
 from engine.upstream.rules import turn_rules
 from engine.work import pack
 
@@ -62,6 +62,7 @@ class Intake:
         randomness: Callable[[int], bytes],
         limits: Limits,
         worker: str,
+        choice: Choice,
         on_disconnect: OnDisconnect = "continue",
     ) -> None:
         self._store = store
@@ -70,6 +71,7 @@ class Intake:
         self._randomness = randomness
         self._limits = limits
         self._worker = worker
+        self._choice = choice
         self._on_disconnect = on_disconnect
 
     async def admit(self, caller: Caller, body: bytes) -> Run:
@@ -79,6 +81,8 @@ class Intake:
         request = parse_create(body, ids, self._limits)
         if request.background:
             _check_repeatable(caller, request)
+        dialect = self._choice.dialect(request.model)
+        dialect.check(request)
         providers = self._tools.open(request, caller.tenant)
         on_disconnect = read_on_disconnect(caller.on_disconnect, self._on_disconnect)
         key = read_idempotency_key(caller.idempotency_key, store=request.store)
@@ -113,7 +117,7 @@ class Intake:
         return Run(
             id=own_id,
             machine=machine,
-            first=Begin(asked_for(request, replay, caller.model_headers, self._limits)),
+            first=Begin(asked_for(request, replay, caller.model_headers, self._limits, dialect)),
             new=new,
             stream=request.stream,
             streamed=_is_logged(request) and request.store,
@@ -205,15 +209,26 @@ def _queued(new: NewResponse, shape: ResponseObject, machine: ResponseMachine) -
 
 
 def asked_for(
-    request: CreateRequest, replay: list[bytes], headers: Mapping[str, str], limits: Limits
+    request: CreateRequest,
+    replay: list[bytes],
+    headers: Mapping[str, str],
+    limits: Limits,
+    encoder: Encoder,
 ) -> TurnRequest | Agenda:
     """Return the one turn of a request, or the agenda of one with tools that the gateway runs.
 
     `replay` is what the model is sent of history and input.
     """
     if request.servers:
-        return Agenda(request=request, replay=replay, headers=headers, most_turns=limits.turns)
-    return TurnRequest(upstream_request(request, replay), headers, turn_rules(request))
+        return Agenda(
+            request=request,
+            encoder=encoder,
+            replay=replay,
+            headers=headers,
+            most_turns=limits.turns,
+        )
+    body = encoder.encode(request, replay)
+    return TurnRequest(body, headers, turn_rules(request), encoder.name)
 
 
 def digest(body: bytes) -> bytes:

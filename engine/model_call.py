@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 
-import msgspec
-
 from engine import sse
 from engine.errors import UpstreamFailed
 from engine.limits import Limits
 from engine.ports import ModelAnswer, ModelClient
 from engine.response.inputs import Content
 from engine.response.turn import TurnRequest
-from engine.upstream.frames import read_response
+from engine.upstream.dialect import DIALECTS
 from engine.upstream.refusal import refusal
-from engine.upstream.responses import Outcome, ResponsesStream
+from engine.upstream.rules import Outcome
 
 
 class ModelCall:
@@ -27,7 +25,8 @@ class ModelCall:
         self._model = model
         self._limits = limits
         self._held = held
-        self._upstream = ResponsesStream(turn.rules)
+        self._dialect = DIALECTS[turn.dialect]
+        self._upstream = self._dialect.open(turn.rules)
         self._answer: ModelAnswer | None = None
 
     @property
@@ -37,7 +36,9 @@ class ModelCall:
 
     async def open(self) -> None:
         """Send the request and wait for a 200; raises UpstreamRefused, UpstreamFailed."""
-        answer = self._answer = await self._model.call(self._turn.body, self._turn.headers)
+        answer = self._answer = await self._model.call(
+            self._dialect.path, self._turn.body, self._turn.headers
+        )
         if answer.status != 200:
             raise refusal(
                 answer.status,
@@ -98,11 +99,7 @@ class ModelCall:
         body = await answer.read(self._limits.answer_bytes + 1)
         if len(body) > self._limits.answer_bytes:
             raise UpstreamFailed("The model server's answer is too large.")
-        try:
-            response = read_response(body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-            raise UpstreamFailed(f"The model server's answer is not valid: {exc}.") from exc
-        return self._upstream.finish(response)
+        return self._upstream.receive_whole(body)
 
     def _check_held(self) -> None:
         """Bound what is held of the model's output, shown or still held back."""

@@ -22,6 +22,7 @@ from engine.ports import (
 from engine.response.inputs import Input
 from engine.response.machine import ResponseMachine
 from engine.toolbox import Toolbox
+from engine.upstream.choice import Choice
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,3 +66,4 @@ class Means:
     limits: Limits
     notify: Notify
     detached: Detached
+    choice: Choice

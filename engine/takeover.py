@@ -206,7 +206,9 @@ class TakeOver:
             providers = self._live.means.tools.open(request, tenant)
         except InvalidRequest as error:
             return error
-        return _Asked(asked_for(request, replay, work.headers, self._limits), providers)
+        dialect = self._live.means.choice.dialect(request.model)
+        turn = asked_for(request, replay, work.headers, self._limits, dialect)
+        return _Asked(turn, providers)
 
     async def _replay(self, lease: Lease) -> list[bytes]:
         context = await self._patiently(

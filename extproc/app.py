@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from ipaddress import ip_network
 
@@ -22,6 +22,7 @@ from engine.responses import Responses
 from engine.run import Means
 from engine.takeover import TakeOver
 from engine.toolbox import OpenProvider, Toolbox
+from engine.upstream.choice import Choice
 from engine.upkeep import Upkeep
 from extproc.admission import Admission
 from extproc.envoy.endpoint import ModelEndpoint, parse_model_url
@@ -39,7 +40,9 @@ from extproc.mcp.target import McpLimits
 from extproc.mcp.worker import mcp_servers
 from extproc.model_client import HttpModelClient
 from extproc.outbound.policy import OutboundPolicy
+from extproc.scout import Scout
 from extproc.settings import Settings, SettingsError
+from extproc.settings_dialect import parse_dialects
 from extproc.settings_tenancy import JWT_KEY, JWT_NAMESPACE
 from extproc.transport import Together, Transport
 from storage.postgres.pool import open_pool
@@ -109,6 +112,8 @@ class Engine:
         open_provider: OpenProvider,
         settings: Settings,
         worker_name: str,
+        choice: Choice,
+        scouts: Sequence[Scout] = (),
     ) -> None:
         limits = _limits(settings)
         tools = Toolbox(open_provider, limits)
@@ -121,11 +126,13 @@ class Engine:
             limits=limits,
             notify=self.following.notify,
             detached=Detached(),
+            choice=choice,
         )
         self.live = Live(means, worker_name)
         takeover = TakeOver(self.live)
         background = Background(self.live, takeover, most=settings.background.concurrency)
-        self._chores = (background, Recovery(self.live, takeover, background), Upkeep(store))
+        recovery = Recovery(self.live, takeover, background)
+        self._chores = (background, recovery, Upkeep(store), *scouts)
         self.responses = Responses(
             store=store,
             intake=Intake(
@@ -135,6 +142,7 @@ class Engine:
                 randomness=os.urandom,
                 limits=limits,
                 worker=worker_name,
+                choice=choice,
                 on_disconnect=settings.sidecar.on_disconnect,
             ),
             live=self.live,
@@ -170,7 +178,10 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
         model_client(settings) as model,
         mcp_servers(_outbound(settings), _mcp_limits(settings)) as open_provider,
     ):
-        engine = Engine(PostgresStore(pool), model, open_provider, settings, name)
+        choice = dialect_choice(settings)
+        scout = Scout(model.get, choice, seconds=settings.model.probe_seconds)
+        store = PostgresStore(pool)
+        engine = Engine(store, model, open_provider, settings, name, choice, [scout])
         yield Worker(transport_of(settings, index, engine.responses), engine, settings)
 
 
@@ -204,6 +215,13 @@ def model_client(settings: Settings) -> HttpModelClient:
         silence=settings.model.silence_seconds,
         api_key=None if key is None else key.get_secret_value(),
     )
+
+
+def dialect_choice(settings: Settings) -> Choice:
+    """Return what chooses the dialect of each model."""
+    model = settings.model
+    server = None if model.server == "auto" else model.server
+    return Choice(model.dialect, parse_dialects(model.dialects), server=server)
 
 
 def _outbound(settings: Settings) -> OutboundPolicy:

@@ -12,9 +12,8 @@ import msgspec
 from engine.api.request import CreateRequest
 from engine.api.tools import FunctionTool
 from engine.context.tool_names import ToolKey, shown_names
-from engine.context.upstream import upstream_request
 from engine.ports import ToolDefinition
-from engine.response.turn import TurnRequest
+from engine.response.turn import Encoder, TurnRequest
 from engine.upstream.rules import turn_rules
 
 
@@ -43,6 +42,7 @@ class Agenda(msgspec.Struct, frozen=True, kw_only=True):
     """`replay` is what the model is sent of history and input; `most_turns` caps the turns (rule T4)."""
 
     request: CreateRequest
+    encoder: Encoder
     replay: list[bytes]
     headers: Mapping[str, str]
     most_turns: int
@@ -69,8 +69,9 @@ class Agenda(msgspec.Struct, frozen=True, kw_only=True):
     def turn(self, tools: OwnedTools, made: Iterable[bytes], *, first: bool) -> TurnRequest:
         """Return the next turn: the first one's input, and behind it what was `made` since (rule M9)."""
         request = self.request
-        body = upstream_request(request, [*self.replay, *made], tools.sent, first=first)
-        return TurnRequest(body, self.headers, turn_rules(request, tools.functions))
+        body = self.encoder.encode(request, [*self.replay, *made], tools.sent, first=first)
+        rules = turn_rules(request, tools.functions)
+        return TurnRequest(body, self.headers, rules, self.encoder.name)
 
 
 def _declared(name: str, tool: ToolDefinition) -> dict[str, object]:

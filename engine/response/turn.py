@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
 import msgspec
 
+from engine.api.request import CreateRequest
 from engine.api.tools import FunctionTool
 
 
@@ -26,8 +28,33 @@ class TurnRules(msgspec.Struct, frozen=True):
 
 
 class TurnRequest(msgspec.Struct, frozen=True):
-    """What a model server is sent: a JSON body and headers; `rules` are for reading its answer."""
+    """What a model server is sent: a JSON body and headers; `rules` are for reading its answer.
+
+    `dialect` is the name of the one that the body is written in (`engine.upstream.dialect`).
+    """
 
     body: bytes
     headers: Mapping[str, str] = {}
     rules: TurnRules = TurnRules()
+    dialect: str = "responses"
+
+
+class Encoder(Protocol):
+    """Writes the requests of a response's turns, all in one dialect."""
+
+    @property
+    def name(self) -> str:
+        """The dialect's name."""
+
+    def encode(
+        self,
+        request: CreateRequest,
+        items: Iterable[bytes],
+        owned: Sequence[dict[str, object]] = (),
+        *,
+        first: bool = True,
+    ) -> bytes:
+        """Return the JSON body of a turn; `items` are replayed items (`engine.context.replay`).
+
+        `owned` are functions that the gateway runs; what is forced is so in the `first` turn only (rule T4).
+        """

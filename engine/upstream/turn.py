@@ -63,18 +63,13 @@ class Turn:
         """Take more of the message `key`."""
         hold = self._text
         if hold is None:
-            return self.say(text, key, logprobs) if text else []
+            return self._shown(text, key, logprobs)
         content = self._end_thought() if self._is_thinking else []
         if key != self._text_key:
             content += self._flush_text()
             hold.begin()
             self._text_key = key
-        text = hold.feed(text)
-        if text:
-            return content + self.say(text, key, self._with_waiting(logprobs))
-        if logprobs != NONE:
-            self._waiting_logprobs.append(logprobs[1:-1])
-        return content
+        return content + self._shown(hold.feed(text), key, logprobs)
 
     def refusal(self, text: str, key: Key) -> list[Content]:
         """Take more of the refusal in the message `key`."""
@@ -163,6 +158,14 @@ class Turn:
     def message_key(self, otherwise: Key) -> Key:
         """Return the key of the message that is open, which more text continues."""
         return self._open[1] if self._open and self._open[0] == "message" else otherwise
+
+    def _shown(self, text: str, key: Key, logprobs: bytes) -> list[Content]:
+        """Let text through with its log probabilities; without any text, they wait for the next."""
+        if text:
+            return self.say(text, key, self._with_waiting(logprobs))
+        if logprobs != NONE:
+            self._waiting_logprobs.append(logprobs[1:-1])
+        return []
 
     def _with_waiting(self, logprobs: bytes) -> bytes:
         waiting = self._waiting_logprobs

@@ -38,10 +38,11 @@ class Bench(msgspec.Struct, frozen=True):
     client: ModelClient
     model: str
     deadline: float
+    choice: Choice
 
     def rehearsal(self) -> Rehearsal:
         """Return a Holdfast in front of the server, with nothing stored yet."""
-        return Rehearsal(self.client)
+        return Rehearsal(self.client, self.choice)
 
     async def ask(
         self, check: Check, about: Sequence[Fault] | None = None, /, **body: Any

@@ -26,6 +26,7 @@ from engine.responses import Responses
 from engine.run import Means
 from engine.takeover import TakeOver
 from engine.toolbox import OpenProvider, Toolbox
+from engine.upstream.choice import Choice
 from tests.support.fake_model import FakeModel
 from tests.support.fake_reply import FakeReply
 from tests.support.faulty_store import FaultyStore
@@ -70,6 +71,7 @@ class Rig:
         store: FaultyStore | None = None,
         worker: str = "replica/0#1",
         providers: OpenProvider = no_provider,
+        choice: Choice | None = None,
     ) -> None:
         self.model = model
         self.store = store if store is not None else FaultyStore()
@@ -79,6 +81,7 @@ class Rig:
         self.detached = Detached()
         self.clock: Clock = lambda: NOW
         tools = Toolbox(providers, self.limits)
+        self.choice = choice if choice is not None else Choice("responses")
         means = Means(
             model=model,
             tools=tools,
@@ -87,6 +90,7 @@ class Rig:
             limits=self.limits,
             notify=self._notify,
             detached=self.detached,
+            choice=self.choice,
         )
         self.live = Live(means, worker)
         self.intake = Intake(
@@ -96,6 +100,7 @@ class Rig:
             randomness=counting(worker),
             limits=self.limits,
             worker=worker,
+            choice=self.choice,
         )
         self.takeover = TakeOver(self.live)
         self.background = Background(self.live, self.takeover, most=2)

@@ -61,6 +61,7 @@ class FakeModel:
     def __init__(self, *steps: Step, turns: Sequence[Sequence[Step]] = ()) -> None:
         self.steps = steps
         self._turns = deque(turns)
+        self.paths: list[str] = []
         self.bodies: list[bytes] = []
         self.headers: list[Mapping[str, str]] = []
         self.called = asyncio.Event()
@@ -68,8 +69,9 @@ class FakeModel:
         self.silent = asyncio.Event()
         """Set when it came to a `Hang`."""
 
-    async def call(self, body: bytes, headers: Mapping[str, str]) -> ModelAnswer:
+    async def call(self, path: str, body: bytes, headers: Mapping[str, str]) -> ModelAnswer:
         """Return when the script has come to its status."""
+        self.paths.append(path)
         self.bodies.append(body)
         self.headers.append(headers)
         self.called.set()
