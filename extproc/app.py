@@ -22,8 +22,8 @@ from engine.responses import Responses
 from engine.run import Means
 from engine.takeover import TakeOver
 from engine.toolbox import OpenProvider, Toolbox
-from engine.upstream.choice import Choice
 from engine.upkeep import Upkeep
+from engine.upstream.choice import Choice
 from extproc.admission import Admission
 from extproc.envoy.endpoint import ModelEndpoint, parse_model_url
 from extproc.exchange import Exchanges
@@ -132,7 +132,12 @@ class Engine:
         takeover = TakeOver(self.live)
         background = Background(self.live, takeover, most=settings.background.concurrency)
         recovery = Recovery(self.live, takeover, background)
-        self._chores = (background, recovery, Upkeep(store), *scouts)
+        self._chores: tuple[Background | Recovery | Upkeep | Scout, ...] = (
+            background,
+            recovery,
+            Upkeep(store),
+            *scouts,
+        )
         self.responses = Responses(
             store=store,
             intake=Intake(

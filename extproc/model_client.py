@@ -136,7 +136,6 @@ class HttpModelClient:
             raise _broken(exc) from exc
         return HttpModelAnswer(response)
 
-
     async def get(self, path: str) -> tuple[int, bytes]:
         """Return status and body of what the server tells about itself; raises UpstreamFailed."""
         try:

@@ -6,7 +6,15 @@ from collections.abc import Iterable
 from typing import Literal
 
 ServerName = Literal[
-    "auto", "vllm", "sglang", "llamacpp", "ollama", "transformers", "lmstudio", "openrouter", "unknown"
+    "auto",
+    "vllm",
+    "sglang",
+    "llamacpp",
+    "ollama",
+    "transformers",
+    "lmstudio",
+    "openrouter",
+    "unknown",
 ]
 _DIALECTS = ("responses", "chat", "auto")
 

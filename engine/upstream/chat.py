@@ -11,12 +11,13 @@ import msgspec
 from engine.api.response_object import Usage
 from engine.errors import UpstreamFailed
 from engine.response.inputs import Content
+from engine.response.turn import TurnRules
 from engine.upstream.chat_calls import ChatCalls
 from engine.upstream.chat_frames import Choice, Chunk, ContentPart, Message, ToolCall, read_chunk
 from engine.upstream.frames import Problem
 from engine.upstream.logprobs import NONE, chat_logprobs
 from engine.upstream.refusal import stream_failure
-from engine.upstream.rules import Outcome, TurnRules
+from engine.upstream.rules import Outcome
 from engine.upstream.thinking import ThinkSplit
 from engine.upstream.turn import Turn
 

@@ -1,4 +1,4 @@
-"""Which dialect a model is asked in: by the settings, else by what its server has shown itself to be. Pure."""
+"""Which dialect a model is asked in: by the settings, else by what its server proves to be. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of the model servers that people run: how each is asked best, and what it does not take. Pure.
+"""What is known of the model servers that people run: how each is asked best, what it does not take. Pure.
 
 An optimisation only: a server's answers are read in the same way whoever it claims to be, and one that is
 not known is asked in the way that all of them understand.

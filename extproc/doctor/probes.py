@@ -10,6 +10,7 @@ import msgspec
 
 from engine.api.json import is_json_object
 from engine.ports import ModelClient
+from engine.upstream.choice import Choice
 from engine.upstream.shapes import TOKENS
 from extproc.doctor.backend import Backend
 from extproc.doctor.findings import Finding, Verdict

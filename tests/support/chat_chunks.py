@@ -13,8 +13,8 @@ from engine.response.inputs import (
     RefusalDelta,
     TextDelta,
 )
+from engine.response.turn import TurnRules
 from engine.upstream.chat import ChatStream
-from engine.upstream.rules import TurnRules
 from tests.support import markup_forms
 
 Shown = list[tuple[str, str]]

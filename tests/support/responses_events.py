@@ -14,8 +14,8 @@ from engine.response.inputs import (
     SummaryDelta,
     TextDelta,
 )
+from engine.response.turn import TurnRules
 from engine.upstream.responses import ResponsesStream
-from engine.upstream.rules import TurnRules
 
 Shown = list[tuple[str, str]]
 

@@ -14,8 +14,8 @@ from engine.response.inputs import (
     Content,
     TextDelta,
 )
+from engine.response.turn import TurnRules
 from engine.upstream.chat import ChatStream
-from engine.upstream.rules import TurnRules
 from tests.support import markup_forms
 from tests.support.chat_chunks import (
     ALL_FORMS,

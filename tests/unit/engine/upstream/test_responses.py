@@ -15,7 +15,7 @@ from engine.response.inputs import (
 from engine.response.turn import TurnRules
 from engine.upstream.responses import ResponsesStream
 from engine.upstream.shapes import TOKENS
-from tests.support import frames, markup_forms, replies
+from tests.support import frames, replies
 from tests.support.fake_model import frames_of
 from tests.support.markup_forms import BEGINNINGS, is_prose
 from tests.support.playback import play

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from engine.response.inputs import ItemStarted, TextDelta
+from engine.response.turn import TurnRules
 from engine.upstream.responses import ResponsesStream
-from engine.upstream.rules import TurnRules
 from tests.support import markup_forms
 from tests.support.responses_events import (
     added,

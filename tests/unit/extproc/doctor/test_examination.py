@@ -30,9 +30,11 @@ async def examined(
     model: str | None = None,
     deadline: float = 10.0,
     api_key: str | None = None,
+    dialect: str = "responses",
 ) -> Report:
     """Examine a server, with `only` these probes if there are any."""
-    settings = Settings(model={"url": server.url, "api_key": api_key})  # type: ignore[arg-type]
+    model_section = {"url": server.url, "api_key": api_key, "dialect": dialect}
+    settings = Settings(model=model_section)  # type: ignore[arg-type]
     chosen = [(name, probe) for name, probe in PROBES if name in (only or dict(PROBES))]
     async with asyncio.timeout(60):
         return await examine(settings, model, deadline=deadline, probes=chosen)
