@@ -110,7 +110,8 @@ class _Model(msgspec.Struct):
 
     @property
     def context(self) -> int | None:
-        return self.max_model_len or self.context_length or (self.meta and self.meta.n_ctx)
+        there = self.meta.n_ctx if self.meta is not None else None
+        return self.max_model_len or self.context_length or there
 
 
 class _Models(msgspec.Struct):
