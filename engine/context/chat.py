@@ -50,9 +50,9 @@ def chat_request(
 def check_fields(request: CreateRequest, server: Server) -> None:
     """Refuse what the server does not honour; raises InvalidRequest with the client's name of it."""
     sent = _parameters(request, (), first=True)
-    for name in sent.keys() - _taken(sent, server).keys() - _OURS:
-        if name == "tool_choice" and sent[name] == "none":
-            continue
+    # Not to call any tool is a wish that needs no server's help.
+    unasked = {"tool_choice", "tools"} if sent.get("tool_choice") == "none" else set()
+    for name in sorted(sent.keys() - _taken(sent, server).keys() - _OURS - unasked):
         raise checks.unsupported(
             _PARAMS.get(name, name), f"the model server ({server.name}) does not honour it."
         )

@@ -105,7 +105,7 @@ class _Model(msgspec.Struct):
     owned_by: str | None = None
     max_model_len: int | None = None
     context_length: int | None = None
-    architecture: msgspec.Raw | None = None
+    architecture: dict[str, object] | None = None
     meta: _Meta | None = None
 
     @property

@@ -60,10 +60,7 @@ async def held(stack: Stack, path: str, turns: list[Turn], streamed: bool) -> To
             try:
                 made = await create(sdk, fields, streamed)
             except openai.APIStatusError as refused:
-                assert isinstance(refused.body, dict)
-                told.append(
-                    ("refused", refused.status_code, refused.body["code"], refused.body["param"])
-                )
+                told.append(("refused", refused.status_code, refused.code, refused.param))
                 continue
             finally:
                 assert stack.model.requests[-1:] != asked
