@@ -26,7 +26,7 @@ class ReplayedItem(msgspec.Struct):
     output: str | list[dict[str, object]] = ""
 
 
-_item = msgspec.json.Decoder(ReplayedItem)
+_items = msgspec.json.Decoder(list[ReplayedItem])
 
 
 class _Group(msgspec.Struct):
@@ -44,7 +44,8 @@ def chat_messages(
 
     `reasoning_key`: where an assistant message has its reasoning; None: it is left out.
     """
-    read = [_item.decode(item) for item in items]
+    # One stored item may be replayed as several, such as a call with its output.
+    read = _items.decode(b"[%b]" % b",".join(items))
     outputs = _Outputs(read)
     leading = _leading(read)
     messages = _system([instructions] if instructions else [], read[:leading])

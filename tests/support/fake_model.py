@@ -47,9 +47,10 @@ class Break:
 Step = bytes | Head | Hang | Break
 
 
-def frames_of(stream: Stream, model: str = "m") -> list[bytes]:
+def frames_of(stream: Stream, model: str = "m", path: str = RESPONSES) -> list[bytes]:
     """Return the writes of a stream of `tests.support.replies`."""
-    return list(stream.make(Asked(RESPONSES, {"model": model, "stream": True}, "seed")))
+    body = {"model": model, "stream": True, "stream_options": {"include_usage": True}}
+    return list(stream.make(Asked(path, body, "seed")))
 
 
 class FakeModel:
