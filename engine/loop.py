@@ -222,7 +222,10 @@ class Loop:
         self._custody.accept()
         ending = self._news
         if ending is None:
-            call = ModelCall(turn, self._means.model, self._limits, lambda: self._machine.held)
+            means = self._means
+            call = ModelCall(
+                turn, means.model, self._limits, lambda: self._machine.held, means.choice.care
+            )
             ending = await self._read_turn(call)
         return None if self._leaving and ending is self._news else ending
 

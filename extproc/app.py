@@ -23,6 +23,7 @@ from engine.run import Means
 from engine.takeover import TakeOver
 from engine.toolbox import OpenProvider, Toolbox
 from engine.upkeep import Upkeep
+from engine.upstream.care import Care
 from engine.upstream.choice import Choice
 from extproc.admission import Admission
 from extproc.envoy.endpoint import ModelEndpoint, parse_model_url
@@ -226,7 +227,8 @@ def dialect_choice(settings: Settings) -> Choice:
     """Return what chooses the dialect of each model."""
     model = settings.model
     server = None if model.server == "auto" else model.server
-    return Choice(model.dialect, parse_dialects(model.dialects), server=server)
+    care = Care(check_output=model.check_output, estimate_reasoning=model.estimate_reasoning_tokens)
+    return Choice(model.dialect, parse_dialects(model.dialects), server=server, care=care)
 
 
 def _outbound(settings: Settings) -> OutboundPolicy:

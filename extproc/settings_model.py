@@ -49,6 +49,14 @@ class Model(Section):
     probe_seconds: Seconds = 60.0
     """How often the server is asked what it is."""
 
+    check_output: bool = False
+    """Fail a response whose text is not the JSON that `text.format` asks for: with a server that does not
+    enforce it, or not always. Of a schema, `pattern` and `patternProperties` are not looked at."""
+
+    estimate_reasoning_tokens: bool = False
+    """Where the server counts no `reasoning_tokens`, estimate them by the reasoning's share of the output's
+    characters; otherwise they are 0."""
+
     forward_authorization: bool = False
     """Send the client's own Authorization header to the model server."""
 

@@ -16,7 +16,7 @@ class TurnRules(msgspec.Struct, frozen=True):
 
     `declared`: the functions that a call in plain text may name; None where nobody said, then any. A text
     that has the form of a call, without any markup, is believed only if it names one of them, and only
-    where no JSON was asked for (`structured`).
+    where no JSON was asked for: `format` is the form that was, if any.
     """
 
     tools: bool = False
@@ -24,7 +24,12 @@ class TurnRules(msgspec.Struct, frozen=True):
     parallel: bool = True
     logprobs: bool = False
     declared: tuple[FunctionTool, ...] | None = None
-    structured: bool = False
+    format: Mapping[str, object] | None = None
+
+    @property
+    def structured(self) -> bool:
+        """True if JSON was asked for."""
+        return self.format is not None
 
 
 class TurnRequest(msgspec.Struct, frozen=True):

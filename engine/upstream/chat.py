@@ -12,6 +12,7 @@ from engine.api.response_object import Usage
 from engine.errors import UpstreamFailed
 from engine.response.inputs import Content
 from engine.response.turn import TurnRules
+from engine.upstream.care import Made
 from engine.upstream.chat_calls import ChatCalls
 from engine.upstream.chat_frames import Choice, Chunk, ContentPart, Message, ToolCall, read_chunk
 from engine.upstream.frames import Problem
@@ -49,6 +50,11 @@ class ChatStream:
     def outcome(self) -> Outcome | None:
         """How the turn ended."""
         return self._turn.outcome
+
+    @property
+    def made(self) -> Made:
+        """What was let through."""
+        return self._turn.made
 
     @property
     def held(self) -> int:

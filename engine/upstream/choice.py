@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
+from engine.upstream.care import Care
 from engine.upstream.dialect import ChatDialect, Dialect, ResponsesDialect
 from engine.upstream.servers import SERVERS, Profile
 
@@ -15,7 +16,8 @@ class Choice:
     """Chooses for each request; `profile` may be replaced at any time, runs that have begun do not notice.
 
     `default` is a dialect or `auto`. `by_model` are patterns of model names with theirs, the first that
-    fits counts. `server` is the name of the only server that there is; None: whoever it proves to be.
+    fits counts. `server` is the name of the only server that there is; None: whoever it proves to be. `care`
+    is what is done beyond passing on.
     """
 
     def __init__(
@@ -24,7 +26,9 @@ class Choice:
         by_model: Sequence[tuple[str, str]] = (),
         *,
         server: str | None = None,
+        care: Care | None = None,
     ) -> None:
+        self.care = care if care is not None else Care()
         self._default = default
         self._by_model = by_model
         self._named = None if server is None else SERVERS[server]

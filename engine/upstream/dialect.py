@@ -13,6 +13,7 @@ from engine.context.chat import chat_request, check_fields
 from engine.context.upstream import upstream_request
 from engine.response.inputs import Content
 from engine.response.turn import Encoder, TurnRules
+from engine.upstream.care import Made
 from engine.upstream.chat import ChatStream
 from engine.upstream.responses import ResponsesStream
 from engine.upstream.rules import Outcome
@@ -25,6 +26,10 @@ class TurnReader(Protocol):
     @property
     def outcome(self) -> Outcome | None:
         """How the turn ended; None while it goes on. Nothing is to be read behind it."""
+
+    @property
+    def made(self) -> Made:
+        """What was let through."""
 
     @property
     def held(self) -> int:

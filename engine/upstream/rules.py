@@ -41,10 +41,10 @@ def turn_rules(request: CreateRequest, owned: Iterable[FunctionTool] = ()) -> Tu
         parallel=request.parallel_tool_calls,
         logprobs=request.logprobs,
         declared=tuple(declared),
-        structured=_asks_for_json(request.values.get("text")),
+        format=_json_form(request.values.get("text")),
     )
 
 
-def _asks_for_json(text: object) -> bool:
+def _json_form(text: object) -> dict[str, object] | None:
     chosen = text.get("format") if isinstance(text, dict) else None
-    return isinstance(chosen, dict) and chosen.get("type") != "text"
+    return chosen if isinstance(chosen, dict) and chosen.get("type") != "text" else None

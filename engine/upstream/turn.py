@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from engine.errors import EngineError
 from engine.response.inputs import (
+    ArgumentsDelta,
     Content,
     ItemKind,
     ItemStarted,
@@ -19,6 +20,7 @@ from engine.response.inputs import (
 )
 from engine.response.turn import TurnRules
 from engine.upstream.calls import CallQueue, Key
+from engine.upstream.care import Made
 from engine.upstream.logprobs import NONE
 from engine.upstream.markup import MarkupHold
 from engine.upstream.markup_calls import Call, Piece, Rest, read_calls
@@ -42,6 +44,8 @@ class Turn:
         self._text_key: Key = ""
         self._thought_key: Key = ""
         self._texts: list[str] = []
+        self._thought_size = 0
+        self._calls_size = 0
         self._waiting_logprobs: list[bytes] = []
 
     @property
@@ -56,6 +60,13 @@ class Turn:
     def said(self) -> str:
         """The text that was let through."""
         return "".join(self._texts)
+
+    @property
+    def made(self) -> Made:
+        """What was let through, measured."""
+        said = self.said
+        shown = len(said) + self._calls_size
+        return Made(said, shown, self._thought_size, called="function_call" in self.seen)
 
     # -- what comes -----------------------------------------------------------------------------
 
@@ -223,6 +234,7 @@ class Turn:
         return hold is not None and (hold.found or hold.tail != "")
 
     def _think(self, text: str, key: Key) -> list[Content]:
+        self._thought_size += len(text)
         return [*self._enter("reasoning", key), ReasoningDelta(text)]
 
     def _end_thought(self) -> list[Content]:
@@ -271,6 +283,9 @@ class Turn:
         return [ItemStarted(kind)]
 
     def _called(self, content: list[Content]) -> list[Content]:
+        for piece in content:
+            if isinstance(piece, ArgumentsDelta):
+                self._calls_size += len(piece.text)
         if content:
             self._open = None
             self.seen.add("function_call")

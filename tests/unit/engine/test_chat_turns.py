@@ -126,7 +126,7 @@ async def test_what_a_dead_worker_left_is_run_again_in_chat() -> None:
     store = FaultyStore()
     gone = Rig(FakeModel(), store=store, limits=small(lease=GONE), worker="replica/1#1")
     lease = await leave(gone, ItemStarted("message"), TextDelta("a"), background=True, stream=True)
-    rig = rig_of(store=store)
+    rig = rig_of(store=store, limits=small(lease=0.04))
     rig.recovery.start()
     response = await rig.becomes(lease.response_id, "completed")
     await rig.recovery.stop()

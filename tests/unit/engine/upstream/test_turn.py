@@ -102,7 +102,7 @@ def test_a_call_that_a_limit_cut_is_not_shown() -> None:
 def test_json_that_was_asked_for_is_no_call() -> None:
     """R8: structured output may look like one; it is not even held."""
     text, _ = markup_forms.BARE_FORMS["llama, bare"]
-    stream = ResponsesStream(msgspec.structs.replace(DECLARED, structured=True))
+    stream = ResponsesStream(msgspec.structs.replace(DECLARED, format={"type": "json_object"}))
     assert stream.receive(said(text)) == [ItemStarted("message"), TextDelta(text)]
 
 
