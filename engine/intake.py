@@ -31,6 +31,7 @@ from engine.response.machine import ResponseMachine
 from engine.response.turn import Encoder, TurnRequest
 from engine.run import Run
 from engine.toolbox import Toolbox
+from engine.truncation import Truncation
 from engine.upstream.choice import Choice
 from engine.upstream.rules import turn_rules
 from engine.work import pack
@@ -63,6 +64,7 @@ class Intake:
         limits: Limits,
         worker: str,
         choice: Choice,
+        truncation: Truncation,
         on_disconnect: OnDisconnect = "continue",
     ) -> None:
         self._store = store
@@ -72,6 +74,7 @@ class Intake:
         self._limits = limits
         self._worker = worker
         self._choice = choice
+        self._truncation = truncation
         self._on_disconnect = on_disconnect
 
     async def admit(self, caller: Caller, body: bytes) -> Run:
@@ -92,6 +95,10 @@ class Intake:
         require_pairs(history.pending, items)
         replay = [*history.replay, *(item.replay for item in items if item.replay is not None)]
         self._check_size(replay)
+        asked = self._choice.asking(request, caller.tenant)
+        if not request.background:
+            # What waits in the queue is cut when its time comes.
+            replay = await self._truncation.fitting(asked, replay, caller.model_headers)
         shape = ResponseObject(own_id, self._clock(), request)
         machine = ResponseMachine(shape, ids, store=request.store)
         new = None
@@ -117,7 +124,7 @@ class Intake:
         return Run(
             id=own_id,
             machine=machine,
-            first=Begin(asked_for(request, replay, caller.model_headers, self._limits, dialect)),
+            first=Begin(asked_for(asked, replay, caller.model_headers, self._limits, dialect)),
             new=new,
             stream=request.stream,
             streamed=_is_logged(request) and request.store,

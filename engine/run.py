@@ -22,6 +22,7 @@ from engine.ports import (
 from engine.response.inputs import Input
 from engine.response.machine import ResponseMachine
 from engine.toolbox import Toolbox
+from engine.truncation import Truncation
 from engine.upstream.choice import Choice
 
 
@@ -67,3 +68,4 @@ class Means:
     notify: Notify
     detached: Detached
     choice: Choice
+    truncation: Truncation

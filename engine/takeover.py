@@ -14,9 +14,10 @@ from typing import TypeVar
 
 import msgspec
 
+from engine.api.request import CreateRequest
 from engine.api.response_object import ResponseObject
 from engine.context.history import usable_history
-from engine.errors import InvalidRequest, NotFound, WorkerLost
+from engine.errors import InvalidRequest, NotFound, UpstreamFailed, WorkerLost
 from engine.ids import ItemIds
 from engine.intake import asked_for
 from engine.live import Live
@@ -203,12 +204,26 @@ class TakeOver:
         try:
             request = work.request(self._limits)
             replay = await self._replay(claim.lease) if self.runs_again(claim) else []
+            replay = await self._fitting(request, replay, work)
             providers = self._live.means.tools.open(request, tenant)
         except InvalidRequest as error:
             return error
-        dialect = self._live.means.choice.dialect(request.model)
+        means = self._live.means
+        request = means.choice.asking(request, tenant)
+        dialect = means.choice.dialect(request.model)
         turn = asked_for(request, replay, work.headers, self._limits, dialect)
         return _Asked(turn, providers)
+
+    async def _fitting(
+        self, request: CreateRequest, replay: list[bytes], work: Work
+    ) -> list[bytes]:
+        """Return what fits of what is asked again; all, where the server cannot be asked now."""
+        if not replay:
+            return replay
+        try:
+            return await self._live.means.truncation.fitting(request, replay, work.headers)
+        except UpstreamFailed:
+            return replay
 
     async def _replay(self, lease: Lease) -> list[bytes]:
         context = await self._patiently(

@@ -22,6 +22,7 @@ from engine.responses import Responses
 from engine.run import Means
 from engine.takeover import TakeOver
 from engine.toolbox import OpenProvider, Toolbox
+from engine.truncation import Truncation
 from engine.upkeep import Upkeep
 from engine.upstream.care import Care
 from engine.upstream.choice import Choice
@@ -118,6 +119,7 @@ class Engine:
     ) -> None:
         limits = _limits(settings)
         tools = Toolbox(open_provider, limits)
+        truncation = Truncation(model)
         self.following = Following(store, limits)
         means = Means(
             model=model,
@@ -128,6 +130,7 @@ class Engine:
             notify=self.following.notify,
             detached=Detached(),
             choice=choice,
+            truncation=truncation,
         )
         self.live = Live(means, worker_name)
         takeover = TakeOver(self.live)
@@ -149,6 +152,7 @@ class Engine:
                 limits=limits,
                 worker=worker_name,
                 choice=choice,
+                truncation=truncation,
                 on_disconnect=settings.sidecar.on_disconnect,
             ),
             live=self.live,
@@ -228,7 +232,13 @@ def dialect_choice(settings: Settings) -> Choice:
     model = settings.model
     server = None if model.server == "auto" else model.server
     care = Care(check_output=model.check_output, estimate_reasoning=model.estimate_reasoning_tokens)
-    return Choice(model.dialect, parse_dialects(model.dialects), server=server, care=care)
+    return Choice(
+        model.dialect,
+        parse_dialects(model.dialects),
+        server=server,
+        care=care,
+        salts=model.cache_salt,
+    )
 
 
 def _outbound(settings: Settings) -> OutboundPolicy:

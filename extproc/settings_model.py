@@ -49,6 +49,10 @@ class Model(Section):
     probe_seconds: Seconds = 60.0
     """How often the server is asked what it is."""
 
+    cache_salt: bool = False
+    """Send vLLM a `cache_salt` for each tenant, so that none can measure by the time to an answer what others
+    have asked; they share no cached prefixes then."""
+
     check_output: bool = False
     """Fail a response whose text is not the JSON that `text.format` asks for: with a server that does not
     enforce it, or not always. Of a schema, `pattern` and `patternProperties` are not looked at."""

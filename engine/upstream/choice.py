@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
+from engine.api.request import CreateRequest
+from engine.context.salt import salted
 from engine.upstream.care import Care
 from engine.upstream.dialect import ChatDialect, Dialect, ResponsesDialect
 from engine.upstream.servers import SERVERS, Profile
@@ -17,7 +19,7 @@ class Choice:
 
     `default` is a dialect or `auto`. `by_model` are patterns of model names with theirs, the first that
     fits counts. `server` is the name of the only server that there is; None: whoever it proves to be. `care`
-    is what is done beyond passing on.
+    is what is done beyond passing on; `salts`: tenants do not share the server's prefix cache.
     """
 
     def __init__(
@@ -27,8 +29,10 @@ class Choice:
         *,
         server: str | None = None,
         care: Care | None = None,
+        salts: bool = False,
     ) -> None:
         self.care = care if care is not None else Care()
+        self._salts = salts
         self._default = default
         self._by_model = by_model
         self._named = None if server is None else SERVERS[server]
@@ -43,6 +47,10 @@ class Choice:
     @profile.setter
     def profile(self, profile: Profile) -> None:
         self._take(profile)
+
+    def asking(self, request: CreateRequest, tenant: str) -> CreateRequest:
+        """Return a tenant's request as the model is to be asked."""
+        return salted(request, tenant) if self._salts else request
 
     def dialect(self, model: str) -> Dialect:
         """Return the dialect in which a model is asked."""

@@ -26,6 +26,7 @@ from engine.responses import Responses
 from engine.run import Means
 from engine.takeover import TakeOver
 from engine.toolbox import OpenProvider, Toolbox
+from engine.truncation import Truncation
 from engine.upstream.choice import Choice
 from tests.support.fake_model import FakeModel
 from tests.support.fake_reply import FakeReply
@@ -91,6 +92,7 @@ class Rig:
             notify=self._notify,
             detached=self.detached,
             choice=self.choice,
+            truncation=Truncation(model),
         )
         self.live = Live(means, worker)
         self.intake = Intake(
@@ -101,6 +103,7 @@ class Rig:
             limits=self.limits,
             worker=worker,
             choice=self.choice,
+            truncation=Truncation(model),
         )
         self.takeover = TakeOver(self.live)
         self.background = Background(self.live, self.takeover, most=2)
