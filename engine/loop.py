@@ -15,9 +15,9 @@ from contextlib import aclosing
 from typing import TypeVar
 
 from engine.answers import Answer
+from engine.careful_call import CarefulCall
 from engine.custody import Custody, lease_lost
 from engine.errors import EngineError, LeaseLost, Stopped, UpstreamFailed
-from engine.model_call import ModelCall
 from engine.pipe import Pipe
 from engine.ports import Lease
 from engine.response.effects import (
@@ -72,7 +72,7 @@ class Loop:
         self._saving: asyncio.Future[Saved | SaveFailed] | None = None
         self._abandoning: asyncio.Future[None] | None = None
         self._releasing: asyncio.Future[None] | None = None
-        self._call: ModelCall | None = None
+        self._call: CarefulCall | None = None
         self._partings: list[asyncio.Task[None]] = []
         self._turn: asyncio.Timeout | None = None
         self._news: Ending | None = None
@@ -223,13 +223,18 @@ class Loop:
         ending = self._news
         if ending is None:
             means = self._means
-            call = ModelCall(
-                turn, means.model, self._limits, lambda: self._machine.held, means.choice.care
+            call = CarefulCall(
+                turn,
+                means.model,
+                self._limits,
+                lambda: self._machine.held,
+                means.choice.care,
+                unseen=not (self.run_of.stream or self.run_of.streamed),
             )
             ending = await self._read_turn(call)
         return None if self._leaving and ending is self._news else ending
 
-    async def _read_turn(self, call: ModelCall) -> Ending:
+    async def _read_turn(self, call: CarefulCall) -> Ending:
         self._call = call
         broken: Ending | None = None
         try:
@@ -253,7 +258,7 @@ class Loop:
         self._partings.append(asyncio.get_running_loop().create_task(call.finish()))
         return self._ending(call)
 
-    async def _open(self, call: ModelCall) -> None:
+    async def _open(self, call: CarefulCall) -> None:
         """Return when the model answered and the accepted row is written: the first event waits for both."""
         new = self.run_of.new
         if new is not None and new.idempotency is not None:
@@ -270,7 +275,7 @@ class Loop:
             raise
         await self._feed([ModelAnswered()])
 
-    async def _read(self, call: ModelCall) -> None:
+    async def _read(self, call: CarefulCall) -> None:
         async with aclosing(call.contents()) as chunks:
             async for contents in chunks:
                 await self._feed(contents)
@@ -300,7 +305,7 @@ class Loop:
             self._deltas += len(frames)
             await self._send(b"".join(frames), last)
 
-    def _ending(self, call: ModelCall) -> TurnEnded | Failed:
+    def _ending(self, call: CarefulCall) -> TurnEnded | Failed:
         outcome = call.outcome
         assert outcome is not None
         if outcome.error is not None:

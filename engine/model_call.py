@@ -10,7 +10,7 @@ from engine.limits import Limits
 from engine.ports import ModelAnswer, ModelClient
 from engine.response.inputs import Content
 from engine.response.turn import TurnRequest
-from engine.upstream.care import Care
+from engine.upstream.care import Made
 from engine.upstream.dialect import DIALECTS
 from engine.upstream.refusal import refusal
 from engine.upstream.rules import Outcome
@@ -25,13 +25,11 @@ class ModelCall:
         model: ModelClient,
         limits: Limits,
         held: Callable[[], int],
-        care: Care,
     ) -> None:
         self._turn = turn
         self._model = model
         self._limits = limits
         self._held = held
-        self._care = care
         self._dialect = DIALECTS[turn.dialect]
         self._upstream = self._dialect.open(turn.rules)
         self._answer: ModelAnswer | None = None
@@ -39,10 +37,12 @@ class ModelCall:
     @property
     def outcome(self) -> Outcome | None:
         """How the turn ended, by the model's own word; None where it has not ended."""
-        outcome = self._upstream.outcome
-        if outcome is None:
-            return None
-        return self._care.judged(outcome, self._turn.rules, self._upstream.made)
+        return self._upstream.outcome
+
+    @property
+    def made(self) -> Made:
+        """What was let through."""
+        return self._upstream.made
 
     async def open(self) -> None:
         """Send the request and wait for a 200; raises UpstreamRefused, UpstreamFailed."""

@@ -231,7 +231,11 @@ def dialect_choice(settings: Settings) -> Choice:
     """Return what chooses the dialect of each model."""
     model = settings.model
     server = None if model.server == "auto" else model.server
-    care = Care(check_output=model.check_output, estimate_reasoning=model.estimate_reasoning_tokens)
+    care = Care(
+        check_output=model.check_output != "off",
+        ask_again=model.check_output == "retry",
+        estimate_reasoning=model.estimate_reasoning_tokens,
+    )
     return Choice(
         model.dialect,
         parse_dialects(model.dialects),

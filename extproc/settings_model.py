@@ -53,9 +53,10 @@ class Model(Section):
     """Send vLLM a `cache_salt` for each tenant, so that none can measure by the time to an answer what others
     have asked; they share no cached prefixes then."""
 
-    check_output: bool = False
-    """Fail a response whose text is not the JSON that `text.format` asks for: with a server that does not
-    enforce it, or not always. Of a schema, `pattern` and `patternProperties` are not looked at."""
+    check_output: Literal["off", "report", "retry"] = "off"
+    """What is done with a text that is not the JSON that `text.format` asks for, where a server does not
+    enforce it, or not always: the response fails, or, if it is not streamed, the model is first asked once
+    more. Of a schema, `pattern` and `patternProperties` are not looked at."""
 
     estimate_reasoning_tokens: bool = False
     """Where the server counts no `reasoning_tokens`, estimate them by the reasoning's share of the output's

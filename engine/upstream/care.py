@@ -38,12 +38,14 @@ class Made(msgspec.Struct, frozen=True):
 
 
 class Care(msgspec.Struct, frozen=True, kw_only=True):
-    """`check_output`: a text that is not the JSON that was asked for fails the response.
+    """`check_output`: a text that is not the JSON that was asked for fails the response; with `ask_again` the
+    model is asked a second time before that, where nobody has seen the first answer.
 
     `estimate_reasoning`: where a server counts no tokens of reasoning, they are estimated by its length.
     """
 
     check_output: bool = False
+    ask_again: bool = False
     estimate_reasoning: bool = False
 
     def judged(self, outcome: Outcome, rules: TurnRules, made: Made) -> Outcome:
@@ -52,13 +54,19 @@ class Care(msgspec.Struct, frozen=True, kw_only=True):
             return outcome
         if self.estimate_reasoning:
             outcome = _estimated(outcome, made)
-        if not self.check_output or outcome.incomplete_reason is not None or made.called:
-            return outcome
-        problem = _problem(made.text, rules.format) if rules.format is not None else None
+        problem = self.rejects(outcome, rules, made)
         if problem is None:
             return outcome
         told = f"The model's answer is not what 'text.format' asks for: {problem}."
         return msgspec.structs.replace(outcome, error=UpstreamFailed(told))
+
+    def rejects(self, outcome: Outcome, rules: TurnRules, made: Made) -> str | None:
+        """Return what is wrong with a whole answer; None where it is as wanted, or not looked at."""
+        if not self.check_output or outcome.error is not None:
+            return None
+        if outcome.incomplete_reason is not None or made.called or rules.format is None:
+            return None
+        return _problem(made.text, rules.format)
 
 
 def _estimated(outcome: Outcome, made: Made) -> Outcome:
