@@ -36,7 +36,6 @@ class Choice:
         self._default = default
         self._by_model = by_model
         self._named = None if server is None else SERVERS[server]
-        self._responses = ResponsesDialect()
         self._take(Profile())
 
     @property
@@ -72,3 +71,4 @@ class Choice:
             )
         self._profile = profile
         self._chat = ChatDialect(profile.server)
+        self._responses = ResponsesDialect(profile.server)

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from engine.api.request import CreateRequest
 from engine.context.chat import chat_request, check_fields
+from engine.context.replay import typed_message
 from engine.context.upstream import upstream_request
 from engine.response.inputs import Content
 from engine.response.turn import Encoder, TurnRules
@@ -65,6 +66,9 @@ class ResponsesDialect:
     name = "responses"
     path = "/v1/responses"
 
+    def __init__(self, server: Server = UNKNOWN) -> None:
+        self._typed = server.typed_messages
+
     def encode(
         self,
         request: CreateRequest,
@@ -74,6 +78,8 @@ class ResponsesDialect:
         first: bool = True,
     ) -> bytes:
         """Return the body of a `/v1/responses` request."""
+        if self._typed:
+            items = map(typed_message, items)
         return upstream_request(request, items, owned, first=first)
 
     def check(self, request: CreateRequest) -> None:

@@ -25,12 +25,14 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
     `takes` are the fields of a chat request that it honours; None: all that we know of, or it says so
     itself. Fields that are not among them are ignored by it in silence, or refused (rule H1).
+    `typed_messages`: its `/v1/responses` takes what a model said only as a typed message with typed parts.
     """
 
     name: str
     dialect: str = "chat"
     reasoning_key: str | None = REASONING_KEY
     takes: frozenset[str] | None = None
+    typed_messages: bool = False
 
 
 # Of every server: what a request without any wishes has.
@@ -44,7 +46,7 @@ SERVERS: dict[str, Server] = {
         Server(name="vllm", dialect="responses"),
         # Its own /v1/responses ignores the tools of all models but gpt-oss.
         Server(name="sglang"),
-        Server(name="llamacpp"),
+        Server(name="llamacpp", typed_messages=True),
         # /v1/responses: text before a call is not in the final object, and streams end without one.
         Server(
             name="ollama",

@@ -110,3 +110,30 @@ _OWN: Mapping[str, Callable[[Mapping[str, Any]], None]] = {
     "ollama": _ollama,
     "transformers": _transformers,
 }
+
+
+def check_llamacpp_input(items: list[Mapping[str, Any]]) -> None:
+    """Raises Rejected as llama.cpp's `/v1/responses` does for input items."""
+    for item in items:
+        if item.get("role") in ("user", "system", "developer") and item.get("content"):
+            continue
+        kind = "assistant" if item.get("role") == "assistant" else str(item.get("type"))
+        if not _LLAMACPP.get(kind, lambda _item: False)(item):
+            raise Rejected("Cannot determine type of 'item'")
+
+
+def _assistant(item: Message) -> bool:
+    parts = item["content"]
+    return (
+        item.get("type") == "message"
+        and isinstance(parts, list)
+        and all(part["type"] == "output_text" for part in parts)
+    )
+
+
+_LLAMACPP: Mapping[str, Callable[[Message], bool]] = {
+    "assistant": _assistant,
+    "function_call": lambda item: {"arguments", "call_id", "name"} <= item.keys(),
+    "function_call_output": lambda item: {"call_id", "output"} <= item.keys(),
+    "reasoning": lambda item: bool("summary" in item and item["content"][0]["text"]),
+}

@@ -21,10 +21,11 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @asynccontextmanager
 async def serving(
-    handler: Handler, *, api_key: str | None = None, silence: float = 5
+    handler: Handler, *, api_key: str | None = None, silence: float = 5, told: str = "/health"
 ) -> AsyncIterator[HttpModelClient]:
     app = web.Application(client_max_size=1 << 24)
     app.router.add_post("/v1/responses", handler)
+    app.router.add_get(told, handler)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
     await runner.setup()
     # pytest's own folders have names too long for a socket.
@@ -261,3 +262,23 @@ async def test_https_is_never_spoken_in_clear() -> None:
             await client.call("/v1/responses", b"{}", {})
     assert heard
     assert all(data.startswith(b"\x16") and b"sk-secret" not in data for data in heard)
+
+
+async def test_what_a_server_tells_about_itself_is_read_whole() -> None:
+    """Status and body, however it comes; a server that is away is a failure like any other."""
+
+    async def tells(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(status=404)
+        await response.prepare(request)
+        for _ in range(3):
+            await response.write(b"no ")
+            await asyncio.sleep(0)
+        return response
+
+    async with serving(tells, told="/version") as client:
+        assert await client.get("/version") == (404, b"no no no ")
+    async with HttpModelClient(
+        ModelEndpoint("model", socket=Path("/nowhere.sock")), connect=1, silence=1, api_key=None
+    ) as away:
+        with pytest.raises(UpstreamFailed, match="could not be reached"):
+            await away.get("/version")

@@ -9,7 +9,7 @@ import pytest
 
 from engine.upstream.choice import Choice
 from engine.upstream.servers import SERVERS, Profile, recognise
-from tests.support import servers
+from tests.support import servers, strictness
 from tests.support.engine_rig import Rig
 from tests.support.fake_model import FakeModel
 from tests.support.stream_rules import check_stream, response_of
@@ -178,3 +178,24 @@ def expected(server: str, name: str) -> list[tuple[str, str]]:
         "error": broken.get(server, [("message", "Hel")]),
         "cut": broken.get(server, []),
     }[kind]
+
+
+async def test_llamacpp_takes_a_history_in_responses_too() -> None:
+    """M4: what was said, thought and called, as its parser wants it; others get the canonical form."""
+    turns = [
+        servers.frames("llamacpp", "responses_tool"),
+        servers.frames("llamacpp", "responses_text"),
+    ]
+    model = FakeModel(*servers.frames("llamacpp", "responses_text"), turns=turns)
+    rig = Rig(model, choice=Choice("responses", server="llamacpp"))
+    called = response_of(await rig.stream(tools=[WEATHER]))
+    [call_id] = [item["call_id"] for item in called["output"] if "call_id" in item]
+    output = {"type": "function_call_output", "call_id": call_id, "output": "sunny"}
+    answered = response_of(
+        await rig.stream(previous_response_id=called["id"], input=[output], instructions="i")
+    )
+    await rig.stream(previous_response_id=answered["id"], input="and?")
+    for body in model.bodies:
+        strictness.check_llamacpp_input(json.loads(body)["input"])
+    said = json.loads(model.bodies[-1])["input"][-2]
+    assert said["content"] == [{"type": "output_text", "text": "Hello."}]
