@@ -77,7 +77,7 @@ async def _section(streams: list[int], events: int, rate: float, seconds: float)
     with tempfile.TemporaryDirectory(prefix="hf-bench-") as directory:
         socket = Path(directory) / "model.sock"
         settings = Settings(data_dir=Path(directory)).having(
-            listen={"port": 0}, model={"url": f"unix:{socket}"}
+            listen={"port": 0}, model={"url": f"unix:{socket}", "dialect": "responses"}
         )
         async with (
             backend(socket, events, rate),

@@ -12,14 +12,14 @@ from collections.abc import Awaitable, Callable
 from engine.chore import Chore
 from engine.errors import UpstreamFailed
 from engine.upstream.choice import Choice
-from engine.upstream.servers import UNKNOWN, recognise
+from engine.upstream.servers import recognise
 
 _log = logging.getLogger(__name__)
 
 Get = Callable[[str], Awaitable[tuple[int, bytes]]]
 """Sends a GET for a path to the model server; returns status and body, raises UpstreamFailed."""
 
-# Until it is known: a server and its gateway often start side by side.
+# Until it answers: a server and its gateway often start side by side.
 _SOON = 2.0
 
 
@@ -43,24 +43,24 @@ class Scout:
         await self._looking.stop()
 
     async def _look(self) -> bool:
-        """Ask, unless the server was known a short time ago."""
+        """Ask, unless the server answered a short time ago."""
         if self._rests > 0:
             self._rests -= 1
-            return False
-        await self.ask()
-        known = self._choice.profile.server is not UNKNOWN
-        self._rests = self._most_rests - 1 if known else 0
+        elif await self.ask():
+            self._rests = self._most_rests - 1
         return False
 
-    async def ask(self) -> None:
-        """Ask once, and take what is learnt."""
+    async def ask(self) -> bool:
+        """Ask once, and take what is learnt; returns whether there was an answer."""
         models = await self._body("/v1/models")
         if models is None:
-            return
-        profile = recognise(await self._body("/version") or b"", models)
-        if profile != self._choice.profile:
-            self._choice.profile = profile
-            _log.info("the model server is %s: %s", profile, self._choice.profile.dialect)
+            return False
+        before = self._choice.profile
+        self._choice.profile = recognise(await self._body("/version") or b"", models)
+        learnt = self._choice.profile
+        if learnt != before:
+            _log.info("the model server is %s, asked in %s by default", learnt, learnt.dialect)
+        return True
 
     async def _body(self, path: str) -> bytes | None:
         """Return what is there; None where nothing is."""

@@ -66,9 +66,7 @@ class Choice:
 
     def _take(self, profile: Profile) -> None:
         if self._named is not None:
-            profile = Profile(
-                server=self._named, version=profile.version, contexts=profile.contexts
-            )
+            profile = Profile(server=self._named, version=profile.version)
         self._profile = profile
         self._chat = ChatDialect(profile.server)
         self._responses = ResponsesDialect(profile.server)

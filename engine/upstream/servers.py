@@ -73,11 +73,10 @@ SERVERS: dict[str, Server] = {
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
-    """What a server has shown itself to be; `contexts` are tokens by model, where it tells them."""
+    """What a server has shown itself to be."""
 
     server: Server = UNKNOWN
     version: tuple[int, ...] = ()
-    contexts: dict[str, int] = {}
 
     @property
     def dialect(self) -> str:
@@ -98,22 +97,12 @@ class _Version(msgspec.Struct):
     version: str = ""
 
 
-class _Meta(msgspec.Struct):
-    n_ctx: int | None = None
-
-
 class _Model(msgspec.Struct):
     id: str = ""
     owned_by: str | None = None
     max_model_len: int | None = None
     context_length: int | None = None
     architecture: dict[str, object] | None = None
-    meta: _Meta | None = None
-
-    @property
-    def context(self) -> int | None:
-        there = self.meta.n_ctx if self.meta is not None else None
-        return self.max_model_len or self.context_length or there
 
 
 class _Models(msgspec.Struct):
@@ -139,11 +128,7 @@ def recognise(version: bytes, models: bytes) -> Profile:
         name = "vllm"
     if name is None and any(m.architecture and m.context_length for m in listed):
         name = "openrouter"
-    return Profile(
-        server=SERVERS[name or UNKNOWN.name],
-        version=_numbers(told),
-        contexts={model.id: model.context for model in listed if model.context},
-    )
+    return Profile(server=SERVERS[name or UNKNOWN.name], version=_numbers(told))
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -118,8 +118,12 @@ def check_llamacpp_input(items: list[Mapping[str, Any]]) -> None:
         if item.get("role") in ("user", "system", "developer") and item.get("content"):
             continue
         kind = "assistant" if item.get("role") == "assistant" else str(item.get("type"))
-        if not _LLAMACPP.get(kind, lambda _item: False)(item):
+        if not _LLAMACPP.get(kind, _unknown)(item):
             raise Rejected("Cannot determine type of 'item'")
+
+
+def _unknown(_item: Message) -> bool:
+    return False
 
 
 def _assistant(item: Message) -> bool:

@@ -47,7 +47,6 @@ def test_vllm_is_asked_by_its_release(version: str, dialect: str) -> None:
     told = json.dumps({"version": version}).encode()
     profile = recognise(told, models(owned_by="vllm", max_model_len=10))
     assert (profile.server.name, profile.dialect) == ("vllm", dialect)
-    assert profile.contexts == {"m": 10}
 
 
 def test_a_fork_of_vllm_is_one() -> None:
@@ -78,11 +77,11 @@ def test_the_settings_choose_by_the_models_name(model: str, dialect: str) -> Non
 
 
 def test_a_named_server_is_that_whatever_it_says() -> None:
-    """What is asked of it still tells its release and contexts."""
+    """What is asked of it still tells its release."""
     choice = Choice(server="transformers")
-    choice.profile = Profile(server=SERVERS["vllm"], version=(0, 30), contexts={"m": 5})
+    choice.profile = Profile(server=SERVERS["vllm"], version=(0, 30))
     assert choice.profile.server.name == "transformers"
-    assert (choice.profile.contexts, choice.dialect("m").name) == ({"m": 5}, "chat")
+    assert (choice.profile.version, choice.dialect("m").name) == ((0, 30), "chat")
 
 
 def over(server: str) -> Choice:
