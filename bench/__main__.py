@@ -8,9 +8,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 
-from bench import commits, durability, readers, streams
+from bench import commits, durability, loop, readers, streams
 
-_SECTIONS = ("streams", "durability", "readers", "commits")
+_SECTIONS = ("streams", "durability", "readers", "commits", "loop")
 
 
 async def _main(given: argparse.Namespace) -> None:
@@ -22,6 +22,8 @@ async def _main(given: argparse.Namespace) -> None:
         await readers.run(given.readers)
     if "commits" in given.sections:
         await commits.run(given.seconds)
+    if "loop" in given.sections:
+        await loop.run(given.seconds)
 
 
 if __name__ == "__main__":

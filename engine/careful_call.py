@@ -8,43 +8,59 @@ from contextlib import aclosing
 import msgspec
 
 from engine.errors import EngineError
-from engine.limits import Limits
-from engine.model_call import ModelCall
-from engine.ports import ModelClient
-from engine.response.inputs import Content, ItemStarted
-from engine.response.turn import TurnRequest
+from engine.model_turn import ModelTurn
+from engine.response.inputs import (
+    ArgumentsDelta,
+    Content,
+    ReasoningDelta,
+    RefusalDelta,
+    SummaryDelta,
+    TextDelta,
+)
+from engine.response.turn import TurnRules
 from engine.upstream.care import Care
 from engine.upstream.rules import Outcome
+
+_DELTAS = (TextDelta, RefusalDelta, ArgumentsDelta, ReasoningDelta, SummaryDelta)
 
 
 class CarefulCall:
     """One turn of a model, asked for twice where the first answer is not what was asked for.
 
-    `unseen`: nobody sees content before the turn has ended, so that an answer can be thrown away. `held` is
-    asked how much output is held besides (rule X5).
+    `make` makes a call; it is told how to ask what is held besides (rule X5), as is this by `held`. `unseen`:
+    nobody sees content before the turn has ended, so that an answer can be thrown away.
     """
 
     def __init__(
         self,
-        turn: TurnRequest,
-        model: ModelClient,
-        limits: Limits,
+        make: Callable[[Callable[[], int]], ModelTurn],
+        rules: TurnRules,
         held: Callable[[], int],
         care: Care,
         *,
         unseen: bool,
     ) -> None:
-        self._turn = turn
-        self._rules = turn.rules
-        self._model = model
-        self._limits = limits
+        self._make = make
+        self._rules = rules
         self._held = held
         self._care = care
         self._call = self._new_call()
-        self._again = unseen and care.ask_again and turn.rules.format is not None
+        self._again = (
+            unseen and self._call.repeatable and care.ask_again and rules.format is not None
+        )
         self._kept: list[Content] = []
         self._size = 0
         self._rejected: Outcome | None = None
+
+    @property
+    def begun(self) -> bool:
+        """True once the model has generated something, shown or not."""
+        return self._call.begun
+
+    @property
+    def repeatable(self) -> bool:
+        """False where the server runs tools of its own: none of them is to be run twice."""
+        return self._call.repeatable
 
     @property
     def outcome(self) -> Outcome | None:
@@ -87,8 +103,8 @@ class CarefulCall:
         """Let go of an answer that was read to its terminal event, so that its connection is kept."""
         await self._call.finish()
 
-    def _new_call(self) -> ModelCall:
-        return ModelCall(self._turn, self._model, self._limits, lambda: self._held() + self._size)
+    def _new_call(self) -> ModelTurn:
+        return self._make(lambda: self._held() + self._size)
 
     async def _ask_again(self, outcome: Outcome) -> None:
         """Ask a second time; where that cannot be read either, the first answer stays."""
@@ -111,4 +127,4 @@ class CarefulCall:
             async for contents in chunks:
                 for piece in contents:
                     self._kept.append(piece)
-                    self._size += 0 if isinstance(piece, ItemStarted) else len(piece.text)
+                    self._size += len(piece.text) if isinstance(piece, _DELTAS) else 0

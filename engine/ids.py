@@ -14,6 +14,11 @@ def response_id(random_bytes: bytes) -> str:
     return f"resp_{random_bytes.hex()}"
 
 
+def connector_id(random_bytes: bytes) -> str:
+    """Return `conn_` + the hex of `random_bytes` (RANDOM_BYTES of them)."""
+    return f"conn_{random_bytes.hex()}"
+
+
 class ItemIds:
     """Mints the item ids and call ids of one response, in order."""
 

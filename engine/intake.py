@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
+from engine import affinity
 from engine.api.headers import OnDisconnect, read_idempotency_key, read_on_disconnect
 from engine.api.items import Reference, require_pairs
 from engine.api.request import CreateRequest, parse_create
 from engine.api.response_object import ResponseObject, State
 from engine.context.history import EMPTY, usable_history
+from engine.context.seals import Seals
 from engine.errors import InvalidRequest, UnknownPreviousResponse
 from engine.ids import RANDOM_BYTES, ItemIds, response_id
 from engine.limits import Limits
@@ -22,6 +24,7 @@ from engine.ports import (
     Idempotency,
     NewResponse,
     ResponseStore,
+    Sealing,
     StoredItem,
 )
 from engine.response.agenda import Agenda
@@ -48,6 +51,10 @@ class Caller(msgspec.Struct, frozen=True):
     idempotency_key: str | None = None
 
 
+Expand = Callable[[str, bytes], Awaitable[bytes]]
+"""Returns the body of a tenant's request with its prompt template in it (`engine.prompts`)."""
+
+
 class Intake:
     """Checks requests and makes runs of them; `worker` names this process in leases.
 
@@ -59,16 +66,20 @@ class Intake:
         store: ResponseStore,
         *,
         tools: Toolbox,
+        sealing: Sealing,
         clock: Clock,
         randomness: Callable[[int], bytes],
         limits: Limits,
         worker: str,
         choice: Choice,
         truncation: Truncation,
+        expand: Expand,
         on_disconnect: OnDisconnect = "continue",
     ) -> None:
         self._store = store
+        self._expand = expand
         self._tools = tools
+        self._sealing = sealing
         self._clock = clock
         self._randomness = randomness
         self._limits = limits
@@ -81,11 +92,17 @@ class Intake:
         """Return the run of a request; raises InvalidRequest, StorageUnavailable."""
         own_id = response_id(self._randomness(RANDOM_BYTES))
         ids = ItemIds(own_id)
-        request = parse_create(body, ids, self._limits)
+        asked = digest(body)
+        body = await self._expand(caller.tenant, body)
+        seals = Seals(self._sealing, caller.tenant)
+        request = parse_create(body, ids, self._limits, self._tools.policy, seals.unseal)
+        if request.seals:
+            seals.require("include")
         if request.background:
             _check_repeatable(caller, request)
         dialect = self._choice.dialect(request.model)
         dialect.check(request)
+        request = await self._tools.resolved(request, caller.tenant)
         providers = self._tools.open(request, caller.tenant)
         on_disconnect = read_on_disconnect(caller.on_disconnect, self._on_disconnect)
         key = read_idempotency_key(caller.idempotency_key, store=request.store)
@@ -95,12 +112,15 @@ class Intake:
         require_pairs(history.pending, items)
         replay = [*history.replay, *(item.replay for item in items if item.replay is not None)]
         self._check_size(replay)
-        asked = self._choice.asking(request, caller.tenant)
+        root = context.root_id if context is not None else _root(request, replay)
+        headers = turn_headers(caller.model_headers, caller.tenant, root)
+        wanted = self._choice.asking(request, caller.tenant)
         if not request.background:
             # What waits in the queue is cut when its time comes.
-            replay = await self._truncation.fitting(asked, replay, caller.model_headers)
+            replay = await self._truncation.fitting(wanted, replay, headers)
         shape = ResponseObject(own_id, self._clock(), request)
-        machine = ResponseMachine(shape, ids, store=request.store)
+        seal = seals.seal if request.seals else None
+        machine = ResponseMachine(shape, ids, store=request.store, seal=seal)
         new = None
         if request.store:
             new = NewResponse(
@@ -113,10 +133,11 @@ class Intake:
                 worker=self._worker,
                 lease_seconds=self._limits.lease,
                 after=None if context is None else context.end,
+                root=root,
                 previous_response_id=request.previous_response_id,
                 streamed=_is_logged(request),
                 work=pack(body, caller.model_headers, ids.minted),
-                idempotency=None if key is None else Idempotency(key, digest(body)),
+                idempotency=None if key is None else Idempotency(key, asked),
                 keep_seconds=self._limits.keep,
             )
         if request.background and new is not None:
@@ -124,7 +145,7 @@ class Intake:
         return Run(
             id=own_id,
             machine=machine,
-            first=Begin(asked_for(asked, replay, caller.model_headers, self._limits, dialect)),
+            first=Begin(asked_for(wanted, replay, headers, self._limits, dialect)),
             new=new,
             stream=request.stream,
             streamed=_is_logged(request) and request.store,
@@ -181,7 +202,7 @@ class Intake:
 
 def _is_logged(request: CreateRequest) -> bool:
     """True if its events are logged: for a client that resumes, or so that no tool is run twice."""
-    return request.stream or (request.background and bool(request.servers))
+    return request.stream or (request.background and bool(request.owned))
 
 
 def _check_repeatable(caller: Caller, request: CreateRequest) -> None:
@@ -215,6 +236,16 @@ def _queued(new: NewResponse, shape: ResponseObject, machine: ResponseMachine) -
     return msgspec.structs.replace(new, background=True, queued=True, head=head, events=events)
 
 
+def _root(request: CreateRequest, replay: list[bytes]) -> str:
+    key = request.values.get("prompt_cache_key")
+    return affinity.root_of(key if isinstance(key, str) else None, replay)
+
+
+def turn_headers(headers: Mapping[str, str], tenant: str, root: str) -> dict[str, str]:
+    """Return what each model turn carries: the client's own, and which conversation it belongs to."""
+    return {**headers, affinity.HEADER: affinity.affinity(tenant, root)}
+
+
 def asked_for(
     request: CreateRequest,
     replay: list[bytes],
@@ -226,7 +257,8 @@ def asked_for(
 
     `replay` is what the model is sent of history and input.
     """
-    if request.servers:
+    replay = [*request.preface, *replay]
+    if request.owned:
         return Agenda(
             request=request,
             encoder=encoder,

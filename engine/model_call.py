@@ -44,6 +44,11 @@ class ModelCall:
         """What was let through."""
         return self._upstream.made
 
+    @property
+    def held_back(self) -> int:
+        """Characters that came and were not let through yet."""
+        return self._upstream.held
+
     async def open(self) -> None:
         """Send the request and wait for a 200; raises UpstreamRefused, UpstreamFailed."""
         answer = self._answer = await self._model.call(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -16,11 +16,13 @@ from engine.ports import (
     Lease,
     ModelClient,
     NewResponse,
+    Sealing,
     Store,
     ToolProvider,
 )
 from engine.response.inputs import Input
 from engine.response.machine import ResponseMachine
+from engine.retries import RetryBudget
 from engine.toolbox import Toolbox
 from engine.truncation import Truncation
 from engine.upstream.choice import Choice
@@ -62,6 +64,7 @@ class Means:
 
     model: ModelClient
     tools: Toolbox
+    sealing: Sealing
     store: Store
     clock: Clock
     limits: Limits
@@ -69,3 +72,4 @@ class Means:
     detached: Detached
     choice: Choice
     truncation: Truncation
+    retries: RetryBudget = field(default_factory=RetryBudget)

@@ -7,18 +7,23 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from ipaddress import ip_network
 
+from engine.api.ownership import ToolPolicy
 from engine.background import Background
+from engine.connectors import Connectors
 from engine.detached import Detached
 from engine.following import Following
 from engine.intake import Intake
 from engine.limits import Limits
 from engine.live import Live
-from engine.ports import ModelClient, Store
+from engine.ports import ModelClient, Sealing, Store
+from engine.prompts import Prompts
 from engine.recovery import Recovery
+from engine.registry import Registry
 from engine.responses import Responses
+from engine.retries import RetryBudget
 from engine.run import Means
 from engine.takeover import TakeOver
 from engine.toolbox import OpenProvider, Toolbox
@@ -27,6 +32,7 @@ from engine.upkeep import Upkeep
 from engine.upstream.care import Care
 from engine.upstream.choice import Choice
 from extproc.admission import Admission
+from extproc.connectors import shared_connectors, shared_policies
 from extproc.envoy.endpoint import ModelEndpoint, parse_model_url
 from extproc.exchange import Exchanges
 from extproc.grpc_server import GrpcTransport
@@ -39,10 +45,13 @@ from extproc.identity import (
     nobody_in_particular,
 )
 from extproc.mcp.target import McpLimits
-from extproc.mcp.worker import mcp_servers
+from extproc.mcp.worker import McpServers, mcp_servers
 from extproc.model_client import HttpModelClient
+from extproc.operations import Endpoints
 from extproc.outbound.policy import OutboundPolicy
+from extproc.provided_tools import load_providers
 from extproc.scout import Scout
+from extproc.sealing import AesSealing, NoSealing
 from extproc.settings import Settings, SettingsError
 from extproc.settings_dialect import parse_dialects
 from extproc.settings_tenancy import JWT_KEY, JWT_NAMESPACE
@@ -115,15 +124,31 @@ class Engine:
         settings: Settings,
         worker_name: str,
         choice: Choice,
+        *,
         scouts: Sequence[Scout] = (),
+        open_anew: OpenProvider | None = None,
+        sealing: Sealing | None = None,
     ) -> None:
         limits = _limits(settings)
-        tools = Toolbox(open_provider, limits)
         truncation = Truncation(model)
+        shared = shared_connectors(settings.connectors.shared)
+        sealing = NoSealing() if sealing is None else sealing
+        registry = Registry(store, sealing, shared)
+        tools = Toolbox(
+            open_provider,
+            limits,
+            registry,
+            provided=load_providers(settings.tools.providers),
+            policy=ToolPolicy(
+                upstream_types=frozenset(settings.tools.upstream_types),
+                upstream_labels=frozenset(settings.tools.upstream_labels),
+            ),
+        )
         self.following = Following(store, limits)
         means = Means(
             model=model,
             tools=tools,
+            sealing=sealing,
             store=store,
             clock=_now,
             limits=limits,
@@ -131,6 +156,7 @@ class Engine:
             detached=Detached(),
             choice=choice,
             truncation=truncation,
+            retries=RetryBudget(settings.routing.retry_budget),
         )
         self.live = Live(means, worker_name)
         takeover = TakeOver(self.live)
@@ -142,17 +168,20 @@ class Engine:
             Upkeep(store),
             *scouts,
         )
-        self.responses = Responses(
+        prompts = Prompts(store, randomness=os.urandom, limits=limits, policy=tools.policy)
+        responses = Responses(
             store=store,
             intake=Intake(
                 store,
                 tools=tools,
+                sealing=sealing,
                 clock=_now,
                 randomness=os.urandom,
                 limits=limits,
                 worker=worker_name,
                 choice=choice,
                 truncation=truncation,
+                expand=prompts.expand,
                 on_disconnect=settings.sidecar.on_disconnect,
             ),
             live=self.live,
@@ -160,6 +189,16 @@ class Engine:
             takeover=takeover,
             background=background,
         )
+        connectors = Connectors(
+            store,
+            registry,
+            open_provider=open_provider,
+            open_anew=open_provider if open_anew is None else open_anew,
+            tools=tools,
+            clock=_now,
+            randomness=os.urandom,
+        )
+        self.endpoints = Endpoints(responses, connectors, prompts)
 
     def start(self) -> None:
         """Begin with what is done beside the requests."""
@@ -186,32 +225,40 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
             timeout=settings.postgres.timeout_seconds,
         ) as pool,
         model_client(settings) as model,
-        mcp_servers(_outbound(settings), _mcp_limits(settings)) as open_provider,
+        _servers(settings) as servers,
     ):
         choice = dialect_choice(settings)
-        scout = Scout(model.get, choice, seconds=settings.model.probe_seconds)
-        store = PostgresStore(pool)
-        engine = Engine(store, model, open_provider, settings, name, choice, [scout])
-        yield Worker(transport_of(settings, index, engine.responses), engine, settings)
+        engine = Engine(
+            PostgresStore(pool),
+            model,
+            servers.open,
+            settings,
+            name,
+            choice,
+            scouts=[Scout(model.get, choice, seconds=settings.model.probe_seconds)],
+            open_anew=servers.open_anew,
+            sealing=_sealing(settings),
+        )
+        yield Worker(transport_of(settings, index, engine.endpoints), engine, settings)
 
 
 def _now() -> int:
     return int(time.time())
 
 
-def transport_of(settings: Settings, index: int, responses: Responses) -> Transport:
+def transport_of(settings: Settings, index: int, endpoints: Endpoints) -> Transport:
     """Return ext_proc, and HTTP where it is asked for; both tell of one health, the former's."""
     admission = Admission(
         body_limit=settings.limits.body_bytes,
         forward_authorization=settings.model.forward_authorization,
         identify=identity_source(settings),
     )
-    exchanges = Exchanges(responses, admission)
+    exchanges = Exchanges(endpoints, admission)
     ext_proc = GrpcTransport(f"unix:{settings.worker_socket(index).absolute()}", exchanges.serve)
     address = settings.http_address(index)
     if address is None:
         return ext_proc
-    return Together(HttpTransport(address, HttpExchanges(responses, admission)), ext_proc)
+    return Together(HttpTransport(address, HttpExchanges(endpoints, admission)), ext_proc)
 
 
 def model_client(settings: Settings) -> HttpModelClient:
@@ -243,6 +290,17 @@ def dialect_choice(settings: Settings) -> Choice:
         care=care,
         salts=model.cache_salt,
     )
+
+
+def _servers(settings: Settings) -> AbstractAsyncContextManager[McpServers]:
+    general = _outbound(settings)
+    trusted = shared_policies(settings.connectors.shared, general)
+    return mcp_servers(general, _mcp_limits(settings), trusted)
+
+
+def _sealing(settings: Settings) -> Sealing:
+    keys = settings.sealing.read()
+    return AesSealing(keys) if keys else NoSealing()
 
 
 def _outbound(settings: Settings) -> OutboundPolicy:
@@ -294,6 +352,9 @@ def _limits(settings: Settings) -> Limits:
         open_after=sidecar.open_after_seconds,
         heartbeat=sidecar.heartbeat_seconds,
         turn=settings.model.turn_seconds,
+        response=settings.tools.response_seconds,
+        stream_retries=settings.routing.stream_retries,
+        background_retries=settings.routing.background_retries,
         save_wait=settings.postgres.outage_seconds,
         lease=settings.postgres.lease_seconds,
         detached=sidecar.detached_seconds,

@@ -5,10 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 
+import msgspec
+
 from engine.answers import Answer, error_answer
+from engine.connectors import Connectors
 from engine.errors import EngineError
 from engine.intake import Caller
 from engine.ports import Reply
+from engine.prompts import Prompts
 from engine.responses import Responses
 from extproc.routes import Match, Operation
 
@@ -22,31 +26,51 @@ STREAM_HEADERS = (
 )
 """The head of every stream that we answer with."""
 
-_Read = Callable[[Responses, Caller, str, str], Awaitable[Answer]]
+
+class Endpoints(msgspec.Struct, frozen=True):
+    """All that can be asked of an engine."""
+
+    responses: Responses
+    connectors: Connectors
+    prompts: Prompts
 
 
-async def _list(responses: Responses, caller: Caller, _id: str, query: str) -> Answer:
-    return await responses.list(caller, query)
+_Whole = Callable[[Endpoints, Match, Caller, bytes], Awaitable[Answer]]
 
-
-_WHOLE: Mapping[Operation, _Read] = {
-    Operation.LIST: _list,
-    Operation.DELETE: Responses.delete,
-    Operation.CANCEL: Responses.cancel,
-    Operation.INPUT_ITEMS: Responses.list_input_items,
+# What is answered by one whole answer: endpoints, match, caller and body to that.
+_WHOLE: Mapping[Operation, _Whole] = {
+    Operation.LIST: lambda e, m, c, _: e.responses.list(c, m.query),
+    Operation.DELETE: lambda e, m, c, _: e.responses.delete(c, m.id, m.query),
+    Operation.CANCEL: lambda e, m, c, _: e.responses.cancel(c, m.id, m.query),
+    Operation.INPUT_ITEMS: lambda e, m, c, _: e.responses.list_input_items(c, m.id, m.query),
+    Operation.CREATE_CONNECTOR: lambda e, m, c, body: e.connectors.create(c, body, m.query),
+    Operation.LIST_CONNECTORS: lambda e, m, c, _: e.connectors.list(c, m.query),
+    Operation.RETRIEVE_CONNECTOR: lambda e, m, c, _: e.connectors.retrieve(c, m.id, m.query),
+    Operation.UPDATE_CONNECTOR: lambda e, m, c, body: e.connectors.update(c, m.id, body, m.query),
+    Operation.DELETE_CONNECTOR: lambda e, m, c, _: e.connectors.delete(c, m.id, m.query),
+    Operation.CONNECTOR_TOOLS: lambda e, m, c, _: e.connectors.list_tools(c, m.id, m.query),
+    Operation.CREATE_PROMPT: lambda e, m, c, body: e.prompts.create(c, body, m.query),
+    Operation.LIST_PROMPTS: lambda e, m, c, _: e.prompts.list(c, m.query),
+    Operation.RETRIEVE_PROMPT: lambda e, m, c, _: e.prompts.retrieve(c, m.id, m.query),
+    Operation.UPDATE_PROMPT: lambda e, m, c, body: e.prompts.update(c, m.id, body, m.query),
+    Operation.DELETE_PROMPT: lambda e, m, c, _: e.prompts.delete(c, m.id, m.query),
+    Operation.ADD_PROMPT_VERSION: lambda e, m, c, body: e.prompts.add_version(
+        c, m.id, body, m.query
+    ),
+    Operation.PROMPT_VERSIONS: lambda e, m, c, _: e.prompts.list_versions(c, m.id, m.query),
 }
 
 
 async def perform(
-    responses: Responses, match: Match, caller: Caller, body: bytes, reply: Reply
+    endpoints: Endpoints, match: Match, caller: Caller, body: bytes, reply: Reply
 ) -> None:
     """Carry out an operation and send its answer; raises EngineError where nothing was sent."""
     if match.operation is Operation.CREATE:
-        await responses.create(caller, body, match.query, reply)
+        await endpoints.responses.create(caller, body, match.query, reply)
     elif match.operation is Operation.RETRIEVE:
-        await responses.retrieve(caller, match.id, match.query, reply)
+        await endpoints.responses.retrieve(caller, match.id, match.query, reply)
     else:
-        await reply.answer(await _WHOLE[match.operation](responses, caller, match.id, match.query))
+        await reply.answer(await _WHOLE[match.operation](endpoints, match, caller, body))
 
 
 async def answer_errors(work: Awaitable[None], reply: Reply) -> None:

@@ -19,6 +19,31 @@ class Operation(Enum):
     DELETE = "delete"
     CANCEL = "cancel"
     INPUT_ITEMS = "input_items"
+    CREATE_CONNECTOR = "create_connector"
+    LIST_CONNECTORS = "list_connectors"
+    RETRIEVE_CONNECTOR = "retrieve_connector"
+    UPDATE_CONNECTOR = "update_connector"
+    DELETE_CONNECTOR = "delete_connector"
+    CONNECTOR_TOOLS = "connector_tools"
+    CREATE_PROMPT = "create_prompt"
+    LIST_PROMPTS = "list_prompts"
+    RETRIEVE_PROMPT = "retrieve_prompt"
+    UPDATE_PROMPT = "update_prompt"
+    DELETE_PROMPT = "delete_prompt"
+    ADD_PROMPT_VERSION = "add_prompt_version"
+    PROMPT_VERSIONS = "prompt_versions"
+
+
+_WITH_BODY = frozenset(
+    (
+        Operation.CREATE,
+        Operation.CREATE_CONNECTOR,
+        Operation.UPDATE_CONNECTOR,
+        Operation.CREATE_PROMPT,
+        Operation.UPDATE_PROMPT,
+        Operation.ADD_PROMPT_VERSION,
+    )
+)
 
 
 class Match(msgspec.Struct, frozen=True):
@@ -31,7 +56,7 @@ class Match(msgspec.Struct, frozen=True):
     @property
     def takes_body(self) -> bool:
         """True if the operation reads the request's body."""
-        return self.operation is Operation.CREATE
+        return self.operation in _WITH_BODY
 
 
 # (method, segments after /v1; None stands for an id)
@@ -42,6 +67,19 @@ ROUTES: tuple[tuple[str, tuple[str | None, ...], Operation], ...] = (
     ("DELETE", ("responses", None), Operation.DELETE),
     ("POST", ("responses", None, "cancel"), Operation.CANCEL),
     ("GET", ("responses", None, "input_items"), Operation.INPUT_ITEMS),
+    ("POST", ("connectors",), Operation.CREATE_CONNECTOR),
+    ("GET", ("connectors",), Operation.LIST_CONNECTORS),
+    ("GET", ("connectors", None), Operation.RETRIEVE_CONNECTOR),
+    ("POST", ("connectors", None), Operation.UPDATE_CONNECTOR),
+    ("DELETE", ("connectors", None), Operation.DELETE_CONNECTOR),
+    ("GET", ("connectors", None, "tools"), Operation.CONNECTOR_TOOLS),
+    ("POST", ("prompts",), Operation.CREATE_PROMPT),
+    ("GET", ("prompts",), Operation.LIST_PROMPTS),
+    ("GET", ("prompts", None), Operation.RETRIEVE_PROMPT),
+    ("POST", ("prompts", None), Operation.UPDATE_PROMPT),
+    ("DELETE", ("prompts", None), Operation.DELETE_PROMPT),
+    ("POST", ("prompts", None, "versions"), Operation.ADD_PROMPT_VERSION),
+    ("GET", ("prompts", None, "versions"), Operation.PROMPT_VERSIONS),
 )
 
 

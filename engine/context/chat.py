@@ -11,6 +11,7 @@ from engine.api import checks
 from engine.api.json import encode
 from engine.api.request import FIELDS, CreateRequest
 from engine.context.chat_messages import chat_messages
+from engine.context.sent_tools import SentTools, sent_tools
 from engine.upstream.servers import UNKNOWN, Server
 
 Fields = dict[str, object]
@@ -33,23 +34,26 @@ def chat_request(
     owned: Sequence[Fields] = (),
     *,
     first: bool = True,
+    forced: object | None = None,
     server: Server = UNKNOWN,
 ) -> bytes:
     """Return the JSON body of a model turn; `items` are replayed items.
 
-    `owned` are the tools that the gateway runs; a tool that was forced is forced in the `first` turn only
-    (rule T4). Fields that the `server` does not take are left out; `check_fields` says which may be.
+    `owned` are the tools that the gateway runs; `first` and `forced` as for `engine.context.sent_tools`.
+    Fields that the `server` does not take are left out; `check_fields` says which may be.
     """
     instructions = request.values.get("instructions")
     text = instructions if isinstance(instructions, str) else None
     messages = chat_messages(text, items, reasoning_key=server.reasoning_key)
-    head = encode(_taken(_parameters(request, owned, first=first), server))
+    head = encode(_taken(_parameters(request, owned, first=first, forced=forced), server))
     return b'%b,"messages":[%b]}' % (head[:-1], b",".join(map(encode, messages)))
 
 
 def check_fields(request: CreateRequest, server: Server) -> None:
     """Refuse what the server does not honour; raises InvalidRequest with the client's name of it."""
-    sent = _parameters(request, (), first=True)
+    if request.upstream:
+        raise checks.unsupported("tools", "chat completions have no tools that the server runs.")
+    sent = _parameters(request)
     # Not to call any tool is a wish that needs no server's help.
     unasked = {"tool_choice", "tools"} if sent.get("tool_choice") == "none" else set()
     for name in sorted(sent.keys() - _taken(sent, server).keys() - _OURS - unasked):
@@ -67,8 +71,15 @@ def _taken(sent: Fields, server: Server) -> Fields:
     return {name: value for name, value in sent.items() if name in takes and name not in without}
 
 
-def _parameters(request: CreateRequest, owned: Sequence[Fields], *, first: bool) -> Fields:
-    sent: Fields = {"model": request.model, **_tools(request, owned, first=first)}
+def _parameters(
+    request: CreateRequest,
+    owned: Sequence[Fields] = (),
+    *,
+    first: bool = True,
+    forced: object | None = None,
+) -> Fields:
+    tools = sent_tools(request, owned, first=first, forced=forced)
+    sent: Fields = {"model": request.model, **_tools(request, tools)}
     for name, field in FIELDS.items():
         value = request.values.get(name)
         if not field.forward or value is None:
@@ -84,17 +95,14 @@ def _parameters(request: CreateRequest, owned: Sequence[Fields], *, first: bool)
     return sent
 
 
-def _tools(request: CreateRequest, owned: Sequence[Fields], *, first: bool) -> Fields:
-    allowed, choice = request.tool_choice.allowed, request.tool_choice.sent
-    tools = [tool.sent() for tool in request.functions if allowed is None or tool.name in allowed]
-    tools += owned
-    if not tools:
-        return {}
-    sent: Fields = {"tools": list(map(_tool, tools))}
-    if not request.parallel_tool_calls:
-        sent["parallel_tool_calls"] = False
-    if choice is not None and (first or choice == "none"):
-        sent["tool_choice"] = _choice(choice)
+def _tools(request: CreateRequest, tools: SentTools) -> Fields:
+    sent: Fields = {}
+    if tools.declared:
+        sent["tools"] = list(map(_tool, tools.declared))
+        if not request.parallel_tool_calls:
+            sent["parallel_tool_calls"] = False
+    if tools.choice is not None:
+        sent["tool_choice"] = _choice(tools.choice)
     return sent
 
 

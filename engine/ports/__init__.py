@@ -7,6 +7,16 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from engine.ports.connectors import (
+    ConnectorPage,
+    ConnectorStore,
+    StoredConnector,
+)
+from engine.ports.prompts import (
+    PromptPage,
+    PromptStore,
+    StoredPrompt,
+)
 from engine.ports.records import (
     CancelAsked,
     Claim,
@@ -31,7 +41,14 @@ from engine.ports.responses import (
 from engine.ports.runs import (
     RunStore,
 )
+from engine.ports.sealing import (
+    SealBroken,
+    Sealing,
+    UnknownSealingKey,
+)
 from engine.ports.tools import (
+    OpenProvided,
+    ToolDeclaration,
     ToolDefinition,
     ToolOutcome,
     ToolProvider,
@@ -44,7 +61,7 @@ from engine.ports.world import (
 )
 
 
-class Store(ResponseStore, RunStore, Protocol):
+class Store(ResponseStore, RunStore, ConnectorStore, PromptStore, Protocol):
     """Everything that one store keeps."""
 
 
@@ -52,6 +69,8 @@ __all__ = [
     "CancelAsked",
     "Claim",
     "Clock",
+    "ConnectorPage",
+    "ConnectorStore",
     "Context",
     "EventBatch",
     "FinishedResponse",
@@ -61,18 +80,27 @@ __all__ = [
     "ModelAnswer",
     "ModelClient",
     "NewResponse",
+    "OpenProvided",
     "Order",
     "Page",
+    "PromptPage",
+    "PromptStore",
     "ReplayItem",
     "Reply",
     "ResponsePage",
     "ResponseStore",
     "RunStore",
+    "SealBroken",
+    "Sealing",
     "Store",
+    "StoredConnector",
     "StoredItem",
+    "StoredPrompt",
     "StoredResponse",
     "ThreadPoint",
+    "ToolDeclaration",
     "ToolDefinition",
     "ToolOutcome",
     "ToolProvider",
+    "UnknownSealingKey",
 ]

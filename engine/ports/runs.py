@@ -82,5 +82,8 @@ class RunStore(Protocol):
         ...
 
     async def remove_tenant(self, tenant: str, *, limit: int) -> int:
-        """Remove up to `limit` responses of a tenant, running ones too; returns how many there were."""
+        """Remove all that a tenant has registered, and up to `limit` responses, running ones too.
+
+        Returns how many responses there were.
+        """
         ...

@@ -16,7 +16,8 @@ class TurnRules(msgspec.Struct, frozen=True):
 
     `declared`: the functions that a call in plain text may name; None where nobody said, then any. A text
     that has the form of a call, without any markup, is believed only if it names one of them, and only
-    where no JSON was asked for: `format` is the form that was, if any.
+    where no JSON was asked for: `format` is the form that was, if any. `upstream`: the server runs tools of
+    its own, whose items are passed through.
     """
 
     tools: bool = False
@@ -25,6 +26,7 @@ class TurnRules(msgspec.Struct, frozen=True):
     logprobs: bool = False
     declared: tuple[FunctionTool, ...] | None = None
     format: Mapping[str, object] | None = None
+    upstream: bool = False
 
     @property
     def structured(self) -> bool:
@@ -58,8 +60,10 @@ class Encoder(Protocol):
         owned: Sequence[dict[str, object]] = (),
         *,
         first: bool = True,
+        forced: object | None = None,
     ) -> bytes:
         """Return the JSON body of a turn; `items` are replayed items (`engine.context.replay`).
 
-        `owned` are functions that the gateway runs; what is forced is so in the `first` turn only (rule T4).
+        `owned` are functions that the gateway runs; `first` and `forced` as for
+        `engine.context.sent_tools`.
         """

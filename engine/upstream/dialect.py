@@ -76,11 +76,12 @@ class ResponsesDialect:
         owned: Sequence[dict[str, object]] = (),
         *,
         first: bool = True,
+        forced: object | None = None,
     ) -> bytes:
         """Return the body of a `/v1/responses` request."""
         if self._typed:
             items = map(typed_message, items)
-        return upstream_request(request, items, owned, first=first)
+        return upstream_request(request, items, owned, first=first, forced=forced)
 
     def check(self, request: CreateRequest) -> None:
         """Pass everything: servers that have this API judge its fields themselves."""
@@ -106,9 +107,10 @@ class ChatDialect:
         owned: Sequence[dict[str, object]] = (),
         *,
         first: bool = True,
+        forced: object | None = None,
     ) -> bytes:
         """Return the body of a `/v1/chat/completions` request."""
-        return chat_request(request, items, owned, first=first, server=self._server)
+        return chat_request(request, items, owned, first=first, forced=forced, server=self._server)
 
     def check(self, request: CreateRequest) -> None:
         """Refuse fields that this kind of server ignores in silence, or would refuse."""

@@ -27,16 +27,18 @@ from engine.ports import (
     ThreadPoint,
 )
 from storage.limits import check_finished, check_new, duplicate_response, lost, name_of
+from storage.memory.connectors import MemoryConnectors
 from storage.memory.pages import batches_of, ordered, past
+from storage.memory.prompts import MemoryPrompts
 from storage.memory.records import Response, Run, Tenants, lease_of, take
 from storage.memory.threads import append, append_output, history, place, remove
 
 
-class MemoryStore:
+class MemoryStore(MemoryPrompts, MemoryConnectors):
     """`engine.ports.Store` in memory; `clock` gives seconds, for leases and for retention."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        self._clock = clock
+        super().__init__(clock)
         self._tenants = Tenants()
 
     # -- responses --------------------------------------------------------------------------------
@@ -259,7 +261,12 @@ class MemoryStore:
         return self._remove(old[:limit])
 
     async def remove_tenant(self, tenant: str, *, limit: int) -> int:
-        """Remove up to `limit` responses of a tenant, running ones too; returns how many there were."""
+        """Remove all that a tenant has registered, and up to `limit` responses, running ones too.
+
+        Returns how many responses there were.
+        """
+        self.forget_connectors(tenant)
+        self.forget_prompts(tenant)
         count = self._remove(list(self._tenants.of(tenant).responses.values())[:limit])
         if not self._tenants.of(tenant).responses:
             self._tenants.forget(tenant)

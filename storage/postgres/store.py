@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from storage.postgres.connectors import Connectors
 from storage.postgres.pool import Pool
+from storage.postgres.prompts import Prompts
 from storage.postgres.reading import Reading
 from storage.postgres.removal import Removal
 from storage.postgres.runs import Runs
@@ -10,7 +12,7 @@ from storage.postgres.writer import Writer
 from storage.postgres.writing import Writing
 
 
-class PostgresStore(Reading, Writing, Runs, Removal):
+class PostgresStore(Reading, Writing, Runs, Removal, Connectors, Prompts):
     """`engine.ports.Store` over the tables of `sql/migrations`.
 
     Beside `StorageUnavailable`, writes raise `InvalidRequest` for names that cannot be stored and

@@ -17,17 +17,25 @@ from storage.postgres.pool import open_pool
 from storage.postgres.store import PostgresStore
 from tests.support.stored import a_response, an_end, turn
 
-_FILES = ("reading.sql", "writing.sql", "runs.sql", "removal.sql")
+_FILES = (
+    "reading.sql",
+    "writing.sql",
+    "runs.sql",
+    "removal.sql",
+    "connectors.sql",
+    "prompts.sql",
+)
 _STATEMENTS = {name: sql for file in _FILES for name, sql in queries.load(file).items()}
 _GATES = queries.load("gates.sql")
 _VALUES: dict[str, Any] = {
     "tenant": "t", "id": "r", "after": "a", "model": None, "limit": Int8(2), "token": Int8(1),
     "count": Int8(1), "item_ids": ["i"], "types": ["t"], "call_ids": [None], "items": [b""],
     "replays": [None], "status": "s", "head": b"", "worker": "w", "lease_seconds": 1.0,
-    "new_thread": "n", "after_thread": "a", "after_position": Int8(1), "previous": None,
+    "new_thread": "n", "new_root": None, "after_thread": "a", "after_position": Int8(1), "previous": None,
     "key": "k", "digest": b"", "state": "running", "background": True, "owner": "w", "work": b"",
     "first": Int8(0), "last": Int8(1), "frames": b"", "streamed": True, "acceptance": Int8(1),
-    "keep_seconds": None, "ids": ["r"],
+    "keep_seconds": None, "ids": ["r"], "label": "l", "fields": b"", "sealed": None, "revision": "1",
+    "before": "0", "version": Int8(1), "number": Int8(1), "nonce": b"", "body": b"", "default": True,
 }  # fmt: skip
 _KEYS = {
     "threads": {"id", "parent_id"},
@@ -36,6 +44,9 @@ _KEYS = {
     "runs": {"response_id"},
     "events": {"response_id"},
     "idempotency": {"key"},
+    "connectors": {"id", "label", "created_at"},
+    "prompts": {"id", "created_at"},
+    "prompt_versions": {"prompt_id"},
 }
 
 
@@ -49,7 +60,7 @@ def test_every_statement_names_the_tenant_and_says_what_it_does(name: str) -> No
     assert _STATEMENTS[name].startswith(b"-- ")
     code = _code(_STATEMENTS[name])
     touched = re.findall(
-        r"(?:FROM|JOIN|UPDATE) (threads|items|responses|runs|events|idempotency)\b(.*?)"
+        rf"(?:FROM|JOIN|UPDATE) ({'|'.join(_KEYS)})\b(.*?)"
         r"(?=(?:FROM|JOIN|UPDATE|INSERT INTO) [a-z]|\Z)",
         code,
         re.DOTALL,

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.errors import AlreadyAccepted, EngineError
-from engine.ports import Claim, EventBatch, Idempotency, Lease, Store, ThreadPoint
+from engine.ports import Claim, EventBatch, Idempotency, Lease, Store, StoredConnector, ThreadPoint
 from storage.memory import MemoryStore
 from storage.postgres.pool import open_pool
 from storage.postgres.store import PostgresStore
@@ -22,7 +22,7 @@ _TENANTS = ("a", "b")
 _OPERATIONS = (
     "accept", "accept", "accept", "queue", "queue", "keyed", "finish", "finish", "append", "append",
     "abandon", "delete", "renew", "take_over", "claim", "inherit", "release", "cancel", "wait",
-    "remove_expired", "remove_tenant",
+    "remove_expired", "remove_tenant", "connect", "connect", "reconnect", "disconnect",
 )  # fmt: skip
 _STEPS = st.lists(
     st.tuples(st.sampled_from(_OPERATIONS), st.integers(0, 15), st.integers(0, 3)),
@@ -48,7 +48,8 @@ class _Side:
         page = await self.store.list_responses(
             tenant, limit=99, after=None, order="asc", model=None
         )
-        seen: list[Any] = [page, await self.store.find_items(tenant, ["same", "in-0"])]
+        connectors = await self.store.list_connectors(tenant, limit=99, after=None, order="desc")
+        seen: list[Any] = [page, connectors, await self.store.find_items(tenant, ["same", "in-0"])]
         for name in names:
             context = await self.store.load_context(tenant, name)
             seen.append(None if context is None else (context.status, context.items))
@@ -143,6 +144,18 @@ class _Play:
 
     async def _wait(self, _which: int, count: int) -> None:
         await self._side.wait(20.0 * (count + 1))
+
+    async def _connect(self, which: int, count: int) -> None:
+        new = StoredConnector(f"c{which}", f"label-{count}", b"{}", None, "1")
+        if await self._store.get_connector(_TENANTS[which % 2], new.id) is None:
+            await self._store.add_connector(_TENANTS[which % 2], new)
+
+    async def _reconnect(self, which: int, count: int) -> bool:
+        changed = StoredConnector(f"c{which}", f"label-{count}", b"[]", "sealed", str(count))
+        return await self._store.replace_connector(_TENANTS[which % 2], changed, "1")
+
+    async def _disconnect(self, which: int, _count: int) -> bool:
+        return await self._store.delete_connector(_TENANTS[which % 2], f"c{which}")
 
     async def _remove_expired(self, _which: int, _count: int) -> int:
         return await self._store.remove_expired(limit=99)

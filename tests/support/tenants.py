@@ -6,13 +6,22 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from uuid import uuid4
 
 import aiohttp
 
 from tests.support.replies import say, stream, text
 from tests.support.scripts import Hold, Script
 from tests.support.stack import Stack
-from tests.support.wire import RESPONSES, Wire
+from tests.support.wire import CONNECTORS, PROMPTS, RESPONSES, Wire
+
+
+def a_connector(label: str) -> dict[str, str]:
+    """Return the body that makes a connector to a server that is never asked."""
+    return {"server_label": label, "server_url": "https://mcp.example.com/mcp"}
+
+
+A_PROMPT = {"template": {"model": "demo", "instructions": "be brief"}}
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -38,6 +47,9 @@ class Tenants:
     response_ids: dict[str, str]
     """By state."""
     item_ids: dict[str, str]
+    connector_ids: dict[str, str]
+    connector_labels: dict[str, str]
+    prompt_ids: dict[str, str]
 
 
 @asynccontextmanager
@@ -61,6 +73,8 @@ async def two_tenants(
         )
         created = await running.until("response.created")
         made = done.json["id"]
+        connector = await others.ask("POST", CONNECTORS, json=a_connector(f"crm_{uuid4().hex}"))
+        prompt = await others.ask("POST", PROMPTS, json=A_PROMPT)
         items = await others.ask("GET", f"{RESPONSES}/{made}/input_items")
         yield Tenants(
             mine,
@@ -76,6 +90,9 @@ async def two_tenants(
                 "input": items.json["data"][0]["id"],
                 "output": done.json["output"][0]["id"],
             },
+            connector_ids={"connector": connector.json["id"]},
+            connector_labels={"connector": connector.json["server_label"]},
+            prompt_ids={"prompt": prompt.json["id"]},
         )
         gate.set()
         await running.rest()

@@ -106,7 +106,7 @@ async def test_a_worker_of_both_transports_ends_with_what_runs_over_http(begun: 
         engine = Engine(
             MemoryStore(), model, no_provider, settings, "replica/0#1", Choice("responses")
         )
-        transport = transport_of(settings, 0, engine.responses)
+        transport = transport_of(settings, 0, engine.endpoints)
         stop = asyncio.Event()
         await transport.start()
         async with asyncio.timeout(20), Client.to(address) as client:
