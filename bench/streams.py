@@ -80,7 +80,9 @@ async def _section(
     with tempfile.TemporaryDirectory(prefix="hf-bench-") as directory:
         socket = Path(directory) / "model.sock"
         settings = Settings(data_dir=Path(directory)).having(
-            listen={"port": 0}, model={"url": f"unix:{socket}"}, envoy={"inline": inline}
+            listen={"port": 0},
+            model={"url": f"unix:{socket}", "dialect": "responses"},
+            envoy={"inline": inline},
         )
         async with (
             backend(socket, events, rate),

@@ -19,7 +19,6 @@ from engine.context.history import EMPTY, usable_history
 from engine.context.listed import NOTHING_SHOWN, Shown, shown_lists
 from engine.context.owned_calls import with_calls
 from engine.context.seals import Seals
-from engine.context.upstream import upstream_request
 from engine.errors import InvalidRequest, UnknownPreviousResponse
 from engine.ids import RANDOM_BYTES, ItemIds, response_id
 from engine.limits import Limits
@@ -40,9 +39,11 @@ from engine.response.consent import ASKING, ApprovedCall, Asking
 from engine.response.effects import Send
 from engine.response.inputs import Begin, Queued
 from engine.response.machine import ResponseMachine
-from engine.response.turn import TurnRequest
+from engine.response.turn import Encoder, TurnRequest
 from engine.run import Run
 from engine.toolbox import Toolbox
+from engine.truncation import Truncation
+from engine.upstream.choice import Choice
 from engine.upstream.rules import turn_rules
 from engine.work import pack
 
@@ -80,6 +81,8 @@ class Intake:
         randomness: Callable[[int], bytes],
         limits: Limits,
         worker: str,
+        choice: Choice,
+        truncation: Truncation,
         expand: Expand,
         on_disconnect: OnDisconnect = "continue",
         consent_keys: tuple[bytes, ...] = (),
@@ -93,6 +96,8 @@ class Intake:
         self._randomness = randomness
         self._limits = limits
         self._worker = worker
+        self._choice = choice
+        self._truncation = truncation
         self._on_disconnect = on_disconnect
         self._keys = consent_keys
         self._more_turns = more_turns
@@ -111,6 +116,8 @@ class Intake:
             _check_single_turn(request)
         if request.background:
             _check_repeatable(caller, request)
+        dialect = self._choice.dialect(request.model)
+        dialect.check(request)
         request = await self._tools.resolved(request, caller.tenant)
         providers = self._tools.open(request, caller.tenant)
         on_disconnect = read_on_disconnect(caller.on_disconnect, self._on_disconnect)
@@ -133,11 +140,17 @@ class Intake:
         replay = [*history.replay, *(item.replay for item in items if item.replay is not None)]
         self._check_size(replay)
         root = context.root_id if context is not None else _root(request, replay)
+        headers = turn_headers(caller.model_headers, caller.tenant, root)
+        wanted = self._choice.asking(request, caller.tenant)
+        if not request.background:
+            # What waits in the queue is cut when its time comes.
+            replay = await self._truncation.fitting(wanted, replay, headers)
         turn = asked_for(
-            request,
+            wanted,
             replay,
-            turn_headers(caller.model_headers, caller.tenant, root),
+            headers,
             self._limits,
+            dialect,
             approved=consents.approved,
             shown=_shown(context, items),
             asking=asking,
@@ -245,10 +258,13 @@ def _is_logged(request: CreateRequest) -> bool:
 def _check_single_turn(request: CreateRequest) -> None:
     """Refuse what needs the model again, or later, where it is only reached by the request itself."""
     tools = [f"{param}.type" for param, _ in request.owned]
+    if request.values.get("truncation") == "auto":
+        tools.append("truncation")
     for param in ["background"] if request.background else tools:
         raise InvalidRequest(
             "This gateway can call the model once for each request, as the request itself: tools that it "
-            "runs, and responses in the background, need more (setting model.via).",
+            "runs, responses in the background, and truncation by the model server's count of tokens, need more "
+            "(setting model.via).",
             param=param,
             code="unsupported_value",
         )
@@ -300,6 +316,7 @@ def asked_for(
     replay: list[bytes],
     headers: Mapping[str, str],
     limits: Limits,
+    encoder: Encoder,
     *,
     approved: tuple[ApprovedCall, ...] = (),
     shown: Shown = NOTHING_SHOWN,
@@ -313,6 +330,7 @@ def asked_for(
     if request.owned:
         return Agenda(
             request=request,
+            encoder=encoder,
             replay=replay,
             headers=headers,
             most_turns=limits.turns,
@@ -320,7 +338,8 @@ def asked_for(
             shown=shown,
             asking=asking,
         )
-    return TurnRequest(upstream_request(request, replay), headers, turn_rules(request))
+    body = encoder.encode(request, replay)
+    return TurnRequest(body, headers, turn_rules(request), encoder.name)
 
 
 def _with_calls(request: CreateRequest, items: list[StoredItem]) -> list[StoredItem]:

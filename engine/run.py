@@ -25,6 +25,8 @@ from engine.response.inputs import Input
 from engine.response.machine import ResponseMachine
 from engine.retries import RetryBudget
 from engine.toolbox import Toolbox
+from engine.truncation import Truncation
+from engine.upstream.choice import Choice
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,4 +84,6 @@ class Means:
     limits: Limits
     notify: Notify
     detached: Detached
+    choice: Choice
+    truncation: Truncation
     retries: RetryBudget = field(default_factory=RetryBudget)

@@ -19,7 +19,7 @@ from engine.api.response_object import ResponseObject
 from engine.context.history import usable_history
 from engine.context.listed import Shown, shown_lists
 from engine.context.seals import Seals
-from engine.errors import InvalidRequest, NotFound, WorkerLost
+from engine.errors import InvalidRequest, NotFound, UpstreamFailed, WorkerLost
 from engine.ids import ItemIds
 from engine.intake import asked_for, turn_headers
 from engine.live import Live
@@ -214,26 +214,30 @@ class TakeOver:
                 context = await self._context(lease)
                 items = context.items
                 headers = turn_headers(work.headers, lease.tenant, context.root_id)
-            turn = self._turn(request, items, headers, work)
+            turn = await self._turn(request, items, headers, work, lease)
             request = await self._resolved(lease, request)
             providers = tools.open(request, lease.tenant)
         except InvalidRequest as error:
             return _Asked(turn, refused=error, seals=seals)
-        turn = self._turn(request, items, headers, work)
+        turn = await self._turn(request, items, headers, work, lease)
         return _Asked(turn, providers, await self._known(lease, items), seals=seals)
 
-    def _turn(
+    async def _turn(
         self,
         request: CreateRequest,
         items: Sequence[ReplayItem],
         headers: Mapping[str, str],
         work: Work,
+        lease: Lease,
     ) -> TurnRequest | Agenda:
+        choice = self._live.means.choice
+        replay = usable_history(list(items)).replay
         return asked_for(
-            request,
-            usable_history(list(items)).replay,
+            choice.asking(request, lease.tenant),
+            await self._fitting(request, replay, headers) if replay else replay,
             headers,
             self._limits,
+            choice.dialect(request.model),
             approved=work.approved,
             shown=_shown(items),
         )
@@ -250,6 +254,15 @@ class TakeOver:
             for label, item_id in shown.ids.items()
             if item_id in found
         }
+
+    async def _fitting(
+        self, request: CreateRequest, replay: list[bytes], headers: Mapping[str, str]
+    ) -> list[bytes]:
+        """Return what fits of what is asked again; all, where the server cannot be asked now."""
+        try:
+            return await self._live.means.truncation.fitting(request, replay, headers)
+        except UpstreamFailed:
+            return replay
 
     async def _resolved(self, lease: Lease, request: CreateRequest) -> CreateRequest:
         """Look up the connectors again: their credentials are not in what is stored (rule X4)."""

@@ -8,7 +8,7 @@ import hmac
 import logging
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from ipaddress import ip_network
 
@@ -29,7 +29,10 @@ from engine.retries import RetryBudget
 from engine.run import Means
 from engine.takeover import TakeOver
 from engine.toolbox import OpenProvider, Toolbox
+from engine.truncation import Truncation
 from engine.upkeep import Upkeep
+from engine.upstream.care import Care
+from engine.upstream.choice import Choice
 from extproc.admission import Admission
 from extproc.connectors import shared_connectors, shared_policies
 from extproc.envoy.endpoint import ModelEndpoint, parse_model_url
@@ -50,8 +53,10 @@ from extproc.model_client import HttpModelClient, NoModelClient, turn_headers
 from extproc.operations import Endpoints
 from extproc.outbound.policy import OutboundPolicy
 from extproc.provided_tools import load_providers
+from extproc.scout import Scout
 from extproc.sealing import AesSealing, NoSealing
 from extproc.settings import Settings, SettingsError
+from extproc.settings_dialect import parse_dialects
 from extproc.settings_tenancy import JWT_KEY, JWT_NAMESPACE
 from extproc.transport import Together, Transport
 from storage.postgres.pool import open_pool
@@ -121,11 +126,14 @@ class Engine:
         open_provider: OpenProvider,
         settings: Settings,
         worker_name: str,
+        choice: Choice,
         *,
+        scouts: Sequence[Scout] = (),
         open_anew: OpenProvider | None = None,
         sealing: Sealing | None = None,
     ) -> None:
         limits = _limits(settings)
+        truncation = Truncation(model)
         shared = shared_connectors(settings.connectors.shared)
         sealing = NoSealing() if sealing is None else sealing
         registry = Registry(store, sealing, shared)
@@ -149,6 +157,8 @@ class Engine:
             limits=limits,
             notify=self.following.notify,
             detached=Detached(),
+            choice=choice,
+            truncation=truncation,
             retries=RetryBudget(settings.routing.retry_budget),
         )
         self.live = Live(means, worker_name)
@@ -156,7 +166,13 @@ class Engine:
         more_turns = settings.model.via != "request"
         most = settings.background.concurrency if more_turns else 0
         background = Background(self.live, takeover, most=most)
-        self._chores = (background, Recovery(self.live, takeover, background), Upkeep(store))
+        recovery = Recovery(self.live, takeover, background)
+        self._chores: tuple[Background | Recovery | Upkeep | Scout, ...] = (
+            background,
+            recovery,
+            Upkeep(store),
+            *scouts,
+        )
         prompts = Prompts(store, randomness=os.urandom, limits=limits, policy=tools.policy)
         responses = Responses(
             store=store,
@@ -168,6 +184,8 @@ class Engine:
                 randomness=os.urandom,
                 limits=limits,
                 worker=worker_name,
+                choice=choice,
+                truncation=truncation,
                 expand=prompts.expand,
                 on_disconnect=settings.sidecar.on_disconnect,
                 consent_keys=_consent_keys(settings),
@@ -216,16 +234,28 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
         model_client(settings) as model,
         _servers(settings) as servers,
     ):
+        choice = dialect_choice(settings)
         engine = Engine(
             PostgresStore(pool),
             model,
             servers.open,
             settings,
             name,
+            choice,
+            scouts=_scouts(settings, model, choice),
             open_anew=servers.open_anew,
             sealing=_sealing(settings),
         )
         yield Worker(transport_of(settings, index, engine.endpoints, model), engine, settings)
+
+
+def _scouts(
+    settings: Settings, model: HttpModelClient | NoModelClient, choice: Choice
+) -> Sequence[Scout]:
+    """Return who asks the model server what it is; nobody, where nothing but requests can be sent there."""
+    if isinstance(model, NoModelClient):
+        return ()
+    return (Scout(model.get, choice, seconds=settings.model.probe_seconds),)
 
 
 def _now() -> int:
@@ -271,6 +301,24 @@ def model_client(settings: Settings) -> HttpModelClient | NoModelClient:
 def _key(settings: Settings) -> str | None:
     key = settings.model.api_key
     return None if key is None else key.get_secret_value()
+
+
+def dialect_choice(settings: Settings) -> Choice:
+    """Return what chooses the dialect of each model."""
+    model = settings.model
+    server = None if model.server == "auto" else model.server
+    care = Care(
+        check_output=model.check_output != "off",
+        ask_again=model.check_output == "retry",
+        estimate_reasoning=model.estimate_reasoning_tokens,
+    )
+    return Choice(
+        model.dialect,
+        parse_dialects(model.dialects),
+        server=server,
+        care=care,
+        salts=model.cache_salt,
+    )
 
 
 def _servers(settings: Settings) -> AbstractAsyncContextManager[McpServers]:

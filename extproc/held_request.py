@@ -22,7 +22,6 @@ from extproc.model_client import TRAILER_SECONDS, retry_seconds
 from extproc.pb.ext_proc_pb2 import HttpHeaders, ProcessingRequest
 from extproc.transport import MessageStream
 
-_PATH = "/v1/responses"
 # What is read of the model server's answer before somebody takes it; then Envoy holds it back (rule E6).
 _UNREAD = 256 * 2**10
 
@@ -61,12 +60,12 @@ class HeldRequest:
 
     # -- for the engine -------------------------------------------------------------------------
 
-    async def call(self, body: bytes, headers: Mapping[str, str]) -> ModelAnswer:
+    async def call(self, path: str, body: bytes, headers: Mapping[str, str]) -> ModelAnswer:
         """Send the first turn as this request, every other one onward; raises UpstreamFailed."""
         if self._kept or self._releasing is not None:
-            return await self._riding.onward.call(body, headers)
+            return await self._riding.onward.call(path, body, headers)
         # A task of its own: whoever answers the client waits for it, also where this call is given up.
-        self._releasing = asyncio.ensure_future(self._release(body, headers))
+        self._releasing = asyncio.ensure_future(self._release(path, body, headers))
         try:
             await asyncio.shield(self._releasing)
             async with self.patience():
@@ -184,9 +183,9 @@ class HeldRequest:
         self._begun.set()
         self._ended.set()
 
-    async def _release(self, body: bytes, headers: Mapping[str, str]) -> None:
+    async def _release(self, path: str, body: bytes, headers: Mapping[str, str]) -> None:
         asked = {**self._riding.headers, **headers}
-        await self._stream.write(inline_messages.turn_head(self._head, _PATH, asked))
+        await self._stream.write(inline_messages.turn_head(self._head, path, asked))
         for message in inline_messages.turn_body(body):
             await self._stream.write(message)
 

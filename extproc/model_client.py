@@ -35,6 +35,10 @@ _IDLE_SECONDS = 4.0
 _TRAILER_BYTES = 64 * 2**10
 TRAILER_SECONDS = 0.25
 
+# What a server tells about itself: a list of models may be long, and nothing waits for it.
+_TOLD_BYTES = 4 * 2**20
+_TOLD_SECONDS = 10.0
+
 
 class HttpModelAnswer:
     """An answer whose head has come."""
@@ -86,7 +90,7 @@ class HttpModelAnswer:
 
 
 class HttpModelClient:
-    """Calls `POST /v1/responses` of `endpoint`; times in seconds.
+    """Sends turns to `endpoint`; times in seconds.
 
     `trusted` are the authorities that may vouch for an https server (PEM); None: the system's.
     """
@@ -100,7 +104,7 @@ class HttpModelClient:
         api_key: str | None,
         trusted: Path | None = None,
     ) -> None:
-        self._url = f"{endpoint.url}/v1/responses"
+        self._url = endpoint.url
         self._session = aiohttp.ClientSession(
             connector=connector(endpoint, trusted),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=silence),
@@ -116,11 +120,11 @@ class HttpModelClient:
         """Close all connections."""
         await self._session.close()
 
-    async def call(self, body: bytes, headers: Mapping[str, str]) -> ModelAnswer:
-        """Send one turn and return when the status is known; raises UpstreamFailed."""
+    async def call(self, path: str, body: bytes, headers: Mapping[str, str]) -> ModelAnswer:
+        """POST one turn and return when the status is known; raises UpstreamFailed."""
         try:
             response = await self._session.post(
-                self._url,
+                f"{self._url}{path}",
                 # As a file: a body above 1 MiB is then written in pieces.
                 data=io.BytesIO(body),
                 headers=headers,
@@ -129,6 +133,16 @@ class HttpModelClient:
         except (aiohttp.ClientError, OSError, TimeoutError) as exc:
             raise _broken(exc) from exc
         return HttpModelAnswer(response)
+
+    async def get(self, path: str) -> tuple[int, bytes]:
+        """Return status and body of what the server tells about itself; raises UpstreamFailed."""
+        try:
+            async with asyncio.timeout(_TOLD_SECONDS):
+                url = f"{self._url}{path}"
+                async with self._session.get(url, allow_redirects=False) as answer:
+                    return answer.status, await HttpModelAnswer(answer).read(_TOLD_BYTES)
+        except (aiohttp.ClientError, OSError, TimeoutError) as exc:
+            raise _broken(exc) from exc
 
 
 class NoModelClient:
@@ -141,7 +155,7 @@ class NoModelClient:
     async def __aexit__(self, *_: object) -> None:
         """There is nothing to close."""
 
-    async def call(self, body: bytes, headers: Mapping[str, str]) -> ModelAnswer:
+    async def call(self, path: str, body: bytes, headers: Mapping[str, str]) -> ModelAnswer:
         """Raise UpstreamFailed."""
         raise UpstreamFailed(
             "The gateway cannot call the model server here: its settings leave only the request itself."

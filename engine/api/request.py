@@ -224,7 +224,7 @@ FIELDS: Mapping[str, Field] = {
     "text": Field(_text, forward=True),
     "top_logprobs": Field(checks.integer(0, 20), forward=True),
     "top_p": Field(checks.number(0, 1), forward=True),
-    "truncation": _only("disabled", "only 'disabled' is; contexts are never cut here."),
+    "truncation": Field(checks.one_of("auto", "disabled")),
     "user": Field(checks.string_up_to(1024)),
     "access_programs": _not_here("the gateway has no access programs."),
     "image": _not_here("images are not compressed here."),

@@ -16,11 +16,10 @@ from engine.api.tool_choice import Selection
 from engine.api.tools import FunctionTool
 from engine.context.listed import Shown, listing_key_of
 from engine.context.tool_names import ToolKey, shown_names
-from engine.context.upstream import upstream_request
 from engine.errors import InvalidRequest
 from engine.ports import ToolDefinition
 from engine.response.consent import ApprovedCall, Asking
-from engine.response.turn import TurnRequest
+from engine.response.turn import Encoder, TurnRequest
 from engine.upstream.rules import turn_rules
 
 
@@ -80,6 +79,7 @@ class Agenda(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     request: CreateRequest
+    encoder: Encoder
     replay: list[bytes]
     headers: Mapping[str, str]
     most_turns: int
@@ -132,7 +132,7 @@ class Agenda(msgspec.Struct, frozen=True, kw_only=True):
     def turn(self, tools: OwnedTools, made: Iterable[bytes], *, first: bool) -> TurnRequest:
         """Return the next turn: the first one's input, and behind it what was `made` since (rule M9)."""
         request, forced = self.request, tools.forced if first else None
-        body = upstream_request(
+        body = self.encoder.encode(
             request,
             [*self.replay, *made],
             tools.first if forced is not None else tools.sent,
@@ -140,7 +140,7 @@ class Agenda(msgspec.Struct, frozen=True, kw_only=True):
             forced=forced,
         )
         rules = turn_rules(request, tools.functions, known=tools.keys)
-        return TurnRequest(body, self.headers, rules)
+        return TurnRequest(body, self.headers, rules, self.encoder.name)
 
 
 def _forced(

@@ -104,6 +104,30 @@ async def test_a_path_of_the_model_url_comes_first(
     assert received.headers["host"] == f"127.0.0.1:{stage.port}"
 
 
+@STREAM_OR_WHOLE
+async def test_the_request_travels_in_the_model_servers_dialect(
+    postgres_server: EmbeddedPostgres, stage: ScriptedModel, stream: bool
+) -> None:
+    """The path belongs to the turn: chat completions, below the path of the model's URL."""
+    async with (
+        running_stack(
+            stage,
+            await create_database(postgres_server),
+            model={"url": stage.url, "api_key": API_KEY, "dialect": "chat"},
+            envoy={"inline": True},
+        ) as chatting,
+        open_session(chatting.url) as session,
+    ):
+        model = chatting.plays(say(text("Hel", "lo")))
+        seen = await Wire(session).create(model=model, stream=stream)
+
+    response = seen.response if stream else seen.json
+    assert response["output"][0]["content"][0]["text"] == "Hello"
+    [received] = chatting.asked(model)
+    assert received.path == "/v1/chat/completions"
+    assert "messages" in received.json
+
+
 @INLINE
 @STREAM_OR_WHOLE
 async def test_large_bodies_pass(stack: Stack, wire: Wire, stream: bool) -> None:

@@ -38,6 +38,8 @@ from engine.responses import Responses
 from engine.run import Means
 from engine.takeover import TakeOver
 from engine.toolbox import OpenProvider, Toolbox
+from engine.truncation import Truncation
+from engine.upstream.choice import Choice
 from extproc.operations import Endpoints
 from extproc.sealing import AesSealing
 from tests.support.fake_model import FakeModel
@@ -85,6 +87,7 @@ class Rig:
         worker: str = "replica/0#1",
         providers: OpenProvider = no_provider,
         consent_keys: tuple[bytes, ...] = (),
+        choice: Choice | None = None,
         shared: Sequence[Connector] = (),
         sealing: Sealing | None = None,
         policy: ToolPolicy = NO_POLICY,
@@ -100,6 +103,7 @@ class Rig:
         self.sealing = AesSealing([bytes(32)]) if sealing is None else sealing
         self.registry = Registry(self.store, self.sealing, shared)
         tools = Toolbox(providers, self.limits, self.registry, policy=policy, provided=provided)
+        self.choice = choice if choice is not None else Choice("responses")
         means = Means(
             model=model,
             tools=tools,
@@ -109,6 +113,8 @@ class Rig:
             limits=self.limits,
             notify=self._notify,
             detached=self.detached,
+            choice=self.choice,
+            truncation=Truncation(model),
         )
         self.live = Live(means, worker)
         randomness = counting(worker)
@@ -124,6 +130,8 @@ class Rig:
             limits=self.limits,
             worker=worker,
             consent_keys=consent_keys,
+            choice=self.choice,
+            truncation=Truncation(model),
             expand=self.prompts.expand,
         )
         self.takeover = TakeOver(self.live)

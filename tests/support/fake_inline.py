@@ -124,7 +124,7 @@ class InlineEnvoy(FakeEnvoy):
     async def _work(self) -> None:
         assert self.turn is not None
         try:
-            answer = await self._upstream.call(self.turn_body, self.turn)
+            answer = await self._upstream.call(self.turn[":path"], self.turn_body, self.turn)
         except UpstreamFailed:
             self._head(503, {"content-type": "application/json"}, end=False)
             self._body(_UNAVAILABLE, end=True)

@@ -144,7 +144,7 @@ TABLE: dict[str, tuple[list[Any], list[tuple[Any, str, str]]]] = {
     ),
     "top_logprobs": ([0, 20], [(21, "", "invalid_value"), (1.0, "", "invalid_type")]),
     "top_p": ([0, 1], [(1.1, "", "invalid_value"), ("1", "", "invalid_type")]),
-    "truncation": (["disabled"], [("auto", "", "unsupported_value"), (1, "", "unsupported_value")]),
+    "truncation": (["disabled", "auto"], [("some", "", "invalid_value"), (1, "", "invalid_type")]),
     "user": (["u"], [("u" * 1025, "", "invalid_value"), (1, "", "invalid_type")]),
     "access_programs": ([], [({"cyber": "standard"}, "", "unsupported_value")]),
     "image": ([], [({"context_compression": "auto"}, "", "unsupported_value")]),
