@@ -7,6 +7,14 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from engine.ports.conversations import (
+    ConversationContext,
+    ConversationPage,
+    ConversationPlace,
+    ConversationStore,
+    NewConversation,
+    StoredConversation,
+)
 from engine.ports.records import (
     CancelAsked,
     Claim,
@@ -44,7 +52,7 @@ from engine.ports.world import (
 )
 
 
-class Store(ResponseStore, RunStore, Protocol):
+class Store(ResponseStore, RunStore, ConversationStore, Protocol):
     """Everything that one store keeps."""
 
 
@@ -53,6 +61,10 @@ __all__ = [
     "Claim",
     "Clock",
     "Context",
+    "ConversationContext",
+    "ConversationPage",
+    "ConversationPlace",
+    "ConversationStore",
     "EventBatch",
     "FinishedResponse",
     "Idempotency",
@@ -60,6 +72,7 @@ __all__ = [
     "LoggedEvents",
     "ModelAnswer",
     "ModelClient",
+    "NewConversation",
     "NewResponse",
     "Order",
     "Page",
@@ -69,6 +82,7 @@ __all__ = [
     "ResponseStore",
     "RunStore",
     "Store",
+    "StoredConversation",
     "StoredItem",
     "StoredResponse",
     "ThreadPoint",

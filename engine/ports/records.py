@@ -85,6 +85,9 @@ class NewResponse(msgspec.Struct, frozen=True, kw_only=True):
     belongs to nobody until `RunStore.claim` hands it out. `work` is what another worker needs to run it
     again (the engine's own JSON). `streamed` says that it has an event log, of which `events` are the
     first ones, if any. `keep_seconds` is how long it is kept (None: for ever), counted from creation.
+
+    A response of a conversation has its id and, as `seen`, the `change` of the place that it continues;
+    `after` is that place then.
     """
 
     tenant: str
@@ -97,6 +100,8 @@ class NewResponse(msgspec.Struct, frozen=True, kw_only=True):
     lease_seconds: float
     after: ThreadPoint | None = None
     previous_response_id: str | None = None
+    conversation: str | None = None
+    seen: str = ""
     background: bool = False
     queued: bool = False
     streamed: bool = False
@@ -118,7 +123,7 @@ class FinishedResponse(msgspec.Struct, frozen=True):
     """The terminal state of a response: written whole, in one transaction, or not at all.
 
     `events` is what of its event log is not yet written, the terminal event being the last; None where
-    it has no log.
+    it has no log. `joins`: input and output become items of its conversation, if it has one.
     """
 
     lease: Lease
@@ -126,6 +131,7 @@ class FinishedResponse(msgspec.Struct, frozen=True):
     head: bytes
     output: list[StoredItem]
     events: EventBatch | None = None
+    joins: bool = True
 
 
 class LoggedEvents(msgspec.Struct, frozen=True):

@@ -82,5 +82,8 @@ class RunStore(Protocol):
         ...
 
     async def remove_tenant(self, tenant: str, *, limit: int) -> int:
-        """Remove up to `limit` responses of a tenant, running ones too; returns how many there were."""
+        """Remove up to `limit` responses of a tenant, running ones too, and as many conversations.
+
+        Returns how many of both there were.
+        """
         ...

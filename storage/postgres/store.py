@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from storage.postgres.conversations import Conversations
 from storage.postgres.pool import Pool
 from storage.postgres.reading import Reading
 from storage.postgres.removal import Removal
@@ -10,7 +11,7 @@ from storage.postgres.writer import Writer
 from storage.postgres.writing import Writing
 
 
-class PostgresStore(Reading, Writing, Runs, Removal):
+class PostgresStore(Reading, Writing, Runs, Removal, Conversations):
     """`engine.ports.Store` over the tables of `sql/migrations`.
 
     Beside `StorageUnavailable`, writes raise `InvalidRequest` for names that cannot be stored and

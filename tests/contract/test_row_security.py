@@ -15,9 +15,9 @@ from engine.ports import Idempotency
 from storage.postgres.pool import open_pool
 from storage.postgres.store import PostgresStore
 from tests.support.fix_postgres import empty_tables
-from tests.support.stored import a_response, an_end, some_events, turn
+from tests.support.stored import a_conversation, a_response, an_end, some_events, turn
 
-_TABLES = ["threads", "items", "responses", "runs", "events", "idempotency"]
+_TABLES = ["threads", "items", "responses", "runs", "events", "idempotency", "conversations"]
 
 
 @pytest_asyncio.fixture
@@ -28,6 +28,7 @@ async def full(owned_database: str) -> str:
         store = PostgresStore(pool)
         for tenant in ("a", "b"):
             await turn(store, tenant, "done")
+            await a_conversation(store, tenant, "conv")
             new = a_response(tenant, "running", streamed=True, events=some_events(0, 1))
             key = Idempotency("key", b"")
             await store.accept(a_response(tenant, "keyed", idempotency=key, queued=True))
@@ -180,6 +181,7 @@ async def test_the_owner_of_the_tables_sees_no_content_of_others(full: str) -> N
         counts = {table: await _count(owner, table) for table in _TABLES}
         assert counts == {
             "threads": 0, "items": 0, "events": 0, "idempotency": 0, "runs": 2, "responses": 6,
+            "conversations": 0,
         }  # fmt: skip
         assert (await owner.execute("DELETE FROM responses")).rowcount == 0
         assert (await owner.execute("UPDATE responses SET model = 'x'")).rowcount == 0

@@ -17,7 +17,7 @@ from storage.postgres.pool import open_pool
 from storage.postgres.store import PostgresStore
 from tests.support.stored import a_response, an_end, turn
 
-_FILES = ("reading.sql", "writing.sql", "runs.sql", "removal.sql")
+_FILES = ("reading.sql", "writing.sql", "runs.sql", "removal.sql", "conversations.sql")
 _STATEMENTS = {name: sql for file in _FILES for name, sql in queries.load(file).items()}
 _GATES = queries.load("gates.sql")
 _VALUES: dict[str, Any] = {
@@ -27,7 +27,8 @@ _VALUES: dict[str, Any] = {
     "new_thread": "n", "after_thread": "a", "after_position": Int8(1), "previous": None,
     "key": "k", "digest": b"", "state": "running", "background": True, "owner": "w", "work": b"",
     "first": Int8(0), "last": Int8(1), "frames": b"", "streamed": True, "acceptance": Int8(1),
-    "keep_seconds": None, "ids": ["r"],
+    "keep_seconds": None, "ids": ["r"], "conversation": "c", "seen": "s", "joins": True, "change": "c",
+    "metadata": b"", "item_id": "i",
 }  # fmt: skip
 _KEYS = {
     "threads": {"id", "parent_id"},
@@ -36,6 +37,7 @@ _KEYS = {
     "runs": {"response_id"},
     "events": {"response_id"},
     "idempotency": {"key"},
+    "conversations": {"id", "created_at", "thread_id"},
 }
 
 
@@ -48,9 +50,9 @@ def test_every_statement_names_the_tenant_and_says_what_it_does(name: str) -> No
     """X1: whatever reads, changes or removes rows of a table names it, and so does what adds them."""
     assert _STATEMENTS[name].startswith(b"-- ")
     code = _code(_STATEMENTS[name])
+    tables = "|".join(_KEYS)
     touched = re.findall(
-        r"(?:FROM|JOIN|UPDATE) (threads|items|responses|runs|events|idempotency)\b(.*?)"
-        r"(?=(?:FROM|JOIN|UPDATE|INSERT INTO) [a-z]|\Z)",
+        rf"(?:FROM|JOIN|UPDATE) ({tables})\b(.*?)(?=(?:FROM|JOIN|UPDATE|INSERT INTO) (?:{tables})\b|\Z)",
         code,
         re.DOTALL,
     )

@@ -90,7 +90,9 @@ async def owned_database(postgres_server: EmbeddedPostgres, plain_owner: str) ->
 async def empty_tables(conninfo: str) -> None:
     """Remove all rows of a database, whoever's they are."""
     async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
-        await connection.execute("TRUNCATE threads, items, responses, runs, events, idempotency")
+        await connection.execute(
+            "TRUNCATE threads, items, responses, runs, events, idempotency, conversations"
+        )
 
 
 async def let_pass(conninfo: str, seconds: float) -> None:

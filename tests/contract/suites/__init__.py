@@ -11,6 +11,8 @@ import uuid
 import pytest
 
 from tests.contract.suites.cancelling import CancelContract
+from tests.contract.suites.conversation_items import ConversationItemContract
+from tests.contract.suites.conversations import ConversationContract
 from tests.contract.suites.ends import EndContract
 from tests.contract.suites.keys import KeyContract
 from tests.contract.suites.leases import LeaseContract
@@ -34,6 +36,8 @@ def tenant() -> str:
 class StoreContract(
     ReadingContract,
     HistoryContract,
+    ConversationContract,
+    ConversationItemContract,
     EndContract,
     ListContract,
     TreeContract,
