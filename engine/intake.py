@@ -8,23 +8,17 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from engine.api.headers import OnDisconnect, read_idempotency_key, read_on_disconnect
-from engine.api.items import Reference, require_pairs
+from engine.api.items import require_pairs
 from engine.api.request import CreateRequest, parse_create
 from engine.api.response_object import ResponseObject, State
-from engine.context.history import EMPTY, usable_history
 from engine.context.upstream import upstream_request
-from engine.errors import InvalidRequest, UnknownPreviousResponse
+from engine.continuation import continuation
+from engine.errors import InvalidRequest
 from engine.ids import RANDOM_BYTES, ItemIds, response_id
 from engine.limits import Limits
-from engine.ports import (
-    Clock,
-    Context,
-    EventBatch,
-    Idempotency,
-    NewResponse,
-    ResponseStore,
-    StoredItem,
-)
+from engine.lines import Visit
+from engine.ports import Clock, EventBatch, Idempotency, NewResponse, ResponseStore
+from engine.references import resolve
 from engine.response.agenda import Agenda
 from engine.response.effects import Send
 from engine.response.inputs import Begin, Queued
@@ -34,8 +28,6 @@ from engine.run import Run
 from engine.toolbox import Toolbox
 from engine.upstream.rules import turn_rules
 from engine.work import pack
-
-UNFINISHED = ("queued", "in_progress")
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -72,8 +64,11 @@ class Intake:
         self._worker = worker
         self._on_disconnect = on_disconnect
 
-    async def admit(self, caller: Caller, body: bytes) -> Run:
-        """Return the run of a request; raises InvalidRequest, StorageUnavailable."""
+    async def admit(self, caller: Caller, body: bytes, visit: Visit) -> Run:
+        """Return the run of a request; `visit` is where it waits for its turn in a conversation.
+
+        Raises InvalidRequest, NotFound and ConversationMoved for a conversation, StorageUnavailable.
+        """
         own_id = response_id(self._randomness(RANDOM_BYTES))
         ids = ItemIds(own_id)
         request = parse_create(body, ids, self._limits)
@@ -82,11 +77,14 @@ class Intake:
         providers = self._tools.open(request, caller.tenant)
         on_disconnect = read_on_disconnect(caller.on_disconnect, self._on_disconnect)
         key = read_idempotency_key(caller.idempotency_key, store=request.store)
-        items = await self._resolve(caller.tenant, request.input)
-        context = await self._context(caller.tenant, request.previous_response_id)
-        history = EMPTY if context is None else usable_history(context.items)
-        require_pairs(history.pending, items)
-        replay = [*history.replay, *(item.replay for item in items if item.replay is not None)]
+        items = await resolve(self._store, caller.tenant, request.input)
+        before = await continuation(self._store, caller.tenant, request, key, visit)
+        if before.checked:
+            require_pairs(before.history.pending, items)
+        replay = [
+            *before.history.replay,
+            *(item.replay for item in items if item.replay is not None),
+        ]
         self._check_size(replay)
         shape = ResponseObject(own_id, self._clock(), request)
         machine = ResponseMachine(shape, ids, store=request.store)
@@ -101,8 +99,10 @@ class Intake:
                 input=items,
                 worker=self._worker,
                 lease_seconds=self._limits.lease,
-                after=None if context is None else context.end,
+                after=before.after,
                 previous_response_id=request.previous_response_id,
+                conversation=request.conversation,
+                seen=before.seen,
                 streamed=_is_logged(request),
                 work=pack(body, caller.model_headers, ids.minted),
                 idempotency=None if key is None else Idempotency(key, digest(body)),
@@ -132,40 +132,6 @@ class Intake:
                 param="input",
                 code="context_length_exceeded",
             )
-
-    async def _resolve(
-        self, tenant: str, entries: list[StoredItem | Reference]
-    ) -> list[StoredItem]:
-        """Put stored items in the place of references to them."""
-        wanted = [entry.id for entry in entries if isinstance(entry, Reference)]
-        found = await self._store.find_items(tenant, wanted) if wanted else {}
-        items = []
-        for entry in entries:
-            if isinstance(entry, StoredItem):
-                items.append(entry)
-            elif entry.id in found:
-                items.append(found[entry.id])
-            else:
-                raise InvalidRequest(
-                    f"Item with id '{entry.id}' not found.",
-                    param=f"{entry.param}.id",
-                    code="item_not_found",
-                )
-        return items
-
-    async def _context(self, tenant: str, previous: str | None) -> Context | None:
-        if previous is None:
-            return None
-        context = await self._store.load_context(tenant, previous)
-        if context is None:
-            raise UnknownPreviousResponse(previous)
-        if context.status in UNFINISHED:
-            raise InvalidRequest(
-                f"Previous response '{previous}' is still {context.status}.",
-                param="previous_response_id",
-                code="previous_response_not_finished",
-            )
-        return context
 
 
 def _is_logged(request: CreateRequest) -> bool:

@@ -11,10 +11,12 @@ from contextlib import asynccontextmanager
 from ipaddress import ip_network
 
 from engine.background import Background
+from engine.conversations import Conversations
 from engine.detached import Detached
 from engine.following import Following
 from engine.intake import Intake
 from engine.limits import Limits
+from engine.lines import Lines
 from engine.live import Live
 from engine.ports import ModelClient, Store
 from engine.recovery import Recovery
@@ -38,6 +40,7 @@ from extproc.identity import (
 from extproc.mcp.target import McpLimits
 from extproc.mcp.worker import mcp_servers
 from extproc.model_client import HttpModelClient
+from extproc.operations import Api
 from extproc.outbound.policy import OutboundPolicy
 from extproc.settings import Settings, SettingsError
 from extproc.settings_tenancy import JWT_KEY, JWT_NAMESPACE
@@ -126,8 +129,11 @@ class Engine:
         takeover = TakeOver(self.live)
         background = Background(self.live, takeover, most=settings.background.concurrency)
         self._chores = (background, Recovery(self.live, takeover, background), Upkeep(store))
-        self.responses = Responses(
+        lines = Lines(store, limits.conversation_wait)
+        conversations = Conversations(store=store, lines=lines, randomness=os.urandom)
+        responses = Responses(
             store=store,
+            lines=lines,
             intake=Intake(
                 store,
                 tools=tools,
@@ -142,6 +148,7 @@ class Engine:
             takeover=takeover,
             background=background,
         )
+        self.api = Api(responses=responses, conversations=conversations)
 
     def start(self) -> None:
         """Begin with what is done beside the requests."""
@@ -171,26 +178,26 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
         mcp_servers(_outbound(settings), _mcp_limits(settings)) as open_provider,
     ):
         engine = Engine(PostgresStore(pool), model, open_provider, settings, name)
-        yield Worker(transport_of(settings, index, engine.responses), engine, settings)
+        yield Worker(transport_of(settings, index, engine.api), engine, settings)
 
 
 def _now() -> int:
     return int(time.time())
 
 
-def transport_of(settings: Settings, index: int, responses: Responses) -> Transport:
+def transport_of(settings: Settings, index: int, api: Api) -> Transport:
     """Return ext_proc, and HTTP where it is asked for; both tell of one health, the former's."""
     admission = Admission(
         body_limit=settings.limits.body_bytes,
         forward_authorization=settings.model.forward_authorization,
         identify=identity_source(settings),
     )
-    exchanges = Exchanges(responses, admission)
+    exchanges = Exchanges(api, admission)
     ext_proc = GrpcTransport(f"unix:{settings.worker_socket(index).absolute()}", exchanges.serve)
     address = settings.http_address(index)
     if address is None:
         return ext_proc
-    return Together(HttpTransport(address, HttpExchanges(responses, admission)), ext_proc)
+    return Together(HttpTransport(address, HttpExchanges(api, admission)), ext_proc)
 
 
 def model_client(settings: Settings) -> HttpModelClient:
@@ -261,6 +268,7 @@ def _limits(settings: Settings) -> Limits:
         log_bytes=settings.postgres.log_bytes,
         log_interval=settings.postgres.log_seconds,
         keep=settings.postgres.retention_days * _DAY or None,
+        conversation_wait=settings.conversations.wait_seconds,
         turns=settings.tools.turns,
         tool_list=settings.tools.list_seconds,
         tool_call=settings.tools.call_seconds,

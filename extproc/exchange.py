@@ -11,11 +11,10 @@ import logging
 
 from engine.answers import Answer
 from engine.errors import EngineError
-from engine.responses import Responses
 from extproc import messages, routes
 from extproc.admission import Admission
 from extproc.messages import Head
-from extproc.operations import STREAM_HEADERS, answer_errors, perform
+from extproc.operations import STREAM_HEADERS, Api, answer_errors, perform
 from extproc.pb.ext_proc_pb2 import ProcessingMode, ProcessingRequest, ProcessingResponse
 from extproc.transport import MessageStream
 
@@ -55,8 +54,8 @@ class ExtProcReply:
 class Exchanges:
     """Serves ext_proc streams, one exchange each."""
 
-    def __init__(self, responses: Responses, admission: Admission) -> None:
-        self._responses = responses
+    def __init__(self, api: Api, admission: Admission) -> None:
+        self._api = api
         self._admission = admission
 
     async def serve(self, stream: MessageStream) -> None:
@@ -84,7 +83,7 @@ class Exchanges:
             if whole is None:
                 return
             body = whole
-        await perform(self._responses, match, self._admission.caller(tenant, head), body, reply)
+        await perform(self._api, match, self._admission.caller(tenant, head), body, reply)
 
     async def _body(
         self, stream: MessageStream, first: ProcessingRequest, head: Head

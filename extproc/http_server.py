@@ -17,13 +17,12 @@ from aiohttp import web
 
 from engine.answers import Answer, error_answer
 from engine.errors import InvalidRequest
-from engine.responses import Responses
 from extproc import messages, routes
 from extproc.admission import Admission
 from extproc.http_address import HttpAddress, UnixAddress
 from extproc.http_reply import HttpReply
 from extproc.messages import Head
-from extproc.operations import answer_errors, perform
+from extproc.operations import Api, answer_errors, perform
 from extproc.pb.ext_proc_pb2 import ProcessingRequest
 
 HEALTH = "/health"
@@ -43,8 +42,8 @@ _REQUEST_ID = re.compile(r"[!-~]{1,200}")
 class HttpExchanges:
     """Serves HTTP requests, one exchange each."""
 
-    def __init__(self, responses: Responses, admission: Admission) -> None:
-        self._responses = responses
+    def __init__(self, api: Api, admission: Admission) -> None:
+        self._api = api
         self._admission = admission
         self.draining = False
 
@@ -80,7 +79,7 @@ class HttpExchanges:
             # What is left of the body may be endless, and is not to be taken for the next request.
             reply.closing = reply.closing or not request.content.at_eof()
             raise
-        await perform(self._responses, match, self._admission.caller(tenant, head), body, reply)
+        await perform(self._api, match, self._admission.caller(tenant, head), body, reply)
 
     async def _body(self, request: web.BaseRequest, head: Head) -> bytes:
         await _permit(request)

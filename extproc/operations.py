@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 
+import msgspec
+
 from engine.answers import Answer, error_answer
+from engine.conversations import Conversations
 from engine.errors import EngineError
 from engine.intake import Caller
 from engine.ports import Reply
@@ -22,31 +25,57 @@ STREAM_HEADERS = (
 )
 """The head of every stream that we answer with."""
 
-_Read = Callable[[Responses, Caller, str, str], Awaitable[Answer]]
+
+class Api(msgspec.Struct, frozen=True):
+    """What the operations are done by: one object for each resource."""
+
+    responses: Responses
+    conversations: Conversations
 
 
-async def _list(responses: Responses, caller: Caller, _id: str, query: str) -> Answer:
-    return await responses.list(caller, query)
+_Whole = Callable[[Api, Caller, Match, bytes], Awaitable[Answer]]
 
-
-_WHOLE: Mapping[Operation, _Read] = {
-    Operation.LIST: _list,
-    Operation.DELETE: Responses.delete,
-    Operation.CANCEL: Responses.cancel,
-    Operation.INPUT_ITEMS: Responses.list_input_items,
+_WHOLE: Mapping[Operation, _Whole] = {
+    Operation.LIST: lambda api, who, m, _: api.responses.list(who, m.query),
+    Operation.DELETE: lambda api, who, m, _: api.responses.delete(who, m.id, m.query),
+    Operation.CANCEL: lambda api, who, m, _: api.responses.cancel(who, m.id, m.query),
+    Operation.INPUT_ITEMS: lambda api, who, m, _: api.responses.list_input_items(
+        who, m.id, m.query
+    ),
+    Operation.CREATE_CONVERSATION: lambda api, who, m, body: api.conversations.create(
+        who, body, m.query
+    ),
+    Operation.LIST_CONVERSATIONS: lambda api, who, m, _: api.conversations.list(who, m.query),
+    Operation.RETRIEVE_CONVERSATION: lambda api, who, m, _: api.conversations.retrieve(
+        who, m.id, m.query
+    ),
+    Operation.UPDATE_CONVERSATION: lambda api, who, m, body: api.conversations.update(
+        who, m.id, body, m.query
+    ),
+    Operation.DELETE_CONVERSATION: lambda api, who, m, _: api.conversations.delete(
+        who, m.id, m.query
+    ),
+    Operation.ADD_ITEMS: lambda api, who, m, body: api.conversations.add_items(
+        who, m.id, body, m.query
+    ),
+    Operation.LIST_ITEMS: lambda api, who, m, _: api.conversations.list_items(who, m.id, m.query),
+    Operation.RETRIEVE_ITEM: lambda api, who, m, _: api.conversations.retrieve_item(
+        who, m.id, m.item, m.query
+    ),
+    Operation.DELETE_ITEM: lambda api, who, m, _: api.conversations.delete_item(
+        who, m.id, m.item, m.query
+    ),
 }
 
 
-async def perform(
-    responses: Responses, match: Match, caller: Caller, body: bytes, reply: Reply
-) -> None:
+async def perform(api: Api, match: Match, caller: Caller, body: bytes, reply: Reply) -> None:
     """Carry out an operation and send its answer; raises EngineError where nothing was sent."""
     if match.operation is Operation.CREATE:
-        await responses.create(caller, body, match.query, reply)
+        await api.responses.create(caller, body, match.query, reply)
     elif match.operation is Operation.RETRIEVE:
-        await responses.retrieve(caller, match.id, match.query, reply)
+        await api.responses.retrieve(caller, match.id, match.query, reply)
     else:
-        await reply.answer(await _WHOLE[match.operation](responses, caller, match.id, match.query))
+        await reply.answer(await _WHOLE[match.operation](api, caller, match, body))
 
 
 async def answer_errors(work: Awaitable[None], reply: Reply) -> None:

@@ -29,6 +29,7 @@ from pydantic_settings import (
 )
 
 from extproc.http_address import HttpAddress, UnixAddress, of_worker, parse_http_address
+from extproc.settings_conversations import Conversations
 from extproc.settings_model import Model
 from extproc.settings_postgres import Postgres
 from extproc.settings_section import Bytes, Seconds, SecondsOrZero, Section, shown
@@ -191,6 +192,7 @@ class Settings(BaseSettings):
     model: Model = Field(default_factory=Model)
     postgres: Postgres = Field(default_factory=Postgres)
     background: Background = Field(default_factory=Background)
+    conversations: Conversations = Field(default_factory=Conversations)
     limits: Limits = Field(default_factory=Limits)
     tenancy: Tenancy = Field(default_factory=Tenancy)
     jwt: Jwt = Field(default_factory=Jwt)
@@ -205,6 +207,7 @@ class Settings(BaseSettings):
         "model": Model,
         "postgres": Postgres,
         "background": Background,
+        "conversations": Conversations,
         "limits": Limits,
         "tenancy": Tenancy,
         "jwt": Jwt,

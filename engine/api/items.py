@@ -48,12 +48,24 @@ def parse_input(raw: msgspec.Raw, ids: ItemIds, *, most: int) -> list[StoredItem
         return [_stored({"type": "message", "role": "user", "content": value}, "input", ids)]
     if not isinstance(value, list):
         raise checks.wrong_type(value, "input", "a string or an array")
-    entries: list[object] = value
-    if not entries:
+    if not value:
         raise checks.wrong_value("[]", "input", "at least one item")
+    return _entries(value, "input", ids, most)
+
+
+def parse_items(
+    raw: msgspec.Raw, param: str, ids: ItemIds, *, most: int
+) -> list[StoredItem | Reference]:
+    """Check a list of items, which may be empty; raises InvalidRequest that names the bad place."""
+    return _entries(checks.array(read_value(raw, param), param), param, ids, most)
+
+
+def _entries(
+    entries: list[object], param: str, ids: ItemIds, most: int
+) -> list[StoredItem | Reference]:
     if len(entries) > most:
-        raise checks.wrong_value(f"{len(entries)} items", "input", f"at most {most}")
-    return [_entry(entry, f"input[{i}]", ids) for i, entry in enumerate(entries)]
+        raise checks.wrong_value(f"{len(entries)} items", param, f"at most {most}")
+    return [_entry(entry, f"{param}[{i}]", ids) for i, entry in enumerate(entries)]
 
 
 def _entry(value: object, param: str, ids: ItemIds) -> StoredItem | Reference:

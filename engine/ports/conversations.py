@@ -43,8 +43,8 @@ class ConversationPlace(msgspec.Struct, frozen=True):
 class ConversationContext(msgspec.Struct, frozen=True):
     """The items of a conversation in order, for a turn.
 
-    `busy`: a response that belongs to it is not finished; `items` is empty then. `root_id` is the id of the
-    oldest ancestor thread.
+    `busy`: a response that belongs to it is not finished; `items` and `root_id`, the id of the oldest
+    ancestor thread, are empty then.
     """
 
     place: ConversationPlace
@@ -97,9 +97,12 @@ class ConversationStore(Protocol):
         ...
 
     async def load_conversation(
-        self, tenant: str, conversation_id: str
+        self, tenant: str, conversation_id: str, *, items: bool = True
     ) -> ConversationContext | None:
-        """Return what a turn needs to continue a conversation; None if there is no such conversation."""
+        """Return what a turn needs to continue a conversation; None if there is no such conversation.
+
+        Without `items` where it stands is all that is told.
+        """
         ...
 
     async def add_items(

@@ -76,7 +76,7 @@ class MemoryConversations:
         return ConversationPage([each.stored for each in found[:limit]], len(found) > limit)
 
     async def load_conversation(
-        self, tenant: str, conversation_id: str
+        self, tenant: str, conversation_id: str, *, items: bool = True
     ) -> ConversationContext | None:
         """Return what a turn needs to continue a conversation; None if there is no such conversation."""
         found = self._find(tenant, conversation_id)
@@ -88,8 +88,8 @@ class MemoryConversations:
         return ConversationContext(
             place=ConversationPlace(conversation_id, found.end, found.change),
             busy=busy,
-            root_id="" if busy else mine.threads[found.end.thread_id].root_id,
-            items=[] if busy else history(mine, found.end),
+            root_id=mine.threads[found.end.thread_id].root_id if items and not busy else "",
+            items=history(mine, found.end) if items and not busy else [],
         )
 
     async def add_items(

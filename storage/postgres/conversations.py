@@ -84,10 +84,11 @@ class Conversations:
         return ConversationPage(found[:limit], has_more=len(found) > limit)
 
     async def load_conversation(
-        self, tenant: str, conversation_id: str
+        self, tenant: str, conversation_id: str, *, items: bool = True
     ) -> ConversationContext | None:
         """Return what a turn needs to continue a conversation; None if there is no such conversation."""
-        rows = await self._asked("load_conversation", key(tenant, conversation_id))
+        values = {**key(tenant, conversation_id), "wanted": items}
+        rows = await self._asked("load_conversation", values)
         if not rows:
             return None
         thread_id, position, change, busy, root_id, *_ = rows[0]

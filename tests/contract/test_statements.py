@@ -28,7 +28,7 @@ _VALUES: dict[str, Any] = {
     "key": "k", "digest": b"", "state": "running", "background": True, "owner": "w", "work": b"",
     "first": Int8(0), "last": Int8(1), "frames": b"", "streamed": True, "acceptance": Int8(1),
     "keep_seconds": None, "ids": ["r"], "conversation": "c", "seen": "s", "joins": True, "change": "c",
-    "metadata": b"", "item_id": "i",
+    "metadata": b"", "item_id": "i", "wanted": True,
 }  # fmt: skip
 _KEYS = {
     "threads": {"id", "parent_id"},

@@ -14,18 +14,21 @@ from engine import sse
 from engine.answers import error_answer
 from engine.api.mcp import McpTool
 from engine.background import Background
+from engine.conversations import Conversations
 from engine.detached import Detached
 from engine.errors import EngineError
 from engine.following import Following
 from engine.intake import Caller, Intake
 from engine.limits import Limits
+from engine.lines import Lines
 from engine.live import Live
 from engine.ports import Clock, EventBatch, StoredResponse, ToolProvider
 from engine.recovery import Recovery
 from engine.responses import Responses
-from engine.run import Means
+from engine.run import Means, Run
 from engine.takeover import TakeOver
 from engine.toolbox import OpenProvider, Toolbox
+from extproc.operations import Api
 from tests.support.fake_model import FakeModel
 from tests.support.fake_reply import FakeReply
 from tests.support.faulty_store import FaultyStore
@@ -100,18 +103,29 @@ class Rig:
         self.takeover = TakeOver(self.live)
         self.background = Background(self.live, self.takeover, most=2)
         self.recovery = Recovery(self.live, self.takeover, self.background)
+        self.lines = Lines(self.store, self.limits.conversation_wait)
         self.responses = Responses(
             store=self.store,
+            lines=self.lines,
             intake=self.intake,
             live=self.live,
             following=self.following,
             takeover=self.takeover,
             background=self.background,
         )
+        self.conversations = Conversations(
+            store=self.store, lines=self.lines, randomness=counting(f"{worker}, conversations")
+        )
+        self.api = Api(responses=self.responses, conversations=self.conversations)
 
     def _notify(self, response_id: str) -> None:
         self.notified.append(response_id)
         self.following.notify(response_id)
+
+    async def admit(self, body: bytes, caller: Caller = CALLER) -> Run:
+        """Return the run of a request, without starting it."""
+        with self.lines.visit() as visit:
+            return await self.intake.admit(caller, body, visit)
 
     async def create(
         self, reply: FakeReply | None = None, *, caller: Caller = CALLER, **fields: Any

@@ -82,8 +82,8 @@ LEFT JOIN page p ON true
 ORDER BY p.created_at DESC, p.id DESC;
 
 -- name: load_conversation
--- Where a conversation stands, and a row for each item in order, or one with type NULL; none of them while
--- a response of it is not finished.
+-- Where a conversation stands, and a row for each item in order, or one with type NULL; none of them where
+-- they are not wanted, or while a response of it is not finished.
 WITH RECURSIVE place AS (
     SELECT
         thread_id, position, change,
@@ -98,7 +98,7 @@ WITH RECURSIVE place AS (
     CROSS JOIN LATERAL (
         SELECT id, root_id, parent_id, parent_length
         FROM threads
-        WHERE tenant = %(tenant)s AND id = p.thread_id AND NOT p.busy
+        WHERE tenant = %(tenant)s AND id = p.thread_id AND %(wanted)s AND NOT p.busy
         OFFSET 0
     ) t
     UNION ALL

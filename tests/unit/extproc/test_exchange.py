@@ -49,7 +49,7 @@ class Served:
         admission = Admission(
             body_limit=limit, forward_authorization=authorization, identify=identify
         )
-        self.exchanges = Exchanges(self.rig.responses, admission)
+        self.exchanges = Exchanges(self.rig.api, admission)
 
     async def send(self, *messages: ProcessingRequest, patient: bool = False) -> FakeEnvoy:
         envoy = FakeEnvoy(*messages, patient=patient)

@@ -67,9 +67,7 @@ async def serving(
     )
     with tempfile.TemporaryDirectory(prefix="hf-") as folder:
         path = Path(folder) / "http.sock"
-        transport = HttpTransport(
-            address or UnixAddress(path), HttpExchanges(rig.responses, admission)
-        )
+        transport = HttpTransport(address or UnixAddress(path), HttpExchanges(rig.api, admission))
         await transport.start()
         try:
             yield Served(rig, transport, transport.addresses[0][:2] if address else path)
