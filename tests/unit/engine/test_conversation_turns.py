@@ -276,7 +276,10 @@ async def test_a_turn_whose_worker_died_frees_its_conversation() -> None:
     await rig.create(input="one", conversation=name)
     lost = Rig(FakeModel(), store=rig.store, limits=small(lease=GONE), worker="replica/9#1")
     dead = await leave(lost, ItemStarted("message"), conversation=name, input="lost", stream=True)
-    rig.recovery.start()
+    sweeper = Rig(
+        FakeModel(*HELLO), store=rig.store, limits=small(lease=0.04), worker="replica/2#1"
+    )
+    sweeper.recovery.start()
     await rig.becomes(dead.response_id, "failed")
     await rig.create(input="two", conversation=name)
     assert sent(rig) == ["one", "Hello", "two"]
@@ -284,7 +287,7 @@ async def test_a_turn_whose_worker_died_frees_its_conversation() -> None:
         lost, ItemStarted("message"), conversation=name, input="three", background=True
     )
     await rig.becomes(waiting.response_id, "completed")
-    await rig.recovery.stop()
+    await sweeper.recovery.stop()
     assert await words(rig, name) == ["one", "Hello", "two", "Hello", "three", "Hello"]
 
 
