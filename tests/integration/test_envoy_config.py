@@ -182,7 +182,13 @@ async def test_without_a_sidecar_owned_routes_answer_503_in_the_shape_of_the_api
     """E5: a dead sidecar gives 503 JSON, at once, and nothing reaches the model server unstored."""
     async with envoy(directory, model.url) as (url, _):
         for method in ("POST", "GET", "DELETE", "PUT"):
-            for path in ("/v1/responses", "/v1/responses/resp_1?x=y", "/v1//responses/a/cancel"):
+            for path in (
+                "/v1/responses",
+                "/v1/responses/resp_1?x=y",
+                "/v1//responses/a/cancel",
+                "/v1/conversations",
+                "/v1/conversations/conv_1/items/a?x=y",
+            ):
                 answer = await ask(method, url + path)
                 assert answer.status == 503, (method, path)
                 assert answer.error["type"] == "server_error"

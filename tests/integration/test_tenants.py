@@ -98,7 +98,7 @@ def either(request: pytest.FixtureRequest) -> Tenants:
 
 @dataclass(frozen=True)
 class Probe:
-    """A request with an id in it; `{id}` and `{mine}` stand in its query and body values."""
+    """A request with an id in it; `{id}`, `{mine}` and `{my conversation}` stand in its path and values."""
 
     path: str = ""
     """Empty: the route's own."""
@@ -106,10 +106,18 @@ class Probe:
     body: Mapping[str, Any] | None = None
     status: int = 404
     names: str = "response"
-    """Whose id is asked for: a `response`, or an `item`."""
+    """Whose id is asked for: a `response`, an `item`, or a `conversation`."""
 
 
 REFERENCE = [{"type": "item_reference", "id": "{id}"}, {"role": "user", "content": "hi"}]
+ITEMS = "/v1/conversations/{my conversation}/items"
+
+
+def of_conversation(**more: Any) -> Probe:
+    """Return a probe for a conversation's id."""
+    return Probe(names="conversation", **more)
+
+
 PROBES: Mapping[Operation, Mapping[str, Probe]] = {
     Operation.CREATE: {
         "previous": Probe(body={"previous_response_id": "{id}"}, status=400),
@@ -122,6 +130,14 @@ PROBES: Mapping[Operation, Mapping[str, Probe]] = {
         "reference": Probe(body={"input": REFERENCE}, status=400, names="item"),
         "reference, after mine": Probe(
             body={"input": REFERENCE, "previous_response_id": "{mine}"}, status=400, names="item"
+        ),
+        "conversation": of_conversation(body={"conversation": "{id}"}),
+        "conversation, streamed": of_conversation(
+            body={"conversation": {"id": "{id}"}, "stream": True}
+        ),
+        "conversation, not stored": of_conversation(body={"conversation": "{id}", "store": False}),
+        "conversation, in the background": of_conversation(
+            body={"conversation": "{id}", "background": True}
         ),
     },
     Operation.LIST: {"after": Probe(query="?after={id}", status=400)},
@@ -138,6 +154,29 @@ PROBES: Mapping[Operation, Mapping[str, Probe]] = {
         "after an item": Probe(
             path=f"{RESPONSES}/{{mine}}/input_items", query="?after={id}", status=400, names="item"
         ),
+    },
+    Operation.CREATE_CONVERSATION: {
+        "reference": Probe(body={"items": REFERENCE}, status=400, names="item"),
+    },
+    Operation.LIST_CONVERSATIONS: {"after": of_conversation(query="?after={id}", status=400)},
+    Operation.RETRIEVE_CONVERSATION: {"plain": of_conversation()},
+    Operation.UPDATE_CONVERSATION: {"plain": of_conversation(body={"metadata": {"a": "b"}})},
+    Operation.DELETE_CONVERSATION: {"plain": of_conversation()},
+    Operation.ADD_ITEMS: {
+        "plain": of_conversation(body={"items": [{"role": "user", "content": "mine"}]}),
+        "reference": Probe(path=ITEMS, body={"items": REFERENCE}, status=400, names="item"),
+    },
+    Operation.LIST_ITEMS: {
+        "plain": of_conversation(query="?order=asc"),
+        "after an item": Probe(path=ITEMS, query="?after={id}", status=400, names="item"),
+    },
+    Operation.RETRIEVE_ITEM: {
+        "of a conversation": of_conversation(),
+        "of mine": Probe(path=ITEMS + "/{id}", names="item"),
+    },
+    Operation.DELETE_ITEM: {
+        "of a conversation": of_conversation(),
+        "of mine": Probe(path=ITEMS + "/{id}", names="item"),
     },
 }
 
@@ -164,14 +203,16 @@ async def asked(
     path = probe.path or "/v1/" + "/".join(wanted if part is None else part for part in pattern)
     body = None
     if probe.body is not None:
-        body = filled({"model": "demo", "input": "hi", **probe.body}, wanted, tenants.mine_id)
-    target = filled(path + probe.query, wanted, tenants.mine_id)
+        asking = {"model": "demo", "input": "hi"} if pattern == ("responses",) else {}
+        body = filled({**asking, **probe.body}, wanted, tenants)
+    target = filled(path + probe.query, wanted, tenants)
     return await tenants.mine.ask(method, target, json=body)
 
 
-def filled(value: Any, wanted: str, mine: str) -> Any:
+def filled(value: Any, wanted: str, mine: Tenants) -> Any:
     if isinstance(value, str):
-        return value.replace("{id}", wanted).replace("{mine}", mine)
+        value = value.replace("{id}", wanted).replace("{mine}", mine.mine_id)
+        return value.replace("{my conversation}", mine.mine_conversation)
     if isinstance(value, list):
         return [filled(part, wanted, mine) for part in value]
     if isinstance(value, dict):
@@ -195,7 +236,11 @@ async def test_what_is_anothers_answers_as_what_is_nobodys(
     either: Tenants, method: str, pattern: tuple[str | None, ...], probe: Probe
 ) -> None:
     """X1, M3: status, headers and body are the same bytes, in whichever state the other's is."""
-    found = either.response_ids if probe.names == "response" else either.item_ids
+    found = {
+        "response": either.response_ids,
+        "item": either.item_ids,
+        "conversation": either.conversation_ids,
+    }[probe.names]
     for state, wanted in found.items():
         unknown = nobodys(wanted)
         first = await asked(either, method, pattern, probe, wanted)
@@ -217,6 +262,24 @@ async def test_anothers_requests_change_nothing(either: Tenants, state: str) -> 
 
     assert (await either.others.get(wanted)).raw == before.raw
     assert (await either.others.ask("GET", f"{RESPONSES}/{wanted}/input_items")).raw == items.raw
+    assert before.status == items.status == 200
+
+
+async def test_anothers_requests_change_no_conversation(either: Tenants) -> None:
+    """X1, M7: nor its items."""
+    wanted = either.conversation_ids["said"]
+    before = await either.others.ask("GET", f"/v1/conversations/{wanted}")
+    items = await either.others.ask("GET", f"/v1/conversations/{wanted}/items")
+    for method, pattern, operation in ROUTES:
+        for probe in PROBES[operation].values():
+            await asked(either, method, pattern, probe, wanted)
+            if probe.names == "item":
+                for item in either.item_ids.values():
+                    await asked(either, method, pattern, probe, item)
+
+    assert (await either.others.ask("GET", f"/v1/conversations/{wanted}")).raw == before.raw
+    after = await either.others.ask("GET", f"/v1/conversations/{wanted}/items")
+    assert after.raw == items.raw
     assert before.status == items.status == 200
 
 
