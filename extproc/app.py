@@ -95,6 +95,7 @@ class Worker:
         # Those who read what runs elsewhere, or read slowly, have the same time.
         await asyncio.wait({stopping}, timeout=max(0.0, deadline - clock()))
         following.stop()
+        self._engine.lines.stop()
         await self._transport.stop(_LAST_WORDS)
         await stopping
         # A stream that was still reading its body may have started a run after the others were counted.
@@ -129,11 +130,11 @@ class Engine:
         takeover = TakeOver(self.live)
         background = Background(self.live, takeover, most=settings.background.concurrency)
         self._chores = (background, Recovery(self.live, takeover, background), Upkeep(store))
-        lines = Lines(store, limits.conversation_wait)
-        conversations = Conversations(store=store, lines=lines, randomness=os.urandom)
+        self.lines = Lines(store, limits.conversation_wait)
+        conversations = Conversations(store=store, lines=self.lines, randomness=os.urandom)
         responses = Responses(
             store=store,
-            lines=lines,
+            lines=self.lines,
             intake=Intake(
                 store,
                 tools=tools,

@@ -13,7 +13,7 @@ from engine.intake import Caller
 from engine.response.inputs import ItemStarted
 from tests.support import replies
 from tests.support.dead_worker import GONE, leave
-from tests.support.engine_rig import CALLER, Rig, small
+from tests.support.engine_rig import CALLER, Rig, small, turns
 from tests.support.fake_model import FakeModel, Hang, Head, frames_of
 from tests.support.fake_reply import FakeReply
 from tests.support.replies import call, text
@@ -346,6 +346,23 @@ async def items_of_ids(rig: Rig, name: str) -> list[str]:
     )
     assert page is not None
     return page.ids
+
+
+async def test_who_waits_when_the_worker_ends_is_told_so() -> None:
+    """E4: a 503 that says when to come again, not a cut; nobody waits any more after it."""
+    gate = asyncio.Event()
+    rig = rig_of(Hang(gate), *HELLO)
+    name = await begun(rig)
+    running = rig.start(FakeReply(), input="one", conversation=name)
+    await rig.model.called.wait()
+    waiting = rig.start(FakeReply(), input="two", conversation=name)
+    await turns()
+    rig.lines.stop()
+    for reply in (await waiting, await rig.create(input="three", conversation=name)):
+        assert reply.whole is not None
+        assert (reply.whole.status, reply.whole.headers) == (503, {"retry-after": "1"})
+    gate.set()
+    assert (await running).json["status"] == "completed"
 
 
 async def test_nobody_is_left_in_a_line() -> None:
