@@ -8,9 +8,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 
-from bench import commits, conversations, durability, readers, streams
+from bench import commits, conversations, durability, loop, readers, streams
 
-_SECTIONS = ("streams", "durability", "readers", "commits", "conversations")
+_SECTIONS = ("streams", "durability", "readers", "commits", "loop", "conversations")
 
 
 async def _main(given: argparse.Namespace) -> None:
@@ -24,6 +24,8 @@ async def _main(given: argparse.Namespace) -> None:
         await commits.run(given.seconds)
     if "conversations" in given.sections:
         await conversations.run(given.turns)
+    if "loop" in given.sections:
+        await loop.run(given.seconds)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """A model server that costs almost nothing: prepared streams over a unix socket, optionally paced.
 
-`python -m bench.backend --socket PATH --events N [--rate R]`: every POST gets the same vLLM-shaped stream
-of N text deltas, R a second (0: as fast as the reader takes them).
+`python -m bench.backend --socket PATH --events N [--rate R] [--calls C]`: every POST gets the same
+vLLM-shaped stream of N text deltas, R a second (0: as fast as the reader takes them). With C, one that does
+not hold C outputs of tools yet gets a call of `noop` instead.
 """
 
 from __future__ import annotations
@@ -51,6 +52,27 @@ def stream(events: int) -> tuple[bytes, list[bytes], bytes]:
     return head, deltas, tail
 
 
+def call() -> bytes:
+    """Return a stream that calls `noop` without arguments."""
+    item = {"id": "fc_1", "type": "function_call", "call_id": "call_1", "name": "noop"}
+    response = {"id": "resp_1", "object": "response", "status": "in_progress", "output": []}
+    done = {**item, "arguments": "{}", "status": "completed"}
+    place = {"item_id": "fc_1", "output_index": 0}
+    usage = {"input_tokens": 10, "output_tokens": 2, "total_tokens": 12}
+    return (
+        _event("created", response=response)
+        + _event("in_progress", response=response)
+        + _event("output_item.added", output_index=0, item={**done, "arguments": ""})
+        + _event("function_call_arguments.delta", **place, delta="{}")
+        + _event("function_call_arguments.done", **place, name="noop", arguments="{}")
+        + _event("output_item.done", output_index=0, item=done)
+        + _event(
+            "completed",
+            response={**response, "status": "completed", "output": [done], "usage": usage},
+        )
+    )
+
+
 def _chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
@@ -62,7 +84,9 @@ _HEAD = (
 
 
 class _Server:
-    def __init__(self, events: int, rate: float) -> None:
+    def __init__(self, events: int, rate: float, calls: int) -> None:
+        self._calls = calls
+        self._call = _HEAD + _chunk(call()) + b"0\r\n\r\n"
         head, deltas, tail = stream(events)
         self._head = _HEAD + _chunk(head)
         self._deltas = [_chunk(delta) for delta in deltas]
@@ -73,22 +97,27 @@ class _Server:
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
-                await self._read_body(reader, head.lower())
-                await self._answer(writer)
+                body = await self._read_body(reader, head.lower())
+                if body.count(b'"function_call_output"') < self._calls:
+                    writer.write(self._call)
+                else:
+                    await self._answer(writer)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             writer.close()
 
-    async def _read_body(self, reader: asyncio.StreamReader, head: bytes) -> None:
+    async def _read_body(self, reader: asyncio.StreamReader, head: bytes) -> bytes:
         _, found, length = head.partition(b"content-length:")
         if found:
-            await reader.readexactly(int(length.split(b"\r\n", 1)[0]))
+            return await reader.readexactly(int(length.split(b"\r\n", 1)[0]))
+        body = b""
         while b"transfer-encoding: chunked" in head:
             size = int(await reader.readuntil(b"\r\n"), 16)
-            await reader.readexactly(size + 2)
+            body += await reader.readexactly(size + 2)
             if not size:
-                return
+                break
+        return body
 
     async def _answer(self, writer: asyncio.StreamWriter) -> None:
         writer.write(self._head)
@@ -103,8 +132,9 @@ class _Server:
         await writer.drain()
 
 
-async def _main(socket: Path, events: int, rate: float) -> None:
-    server = await asyncio.start_unix_server(_Server(events, rate).serve, socket, backlog=4096)
+async def _main(socket: Path, events: int, rate: float, calls: int) -> None:
+    serve = _Server(events, rate, calls).serve
+    server = await asyncio.start_unix_server(serve, socket, backlog=4096)
     sys.stdout.write("listening\n")
     sys.stdout.flush()
     async with server:
@@ -116,5 +146,6 @@ if __name__ == "__main__":
     parser.add_argument("--socket", type=Path, required=True)
     parser.add_argument("--events", type=int, required=True)
     parser.add_argument("--rate", type=float, default=0.0)
+    parser.add_argument("--calls", type=int, default=0)
     given = parser.parse_args()
-    uvloop.run(_main(given.socket, given.events, given.rate))
+    uvloop.run(_main(given.socket, given.events, given.rate, given.calls))

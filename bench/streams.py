@@ -27,11 +27,12 @@ _WAYS = (
 
 
 @asynccontextmanager
-async def backend(socket: Path, events: int, rate: float) -> AsyncIterator[None]:
-    """Run the prepared model server on a socket."""
+async def backend(socket: Path, events: int, rate: float, calls: int = 0) -> AsyncIterator[None]:
+    """Run the prepared model server on a socket; `calls` of a tool come before the text."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bench.backend", "--socket", str(socket),
-        "--events", str(events), "--rate", str(rate), stdout=asyncio.subprocess.PIPE,
+        "--events", str(events), "--rate", str(rate), "--calls", str(calls),
+        stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None
     await asyncio.wait_for(process.stdout.readline(), 10)

@@ -6,7 +6,7 @@ import msgspec
 
 from engine.api.request import CreateRequest
 from engine.context.history import EMPTY, History, usable_history
-from engine.errors import InvalidRequest, UnknownPreviousResponse
+from engine.errors import InvalidRequest, NotFound, UnknownPreviousResponse
 from engine.lines import Visit
 from engine.ports import Context, ResponseStore, ThreadPoint
 
@@ -16,12 +16,14 @@ UNFINISHED = ("queued", "in_progress")
 class Continuation(msgspec.Struct, frozen=True):
     """Where a request's items go and what is before them.
 
-    `seen` is the change of the conversation's place. `checked` is False for a retry that another response
-    answers: nothing of its history is known, and what it asks for is not to be judged by it.
+    `root` names its thread's family (None: it begins one), `seen` is the change of the conversation's
+    place. `checked` is False for a retry that another response answers: nothing of its history is known,
+    and what it asks for is not to be judged by it.
     """
 
     history: History = EMPTY
     after: ThreadPoint | None = None
+    root: str | None = None
     seen: str = ""
     checked: bool = True
 
@@ -38,7 +40,7 @@ async def continuation(
     if request.previous_response_id is None:
         return Continuation()
     context = await _of_response(store, tenant, request.previous_response_id)
-    return Continuation(usable_history(context.items), context.end)
+    return Continuation(usable_history(context.items), context.end, context.root_id)
 
 
 async def _of_response(store: ResponseStore, tenant: str, previous: str) -> Context:
@@ -60,6 +62,10 @@ async def _of_conversation(
     if key is not None and await store.find_key(tenant, key) is not None:
         # The conversation is busy with the first request, or has moved on by it.
         return Continuation(checked=False)
-    found = await visit.context(tenant, wanted)
+    try:
+        found = await visit.context(tenant, wanted)
+    except NotFound as missing:
+        missing.param = "conversation"
+        raise
     history = usable_history(found.items, any_call_waits=True)
-    return Continuation(history, found.place.end, found.place.change)
+    return Continuation(history, found.place.end, found.root_id, found.place.change)

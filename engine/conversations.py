@@ -13,11 +13,12 @@ from engine.api.conversations import (
 )
 from engine.api.json import encode
 from engine.api.lists import list_object, no_parameters, only_include, parse_list
+from engine.context.seals import Seals, Unseal
 from engine.errors import ConversationMoved, NotFound
 from engine.ids import RANDOM_BYTES, ItemIds, conversation_id
 from engine.intake import Caller
 from engine.lines import Lines, no_conversation
-from engine.ports import NewConversation, Store, StoredConversation, StoredItem
+from engine.ports import NewConversation, Sealing, Store, StoredConversation, StoredItem
 from engine.references import resolve
 
 _Items = list[StoredItem]
@@ -26,7 +27,15 @@ _Items = list[StoredItem]
 class Conversations:
     """The operations on conversations; `lines` is where those wait who add to one."""
 
-    def __init__(self, *, store: Store, lines: Lines, randomness: Callable[[int], bytes]) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        lines: Lines,
+        sealing: Sealing,
+        randomness: Callable[[int], bytes],
+    ) -> None:
+        self._sealing = sealing
         self._store = store
         self._lines = lines
         self._randomness = randomness
@@ -34,7 +43,7 @@ class Conversations:
     async def create(self, caller: Caller, body: bytes, query: str) -> Answer:
         """`POST /v1/conversations`, with up to 20 items."""
         no_parameters(query)
-        asked = parse_create_conversation(body, self._ids())
+        asked = parse_create_conversation(body, self._ids(), self._unseal(caller))
         items = await resolve(self._store, caller.tenant, asked.items)
         new = NewConversation(
             tenant=caller.tenant,
@@ -79,7 +88,8 @@ class Conversations:
     async def add_items(self, caller: Caller, wanted: str, body: bytes, query: str) -> Answer:
         """`POST /v1/conversations/{id}/items`, up to 20; waits for the end of a turn (rule M7)."""
         only_include(query)
-        items = await resolve(self._store, caller.tenant, parse_add_items(body, self._ids()))
+        asked = parse_add_items(body, self._ids(), self._unseal(caller))
+        items = await resolve(self._store, caller.tenant, asked)
         await self._add(caller.tenant, wanted, items)
         ids = [item.id for item in items]
         return Answer(200, list_object([item.item for item in items], ids, has_more=False))
@@ -124,6 +134,9 @@ class Conversations:
         if await self._store.get_conversation(tenant, wanted) is None:
             return no_conversation(wanted)
         return NotFound(f"Item with id '{item}' not found in conversation '{wanted}'.")
+
+    def _unseal(self, caller: Caller) -> Unseal:
+        return Seals(self._sealing, caller.tenant).unseal
 
     def _ids(self) -> ItemIds:
         return ItemIds(self._randomness(RANDOM_BYTES).hex())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Callable
 
 _log = logging.getLogger(__name__)
 
@@ -26,3 +28,19 @@ class Detached:
             seconds,
             tokens,
         )
+
+
+class Absence:
+    """From when on a run has no client. `over` is called once that has lasted `seconds` (rule P3)."""
+
+    def __init__(self, seconds: float, deltas: int, over: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+        self._clock = loop.time
+        self._since = loop.time()
+        self._deltas = deltas
+        self._limit = loop.call_later(seconds, over)
+
+    def end(self, counted: Detached, response_id: str, made: int) -> None:
+        """Count it: the run is over, with so many tokens `made` in all."""
+        self._limit.cancel()
+        counted.count(response_id, self._clock() - self._since, max(0, made - self._deltas))

@@ -7,6 +7,7 @@ the default `code` of the body (rule R15), so that no adapter has to choose.
       InvalidRequest          400  invalid_request_error
         UnknownPreviousResponse  400  previous_response_not_found
         TargetRefused         400  target_refused
+        SealingUnavailable    400  sealing_not_configured
       Unauthenticated         401  invalid_request_error
       NotFound                404  invalid_request_error
       MethodNotAllowed        405  invalid_request_error
@@ -78,6 +79,12 @@ class TargetRefused(InvalidRequest):
     """The request names a URL that the gateway must not reach; nothing was sent to it (rule X3)."""
 
     default_code = "target_refused"
+
+
+class SealingUnavailable(InvalidRequest):
+    """The request brings secrets to keep, and there is no key to seal them with (rules H1, X4)."""
+
+    default_code = "sealing_not_configured"
 
 
 class NotFound(EngineError):
@@ -183,10 +190,19 @@ class UpstreamFailed(EngineError):
 
     default_code = "server_error"
 
-    def __init__(self, message: str, *, status: int = 502, retry_after: int | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 502,
+        retry_after: int | None = None,
+        passing: bool = False,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.retry_after = retry_after
+        self.passing = passing
+        """True where the same request may well succeed when it is sent again."""
 
 
 class ToolsUnavailable(EngineError):

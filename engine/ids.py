@@ -19,6 +19,11 @@ def conversation_id(random_bytes: bytes) -> str:
     return f"conv_{random_bytes.hex()}"
 
 
+def connector_id(random_bytes: bytes) -> str:
+    """Return `conn_` + the hex of `random_bytes` (RANDOM_BYTES of them)."""
+    return f"conn_{random_bytes.hex()}"
+
+
 class ItemIds:
     """Mints the item ids and call ids of one response, or of items that are added, in order."""
 

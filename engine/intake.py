@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
+from engine import affinity
 from engine.api.headers import OnDisconnect, read_idempotency_key, read_on_disconnect
 from engine.api.items import require_pairs
 from engine.api.request import CreateRequest, parse_create
 from engine.api.response_object import ResponseObject, State
+from engine.context.seals import Seals
 from engine.context.upstream import upstream_request
 from engine.continuation import continuation
 from engine.errors import InvalidRequest
 from engine.ids import RANDOM_BYTES, ItemIds, response_id
 from engine.limits import Limits
 from engine.lines import Visit
-from engine.ports import Clock, EventBatch, Idempotency, NewResponse, ResponseStore
+from engine.ports import (
+    Clock,
+    EventBatch,
+    Idempotency,
+    NewResponse,
+    ResponseStore,
+    Sealing,
+)
 from engine.references import resolve
 from engine.response.agenda import Agenda
 from engine.response.effects import Send
@@ -39,6 +48,10 @@ class Caller(msgspec.Struct, frozen=True):
     idempotency_key: str | None = None
 
 
+Expand = Callable[[str, bytes], Awaitable[bytes]]
+"""Returns the body of a tenant's request with its prompt template in it (`engine.prompts`)."""
+
+
 class Intake:
     """Checks requests and makes runs of them; `worker` names this process in leases.
 
@@ -50,14 +63,18 @@ class Intake:
         store: ResponseStore,
         *,
         tools: Toolbox,
+        sealing: Sealing,
         clock: Clock,
         randomness: Callable[[int], bytes],
         limits: Limits,
         worker: str,
+        expand: Expand,
         on_disconnect: OnDisconnect = "continue",
     ) -> None:
         self._store = store
+        self._expand = expand
         self._tools = tools
+        self._sealing = sealing
         self._clock = clock
         self._randomness = randomness
         self._limits = limits
@@ -71,9 +88,15 @@ class Intake:
         """
         own_id = response_id(self._randomness(RANDOM_BYTES))
         ids = ItemIds(own_id)
-        request = parse_create(body, ids, self._limits)
+        asked = digest(body)
+        body = await self._expand(caller.tenant, body)
+        seals = Seals(self._sealing, caller.tenant)
+        request = parse_create(body, ids, self._limits, self._tools.policy, seals.unseal)
+        if request.seals:
+            seals.require("include")
         if request.background:
             _check_repeatable(caller, request)
+        request = await self._tools.resolved(request, caller.tenant)
         providers = self._tools.open(request, caller.tenant)
         on_disconnect = read_on_disconnect(caller.on_disconnect, self._on_disconnect)
         key = read_idempotency_key(caller.idempotency_key, store=request.store)
@@ -86,8 +109,10 @@ class Intake:
             *(item.replay for item in items if item.replay is not None),
         ]
         self._check_size(replay)
+        root = before.root if before.root is not None else _root(request, replay)
         shape = ResponseObject(own_id, self._clock(), request)
-        machine = ResponseMachine(shape, ids, store=request.store)
+        seal = seals.seal if request.seals else None
+        machine = ResponseMachine(shape, ids, store=request.store, seal=seal)
         new = None
         if request.store:
             new = NewResponse(
@@ -100,20 +125,22 @@ class Intake:
                 worker=self._worker,
                 lease_seconds=self._limits.lease,
                 after=before.after,
+                root=root,
                 previous_response_id=request.previous_response_id,
                 conversation=request.conversation,
                 seen=before.seen,
                 streamed=_is_logged(request),
                 work=pack(body, caller.model_headers, ids.minted),
-                idempotency=None if key is None else Idempotency(key, digest(body)),
+                idempotency=None if key is None else Idempotency(key, asked),
                 keep_seconds=self._limits.keep,
             )
         if request.background and new is not None:
             new = _queued(new, shape, machine)
+        headers = turn_headers(caller.model_headers, caller.tenant, root)
         return Run(
             id=own_id,
             machine=machine,
-            first=Begin(asked_for(request, replay, caller.model_headers, self._limits)),
+            first=Begin(asked_for(request, replay, headers, self._limits)),
             new=new,
             stream=request.stream,
             streamed=_is_logged(request) and request.store,
@@ -136,7 +163,7 @@ class Intake:
 
 def _is_logged(request: CreateRequest) -> bool:
     """True if its events are logged: for a client that resumes, or so that no tool is run twice."""
-    return request.stream or (request.background and bool(request.servers))
+    return request.stream or (request.background and bool(request.owned))
 
 
 def _check_repeatable(caller: Caller, request: CreateRequest) -> None:
@@ -170,6 +197,16 @@ def _queued(new: NewResponse, shape: ResponseObject, machine: ResponseMachine) -
     return msgspec.structs.replace(new, background=True, queued=True, head=head, events=events)
 
 
+def _root(request: CreateRequest, replay: list[bytes]) -> str:
+    key = request.values.get("prompt_cache_key")
+    return affinity.root_of(key if isinstance(key, str) else None, replay)
+
+
+def turn_headers(headers: Mapping[str, str], tenant: str, root: str) -> dict[str, str]:
+    """Return what each model turn carries: the client's own, and which conversation it belongs to."""
+    return {**headers, affinity.HEADER: affinity.affinity(tenant, root)}
+
+
 def asked_for(
     request: CreateRequest, replay: list[bytes], headers: Mapping[str, str], limits: Limits
 ) -> TurnRequest | Agenda:
@@ -177,7 +214,8 @@ def asked_for(
 
     `replay` is what the model is sent of history and input.
     """
-    if request.servers:
+    replay = [*request.preface, *replay]
+    if request.owned:
         return Agenda(request=request, replay=replay, headers=headers, most_turns=limits.turns)
     return TurnRequest(upstream_request(request, replay), headers, turn_rules(request))
 

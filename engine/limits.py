@@ -26,6 +26,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Silence after which a comment is sent (rule R13)."""
     turn: float = 3600.0
     """One model turn from call to terminal event."""
+    response: float = 7200.0
+    """All turns and calls of one response, from the start of its run."""
+    stream_retries: int = 1
+    """How often a turn is asked for again that failed before its first delta."""
+    background_retries: int = 2
+    """How often a run in the background begins a turn anew whose stream failed later."""
+    retry_wait: float = 1.0
+    """How long it waits before the first of these; twice as long before each other."""
     save_wait: float = 30.0
     """How long a finished response waits for a store that is away (rule P2)."""
     lease: float = 30.0

@@ -10,14 +10,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Coroutine, Iterable
+from collections.abc import Awaitable, Coroutine
 from contextlib import aclosing
-from typing import TypeVar
 
+from engine.anew import Anew
 from engine.answers import Answer
 from engine.custody import Custody, lease_lost
+from engine.delivery import Delivery
+from engine.detached import Absence
 from engine.errors import EngineError, LeaseLost, Stopped, UpstreamFailed
-from engine.model_call import ModelCall
+from engine.model_turn import ModelTurn
+from engine.news import News
 from engine.pipe import Pipe
 from engine.ports import Lease
 from engine.response.effects import (
@@ -32,31 +35,22 @@ from engine.response.effects import (
 )
 from engine.response.inputs import (
     Cancelled,
-    Content,
     CutShort,
     Ending,
     Failed,
     Input,
     ModelAnswered,
-    RoundEnded,
     Saved,
     SaveFailed,
-    ToolEnded,
-    ToolsListed,
     TurnEnded,
     WaitedLong,
 )
-from engine.response.machine import Phase
+from engine.response.phase import Phase
 from engine.response.turn import TurnRequest
 from engine.run import Means, Run
+from engine.tool_rounds import ToolRounds, came
 
 _log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-_RUNNING = (
-    Phase.NEW, Phase.QUEUED, Phase.LISTING, Phase.CALLING, Phase.STREAMING, Phase.RUNNING
-)  # fmt: skip
 
 
 class Loop:
@@ -72,28 +66,31 @@ class Loop:
         self._saving: asyncio.Future[Saved | SaveFailed] | None = None
         self._abandoning: asyncio.Future[None] | None = None
         self._releasing: asyncio.Future[None] | None = None
-        self._call: ModelCall | None = None
+        self._call: ModelTurn | None = None
         self._partings: list[asyncio.Task[None]] = []
-        self._turn: asyncio.Timeout | None = None
-        self._news: Ending | None = None
+        self._news = News()
         self._leaving = False
-        self._deltas = 0
-        self._left: tuple[float, int] | None = None
-        self._detached_limit: asyncio.TimerHandle | None = None
+        self._absence: Absence | None = None
         self._custody = Custody(run, means, self._log_failed)
-        self._log = self._custody.log
+        self._delivery = Delivery(run.machine, pipe, self._custody.log, stream=run.stream)
+        self._tools = ToolRounds(run, means, self._custody, self._delivery)
+        self._anew = Anew(run, means)
         pipe.on_leave = self._client_left
 
     async def run(self) -> None:
         """Carry the response to its end, whatever happens on the way."""
+        deadline = asyncio.get_running_loop().call_later(
+            self._limits.response, self._news.break_in, CutShort("max_seconds")
+        )
         try:
             await self._carefully(self._drive(self.run_of.first))
-            if self._leaving and self._machine.phase in _RUNNING:
+            if self._leaving and self._machine.phase.unfinished:
                 await self._carefully(self._hand_on())
         except asyncio.CancelledError:
             await self._carefully(self._stop())
             raise
         finally:
+            deadline.cancel()
             self._end()
         if self._partings:
             await asyncio.wait(self._partings)
@@ -102,9 +99,11 @@ class Loop:
         self._hang_up()
         self._pipe.end()
         self._custody.close()
-        if self._detached_limit is not None:
-            self._detached_limit.cancel()
-        self._count_detached()
+        if self._absence is not None:
+            usage = self._machine.usage
+            # A delta is about a token; the model's own count is better, where it came to tell it.
+            made = self._delivery.deltas if usage is None else usage.output_tokens
+            self._absence.end(self._means.detached, self.run_of.id, made)
 
     # -- news -----------------------------------------------------------------------------------
 
@@ -116,11 +115,11 @@ class Loop:
     @property
     def detached(self) -> bool:
         """True once the response runs on without the client that asked for it."""
-        return self._left is not None
+        return self._absence is not None
 
     def cancel(self) -> None:
         """End the response as cancelled, with what was made."""
-        self._interrupt(Cancelled())
+        self._news.break_in(Cancelled())
 
     def lose_lease(self) -> None:
         """Stop and write nothing: another worker owns the response, or it was deleted.
@@ -128,41 +127,34 @@ class Loop:
         Its client is told of a failure. That cannot contradict the store: who takes over a response in
         the foreground never completes it, and one in the background has no client but the log's readers.
         """
-        if self._machine.phase in _RUNNING:
+        if self._machine.phase.unfinished:
             self._custody.lost = True
-            self._interrupt(self._failed(lease_lost()))
+            self._news.break_in(self._failed(lease_lost()))
 
     def hand_over(self) -> None:
         """Stop without an end and put the run back into the queue, for another worker."""
-        if self.run_of.stored and self._news is None:
+        if self.run_of.stored and self._news.ending is None:
             self._leaving = True
-            self._interrupt(self._failed(Stopped()))
+            self._news.break_in(self._failed(Stopped()))
 
     def _client_left(self) -> None:
         """Do what the policy says (rule P3); what is being saved or over is not concerned."""
-        if self._machine.phase not in _RUNNING or self.run_of.background:
+        if not self._machine.phase.unfinished or self.run_of.background:
             return
         if not self.run_of.stored or self.run_of.on_disconnect == "cancel":
-            self._interrupt(CutShort("client_disconnected"))
+            self._news.break_in(CutShort("client_disconnected"))
             return
-        loop = asyncio.get_running_loop()
-        self._left = (loop.time(), self._deltas)
-        self._detached_limit = loop.call_later(
-            self._limits.detached, self._interrupt, CutShort("detached_limit")
+        self._absence = Absence(
+            self._limits.detached,
+            self._delivery.deltas,
+            lambda: self._news.break_in(CutShort("detached_limit")),
         )
 
     def _log_failed(self, error: EngineError) -> None:
         if isinstance(error, LeaseLost):
             self.lose_lease()
         else:
-            self._interrupt(self._failed(error))
-
-    def _interrupt(self, news: Ending) -> None:
-        """End the turn that runs, or the next one before it begins; the first news counts."""
-        if self._news is None:
-            self._news = news
-        if self._turn is not None and not self._turn.expired():
-            self._turn.reschedule(asyncio.get_running_loop().time())
+            self._news.break_in(self._failed(error))
 
     # -- effects --------------------------------------------------------------------------------
 
@@ -181,13 +173,13 @@ class Loop:
         """Do it and return what the machine is to be told of it."""
         match effect:
             case Send(frames, last):
-                await self._send(frames, last)
+                await self._delivery.send(frames, last)
             case CallModel(turn):
                 return await self._take_turn(turn)
             case ListTools():
-                return await self._unless_news(self._list_tools())
+                return await self._unless_news(self._tools.list())
             case RunTools():
-                return await self._unless_news(self._run_tools(effect))
+                return await self._unless_news(self._tools.run(effect))
             case Save():
                 self._saving = asyncio.ensure_future(self._save(effect))
                 return await asyncio.shield(self._saving)
@@ -196,15 +188,6 @@ class Loop:
             case Close():
                 self._close(effect)
         return None
-
-    async def _send(self, frames: bytes, last: int) -> None:
-        """Release events; they are in the log's hands, too, before anything is waited for."""
-        if not frames:
-            return
-        if self._log is not None:
-            self._log.add(frames, last)
-        if self.run_of.stream:
-            await self._pipe.write(frames, last)
 
     def _close(self, close: Close) -> None:
         if self.run_of.stream:
@@ -215,31 +198,58 @@ class Loop:
             close.error.repeatable = not self._machine.ran_tools
             self._pipe.refuse(close.error)
 
+    async def _unless_news(self, work: Coroutine[None, None, Input]) -> Input | None:
+        """Return what comes of work that news ends at once; None to hand over."""
+        ending = self._news.ending
+        try:
+            if ending is None:
+                async with self._news.step():
+                    return await work
+        except TimeoutError:
+            ending = self._news.ending
+        except EngineError as error:
+            return self._failed(error)
+        finally:
+            work.close()
+        return None if self._leaving else ending
+
     # -- one model turn -------------------------------------------------------------------------
 
-    async def _take_turn(self, turn: TurnRequest) -> Ending | None:
+    async def _take_turn(self, turn: TurnRequest) -> Input | None:
         """Call the model, feed its answer to the machine and return how that ended; None to hand over."""
         self._custody.accept()
-        ending = self._news
+        ending = self._news.ending
         if ending is None:
-            call = ModelCall(turn, self._means.model, self._limits, lambda: self._machine.held)
+            call = self._model_turn(turn)
             ending = await self._read_turn(call)
-        return None if self._leaving and ending is self._news else ending
+            if self._news.ending is None and self._anew.allows(call, ending):
+                return await self._unless_news(self._anew.begin())
+        return None if self._leaving and ending is self._news.ending else ending
 
-    async def _read_turn(self, call: ModelCall) -> Ending:
+    def _model_turn(self, turn: TurnRequest) -> ModelTurn:
+        again, self._anew.pending = self._anew.pending, False
+        return ModelTurn(
+            turn,
+            self._means.model,
+            self._limits,
+            lambda: self._machine.held,
+            budget=self._means.retries,
+            run=self.run_of.id,
+            again=again,
+        )
+
+    async def _read_turn(self, call: ModelTurn) -> Ending:
         self._call = call
         broken: Ending | None = None
         try:
-            async with asyncio.timeout(self._limits.turn) as self._turn:
+            async with self._news.step(self._limits.turn):
                 await self._open(call)
                 await self._read(call)
         except TimeoutError:
             late = UpstreamFailed("The model's turn took too long.")
-            broken = self._news if self._news is not None else self._failed(late)
+            broken = self._news.ending or self._failed(late)
         except EngineError as error:
             broken = self._failed(error)
-        finally:
-            self._turn = None
         if broken is not None:
             call.hang_up()
         await self._read_rest()
@@ -250,7 +260,7 @@ class Loop:
         self._partings.append(asyncio.get_running_loop().create_task(call.finish()))
         return self._ending(call)
 
-    async def _open(self, call: ModelCall) -> None:
+    async def _open(self, call: ModelTurn) -> None:
         """Return when the model answered and the accepted row is written: the first event waits for both."""
         new = self.run_of.new
         if new is not None and (new.idempotency is not None or new.conversation is not None):
@@ -259,45 +269,26 @@ class Loop:
         opening = asyncio.ensure_future(call.open())
         try:
             await self._custody.accepted()
-            if not await self._came(opening):
-                await self._feed([WaitedLong()])
+            if not await came(self.run_of, opening, self._limits.open_after):
+                await self._delivery.feed([WaitedLong()])
             await opening
         except BaseException:
             await _give_up(opening)
             raise
-        await self._feed([ModelAnswered()])
+        await self._delivery.feed([ModelAnswered()])
 
-    async def _read(self, call: ModelCall) -> None:
+    async def _read(self, call: ModelTurn) -> None:
         async with aclosing(call.contents()) as chunks:
             async for contents in chunks:
-                await self._feed(contents)
-                if self._log is not None and self._log.crowded:
-                    await self._log.room()
+                await self._delivery.feed(contents)
+                await self._delivery.keep_up()
 
     async def _read_rest(self) -> None:
         """Let go of prose that was held back, where the stream broke off (rule R8)."""
         if self._call is not None:
-            await self._feed(self._call.rest())
+            await self._delivery.feed(self._call.rest())
 
-    async def _feed(
-        self, inputs: Iterable[Content | ModelAnswered | WaitedLong | ToolEnded]
-    ) -> None:
-        """Give inputs to the machine and send its events in one write."""
-        frames: list[bytes] = []
-        receive = self._machine.receive
-        last = -1
-        try:
-            for received in inputs:
-                for effect in receive(received):
-                    assert isinstance(effect, Send)
-                    frames.append(effect.frames)
-                    last = effect.last
-        finally:
-            # Also where something broke half-way: these events have their numbers, none may be missing.
-            self._deltas += len(frames)
-            await self._send(b"".join(frames), last)
-
-    def _ending(self, call: ModelCall) -> TurnEnded | Failed:
+    def _ending(self, call: ModelTurn) -> TurnEnded | Failed:
         outcome = call.outcome
         assert outcome is not None
         if outcome.error is not None:
@@ -312,56 +303,6 @@ class Loop:
             self._call.hang_up()
             self._call = None
 
-    # -- owned tools ----------------------------------------------------------------------------
-
-    async def _unless_news(self, work: Coroutine[None, None, T]) -> T | Ending | None:
-        """Return what comes of work that news ends at once; None to hand over."""
-        ending = self._news
-        try:
-            if ending is None:
-                async with asyncio.timeout(None) as self._turn:
-                    return await work
-        except TimeoutError:
-            ending = self._news
-        except EngineError as error:
-            return self._failed(error)
-        finally:
-            self._turn = None
-            work.close()
-        return None if self._leaving else ending
-
-    async def _list_tools(self) -> ToolsListed:
-        """Ask for the tools while the accepted row is written; a client that waits hears of it (rule R16)."""
-        self._custody.accept()
-        listing = asyncio.ensure_future(self._means.tools.list(self.run_of.providers))
-        try:
-            if not await self._came(listing):
-                await self._custody.accepted()
-                await self._feed([WaitedLong()])
-            return await listing
-        finally:
-            listing.cancel()
-
-    async def _came(self, answer: asyncio.Future[T]) -> bool:
-        """Wait for it as long as a stream may stay closed (rule R16); without a stream, not at all."""
-        if not (self.run_of.stream or self.run_of.streamed):
-            return True
-        done, _ = await asyncio.wait({answer}, timeout=self._limits.open_after)
-        return bool(done)
-
-    async def _run_tools(self, run: RunTools) -> RoundEnded:
-        """Run the calls of one turn. What they answered is stored before it is used in the background."""
-
-        async def ended(outcome: ToolEnded) -> None:
-            await self._feed([outcome])
-
-        await self._means.tools.run(self.run_of.providers, run.calls, ended)
-        if self._machine.held > self._limits.response_bytes:
-            raise UpstreamFailed(f"The output is over {self._limits.response_bytes} bytes.")
-        if self._log is not None and self.run_of.background:
-            await self._log.written()
-        return RoundEnded(self._means.clock())
-
     # -- the store ------------------------------------------------------------------------------
 
     async def _save(self, save: Save) -> Saved | SaveFailed:
@@ -374,7 +315,7 @@ class Loop:
             self._pipe.release()
             return SaveFailed(self._means.clock(), error)
         finally:
-            self._log = None
+            self._delivery.log = None
         return Saved()
 
     async def _refuse(self, error: EngineError) -> None:
@@ -396,9 +337,9 @@ class Loop:
 
     async def _stop(self) -> None:
         """Bring a cancelled run to a terminal state: what was made so far is kept."""
-        self._interrupt(self._failed(Stopped()))
+        self._news.break_in(self._failed(Stopped()))
         self._pipe.release()
-        if self._leaving and self._machine.phase in _RUNNING:
+        if self._leaving and self._machine.phase.unfinished:
             await self._hand_on()
             return
         await self._read_rest()
@@ -408,7 +349,7 @@ class Loop:
         if self._saving is not None and self._machine.phase is Phase.SAVING:
             await self._drive(await self._saving)
         await self._work_off()
-        if self._machine.phase in _RUNNING:
+        if self._machine.phase.unfinished:
             await self._drive(self._failed(Stopped()))
 
     async def _carefully(self, work: Awaitable[None]) -> None:
@@ -427,23 +368,13 @@ class Loop:
             try:
                 if self._machine.phase is Phase.SAVING:
                     await self._drive(SaveFailed(self._means.clock(), failure))
-                elif self._machine.phase in _RUNNING:
+                elif self._machine.phase.unfinished:
                     await self._drive(self._failed(failure))
                 break
             except Exception:
                 _log.exception("the run of %r could not be ended", self._machine)
         # Counts only where the client has heard nothing yet.
         self._pipe.refuse(failure)
-
-    def _count_detached(self) -> None:
-        if self._left is None:
-            return
-        since, before = self._left
-        seconds = asyncio.get_running_loop().time() - since
-        usage = self._machine.usage
-        # A delta is about a token; the model's own count is better, where it came to tell it.
-        made = self._deltas if usage is None else usage.output_tokens
-        self._means.detached.count(self.run_of.id, seconds, max(0, made - before))
 
 
 async def _give_up(opening: asyncio.Future[None]) -> None:

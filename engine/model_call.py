@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 
-import msgspec
-
 from engine import sse
 from engine.errors import UpstreamFailed
 from engine.limits import Limits
 from engine.ports import ModelAnswer, ModelClient
 from engine.response.inputs import Content
 from engine.response.turn import TurnRequest
-from engine.upstream.frames import read_response
 from engine.upstream.refusal import refusal
 from engine.upstream.responses import Outcome, ResponsesStream
 
@@ -34,6 +31,11 @@ class ModelCall:
     def outcome(self) -> Outcome | None:
         """How the turn ended, by the model's own word; None where it has not ended."""
         return self._upstream.outcome
+
+    @property
+    def held_back(self) -> int:
+        """Characters that came and were not let through yet."""
+        return self._upstream.held
 
     async def open(self) -> None:
         """Send the request and wait for a 200; raises UpstreamRefused, UpstreamFailed."""
@@ -98,11 +100,7 @@ class ModelCall:
         body = await answer.read(self._limits.answer_bytes + 1)
         if len(body) > self._limits.answer_bytes:
             raise UpstreamFailed("The model server's answer is too large.")
-        try:
-            response = read_response(body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-            raise UpstreamFailed(f"The model server's answer is not valid: {exc}.") from exc
-        return self._upstream.finish(response)
+        return self._upstream.receive_whole(body)
 
     def _check_held(self) -> None:
         """Bound what is held of the model's output, shown or still held back."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -16,11 +16,13 @@ from engine.ports import (
     Lease,
     ModelClient,
     NewResponse,
+    Sealing,
     Store,
     ToolProvider,
 )
 from engine.response.inputs import Input
 from engine.response.machine import ResponseMachine
+from engine.retries import RetryBudget
 from engine.toolbox import Toolbox
 
 
@@ -60,8 +62,10 @@ class Means:
 
     model: ModelClient
     tools: Toolbox
+    sealing: Sealing
     store: Store
     clock: Clock
     limits: Limits
     notify: Notify
     detached: Detached
+    retries: RetryBudget = field(default_factory=RetryBudget)

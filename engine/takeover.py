@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
 import msgspec
 
+from engine.api.request import CreateRequest
 from engine.api.response_object import ResponseObject
 from engine.context.history import usable_history
+from engine.context.seals import Seals
 from engine.errors import InvalidRequest, NotFound, WorkerLost
 from engine.ids import ItemIds
-from engine.intake import asked_for
+from engine.intake import asked_for, turn_headers
 from engine.live import Live
 from engine.outage import outlast
-from engine.ports import Claim, EventBatch, Lease, LoggedEvents, ToolProvider
+from engine.ports import Claim, Context, EventBatch, Lease, LoggedEvents, ToolProvider
 from engine.response.agenda import Agenda
 from engine.response.inputs import (
     Begin,
@@ -32,7 +34,8 @@ from engine.response.inputs import (
     RoundEnded,
     TurnEnded,
 )
-from engine.response.machine import Phase, ResponseMachine
+from engine.response.machine import ResponseMachine
+from engine.response.phase import Phase
 from engine.response.redrive import LEAP, NotRedrivable, Redrive, Redriven
 from engine.response.turn import TurnRequest
 from engine.run import Run
@@ -78,10 +81,10 @@ class TakeOver:
 
     async def _run(self, claim: Claim) -> Run:
         work = unpack(claim.work)
-        machine = self._machine(claim, work)
         unlogged = None
         first: Input | None = None
         asked = await self._asked(claim, work)
+        machine = self._machine(claim, work, asked)
         try:
             redriven = await self._redriven(claim, machine, asked)
             machine, unlogged = redriven.machine, redriven.unlogged
@@ -89,31 +92,31 @@ class TakeOver:
                 unlogged = await self._leap(claim.lease, machine, unlogged)
         except _Unreadable as unreadable:
             _log.error("%s cannot go on: %s", claim.lease.response_id, unreadable)
-            machine = self._machine(claim, work)
+            machine = self._machine(claim, work, asked)
             machine.skip_to(unreadable.last + 1 + LEAP)
             first = self._lost()
         return Run(
             id=claim.lease.response_id,
             machine=machine,
             first=first if first is not None else self._first(claim, asked, machine),
-            providers=() if isinstance(asked, InvalidRequest) else asked.providers,
+            providers=asked.providers,
             lease=claim.lease,
             streamed=claim.streamed,
             unlogged=unlogged,
             background=True,
         )
 
-    def _machine(self, claim: Claim, work: Work) -> ResponseMachine:
+    def _machine(self, claim: Claim, work: Work, asked: _Asked) -> ResponseMachine:
         ids = ItemIds(claim.lease.response_id, minted=work.minted)
-        return ResponseMachine(ResponseObject.of_head(claim.head), ids, store=True)
+        seal = None
+        if asked.seals:
+            seal = Seals(self._live.means.sealing, claim.lease.tenant).seal
+        return ResponseMachine(ResponseObject.of_head(claim.head), ids, store=True, seal=seal)
 
-    async def _redriven(
-        self, claim: Claim, machine: ResponseMachine, asked: _Asked | InvalidRequest
-    ) -> Redriven:
+    async def _redriven(self, claim: Claim, machine: ResponseMachine, asked: _Asked) -> Redriven:
         """Feed the machine with its log; raises _Unreadable."""
-        turn = TurnRequest(b"") if isinstance(asked, InvalidRequest) else asked.turn
         queued = _read_accepted(claim.head).status == "queued"
-        redrive = Redrive(machine, queued=queued, turn=turn)
+        redrive = Redrive(machine, queued=queued, turn=asked.turn)
         last, broken = -1, None
         more = claim.streamed
         while more:
@@ -178,9 +181,7 @@ class TakeOver:
             raise NotFound(f"Response with id '{response_id}' not found.")
         return read_last
 
-    def _first(
-        self, claim: Claim, asked: _Asked | InvalidRequest, machine: ResponseMachine
-    ) -> Input:
+    def _first(self, claim: Claim, asked: _Asked, machine: ResponseMachine) -> Input:
         """Return what its machine is told first."""
         if claim.cancel:
             return Cancelled()
@@ -192,27 +193,42 @@ class TakeOver:
                 return RoundEnded(self._live.means.clock())
             reason = "worker_lost" if machine.cut else None
             return TurnEnded(self._live.means.clock(), None, reason)
-        if isinstance(asked, InvalidRequest):
-            # A setting or a newer release refuses today what was accepted then.
-            return Failed(self._live.means.clock(), asked)
+        if asked.refused is not None:
+            return Failed(self._live.means.clock(), asked.refused)
         return Begin(asked.turn) if machine.phase is Phase.QUEUED else Resumed(asked.turn)
 
-    async def _asked(self, claim: Claim, work: Work) -> _Asked | InvalidRequest:
+    async def _asked(self, claim: Claim, work: Work) -> _Asked:
         """Return what was asked for when the request came; without history where nothing is asked again."""
-        tenant = claim.lease.tenant
+        tools, lease = self._live.means.tools, claim.lease
+        turn: TurnRequest | Agenda = TurnRequest(b"")
+        seals = False
         try:
-            request = work.request(self._limits)
-            replay = await self._replay(claim.lease) if self.runs_again(claim) else []
-            providers = self._live.means.tools.open(request, tenant)
+            request = work.request(self._limits, tools.policy)
+            seals = request.seals
+            replay: list[bytes] = []
+            headers: Mapping[str, str] = {}
+            if self.runs_again(claim):
+                context = await self._context(lease)
+                replay = usable_history(context.items).replay
+                headers = turn_headers(work.headers, lease.tenant, context.root_id)
+            turn = asked_for(request, replay, headers, self._limits)
+            request = await self._resolved(lease, request)
+            providers = tools.open(request, lease.tenant)
         except InvalidRequest as error:
-            return error
-        return _Asked(asked_for(request, replay, work.headers, self._limits), providers)
+            return _Asked(turn, refused=error, seals=seals)
+        turn = asked_for(request, replay, headers, self._limits)
+        return _Asked(turn, providers, seals=seals)
 
-    async def _replay(self, lease: Lease) -> list[bytes]:
-        context = await self._patiently(
+    async def _resolved(self, lease: Lease, request: CreateRequest) -> CreateRequest:
+        """Look up the connectors again: their credentials are not in what is stored (rule X4)."""
+        return await self._patiently(
+            lambda: self._live.means.tools.resolved(request, lease.tenant), lease.response_id
+        )
+
+    async def _context(self, lease: Lease) -> Context:
+        return await self._patiently(
             lambda: self._store.load_context(lease.tenant, lease.response_id), lease.response_id
         )
-        return usable_history(context.items).replay
 
     def _lost(self) -> Failed:
         return Failed(self._live.means.clock(), WorkerLost())
@@ -228,10 +244,15 @@ def _leaped(batch: EventBatch) -> EventBatch:
 
 
 class _Asked(msgspec.Struct, frozen=True):
-    """What the model is asked, and who runs its tools."""
+    """What the model is asked, and who runs its tools.
+
+    `refused`: a setting, a newer release or a missing connector refuses today what was accepted then.
+    """
 
     turn: TurnRequest | Agenda
-    providers: tuple[ToolProvider, ...]
+    providers: tuple[ToolProvider, ...] = ()
+    refused: InvalidRequest | None = None
+    seals: bool = False
 
 
 class _Unreadable(Exception):

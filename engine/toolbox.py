@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import msgspec
 
 from engine.api.json import encode
 from engine.api.mcp import McpTool
+from engine.api.ownership import NO_POLICY, ProvidedTool, ToolPolicy
 from engine.api.request import CreateRequest
 from engine.errors import ToolsUnavailable
 from engine.limits import Limits
-from engine.ports import ToolOutcome, ToolProvider
+from engine.ports import OpenProvided, ToolDeclaration, ToolOutcome, ToolProvider
+from engine.registry import Registry
 from engine.response.agenda import Listing
 from engine.response.effects import ToolCall
 from engine.response.inputs import ToolEnded, ToolsListed
@@ -31,14 +35,36 @@ _GRACE = 1.0
 class Toolbox:
     """Runs at most `limits.tool_calls` calls at a time, over all responses of this worker."""
 
-    def __init__(self, open_provider: OpenProvider, limits: Limits) -> None:
+    def __init__(
+        self,
+        open_provider: OpenProvider,
+        limits: Limits,
+        registry: Registry,
+        *,
+        provided: Mapping[str, OpenProvided] | None = None,
+        policy: ToolPolicy = NO_POLICY,
+    ) -> None:
+        """`provided` are what the operator added, by type; `policy` says what is the model server's."""
+        self._provided = provided or {}
+        self.policy = msgspec.structs.replace(policy, provided=frozenset(self._provided))
         self._open_provider = open_provider
+        self._registry = registry
         self._limits = limits
         self._slots = asyncio.Semaphore(limits.tool_calls)
 
+    async def resolved(self, request: CreateRequest, tenant: str) -> CreateRequest:
+        """Return the request with its connectors found; raises InvalidRequest, StorageUnavailable."""
+        return await self._registry.resolved(request, tenant)
+
     def open(self, request: CreateRequest, tenant: str) -> tuple[ToolProvider, ...]:
-        """Return the providers of a request's tools; raises InvalidRequest, TargetRefused."""
-        return tuple(self._open_provider(tool, param, tenant) for param, tool in request.servers)
+        """Return the providers of a resolved request's tools; raises InvalidRequest, TargetRefused."""
+        return tuple(self._opened(tool, param, tenant) for param, tool in request.owned)
+
+    def _opened(self, tool: McpTool | ProvidedTool, param: str, tenant: str) -> ToolProvider:
+        if isinstance(tool, McpTool):
+            return self._open_provider(tool, param, tenant)
+        declared = ToolDeclaration(label=tool.kind, fields=tool.fields, param=param, tenant=tenant)
+        return self._provided[tool.kind](declared)
 
     async def list(self, providers: Sequence[ToolProvider]) -> ToolsListed:
         """Ask all providers at once what they offer; a failure costs only its own tools (rule T5)."""
@@ -82,10 +108,8 @@ class Toolbox:
     async def _one(
         self, providers: dict[str, ToolProvider], call: ToolCall, own: asyncio.Semaphore
     ) -> ToolEnded:
-        if call.refused:
-            return ToolEnded(
-                call.item_id, _failure("The call was not made: 'max_tool_calls' is reached.")
-            )
+        if call.refused is not None:
+            return ToolEnded(call.item_id, _failure(f"The call was not made: {call.refused}"))
         provider = providers.get(call.label)
         if provider is None:
             return ToolEnded(call.item_id, _failure("There is no such tool any more."))

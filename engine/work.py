@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import msgspec
 
 from engine.api.json import encode, read_object
+from engine.api.ownership import NO_POLICY, ToolPolicy
 from engine.api.request import CreateRequest, parse_again
 from engine.limits import Limits
 
@@ -32,9 +33,9 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     minted: int
     credentials: bool
 
-    def request(self, limits: Limits) -> CreateRequest:
+    def request(self, limits: Limits, policy: ToolPolicy = NO_POLICY) -> CreateRequest:
         """Return the request, its input empty; raises InvalidRequest if this release refuses it."""
-        return parse_again(bytes(self.fields), limits)
+        return parse_again(bytes(self.fields), limits, policy)
 
 
 def pack(body: bytes, headers: Mapping[str, str], minted: int) -> bytes:

@@ -7,10 +7,12 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from ipaddress import ip_network
 
+from engine.api.ownership import ToolPolicy
 from engine.background import Background
+from engine.connectors import Connectors
 from engine.conversations import Conversations
 from engine.detached import Detached
 from engine.following import Following
@@ -18,14 +20,18 @@ from engine.intake import Intake
 from engine.limits import Limits
 from engine.lines import Lines
 from engine.live import Live
-from engine.ports import ModelClient, Store
+from engine.ports import ModelClient, Sealing, Store
+from engine.prompts import Prompts
 from engine.recovery import Recovery
+from engine.registry import Registry
 from engine.responses import Responses
+from engine.retries import RetryBudget
 from engine.run import Means
 from engine.takeover import TakeOver
 from engine.toolbox import OpenProvider, Toolbox
 from engine.upkeep import Upkeep
 from extproc.admission import Admission
+from extproc.connectors import shared_connectors, shared_policies
 from extproc.envoy.endpoint import ModelEndpoint, parse_model_url
 from extproc.exchange import Exchanges
 from extproc.grpc_server import GrpcTransport
@@ -38,10 +44,12 @@ from extproc.identity import (
     nobody_in_particular,
 )
 from extproc.mcp.target import McpLimits
-from extproc.mcp.worker import mcp_servers
+from extproc.mcp.worker import McpServers, mcp_servers
 from extproc.model_client import HttpModelClient
-from extproc.operations import Api
+from extproc.operations import Endpoints
 from extproc.outbound.policy import OutboundPolicy
+from extproc.provided_tools import load_providers
+from extproc.sealing import AesSealing, NoSealing
 from extproc.settings import Settings, SettingsError
 from extproc.settings_tenancy import JWT_KEY, JWT_NAMESPACE
 from extproc.transport import Together, Transport
@@ -113,35 +121,57 @@ class Engine:
         open_provider: OpenProvider,
         settings: Settings,
         worker_name: str,
+        *,
+        open_anew: OpenProvider | None = None,
+        sealing: Sealing | None = None,
     ) -> None:
         limits = _limits(settings)
-        tools = Toolbox(open_provider, limits)
+        shared = shared_connectors(settings.connectors.shared)
+        sealing = NoSealing() if sealing is None else sealing
+        registry = Registry(store, sealing, shared)
+        tools = Toolbox(
+            open_provider,
+            limits,
+            registry,
+            provided=load_providers(settings.tools.providers),
+            policy=ToolPolicy(
+                upstream_types=frozenset(settings.tools.upstream_types),
+                upstream_labels=frozenset(settings.tools.upstream_labels),
+            ),
+        )
         self.following = Following(store, limits)
         means = Means(
             model=model,
             tools=tools,
+            sealing=sealing,
             store=store,
             clock=_now,
             limits=limits,
             notify=self.following.notify,
             detached=Detached(),
+            retries=RetryBudget(settings.routing.retry_budget),
         )
         self.live = Live(means, worker_name)
         takeover = TakeOver(self.live)
         background = Background(self.live, takeover, most=settings.background.concurrency)
         self._chores = (background, Recovery(self.live, takeover, background), Upkeep(store))
         self.lines = Lines(store, limits.conversation_wait)
-        conversations = Conversations(store=store, lines=self.lines, randomness=os.urandom)
+        conversations = Conversations(
+            store=store, lines=self.lines, sealing=sealing, randomness=os.urandom
+        )
+        prompts = Prompts(store, randomness=os.urandom, limits=limits, policy=tools.policy)
         responses = Responses(
             store=store,
             lines=self.lines,
             intake=Intake(
                 store,
                 tools=tools,
+                sealing=sealing,
                 clock=_now,
                 randomness=os.urandom,
                 limits=limits,
                 worker=worker_name,
+                expand=prompts.expand,
                 on_disconnect=settings.sidecar.on_disconnect,
             ),
             live=self.live,
@@ -149,7 +179,16 @@ class Engine:
             takeover=takeover,
             background=background,
         )
-        self.api = Api(responses=responses, conversations=conversations)
+        connectors = Connectors(
+            store,
+            registry,
+            open_provider=open_provider,
+            open_anew=open_provider if open_anew is None else open_anew,
+            tools=tools,
+            clock=_now,
+            randomness=os.urandom,
+        )
+        self.endpoints = Endpoints(responses, conversations, connectors, prompts)
 
     def start(self) -> None:
         """Begin with what is done beside the requests."""
@@ -176,29 +215,37 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
             timeout=settings.postgres.timeout_seconds,
         ) as pool,
         model_client(settings) as model,
-        mcp_servers(_outbound(settings), _mcp_limits(settings)) as open_provider,
+        _servers(settings) as servers,
     ):
-        engine = Engine(PostgresStore(pool), model, open_provider, settings, name)
-        yield Worker(transport_of(settings, index, engine.api), engine, settings)
+        engine = Engine(
+            PostgresStore(pool),
+            model,
+            servers.open,
+            settings,
+            name,
+            open_anew=servers.open_anew,
+            sealing=_sealing(settings),
+        )
+        yield Worker(transport_of(settings, index, engine.endpoints), engine, settings)
 
 
 def _now() -> int:
     return int(time.time())
 
 
-def transport_of(settings: Settings, index: int, api: Api) -> Transport:
+def transport_of(settings: Settings, index: int, endpoints: Endpoints) -> Transport:
     """Return ext_proc, and HTTP where it is asked for; both tell of one health, the former's."""
     admission = Admission(
         body_limit=settings.limits.body_bytes,
         forward_authorization=settings.model.forward_authorization,
         identify=identity_source(settings),
     )
-    exchanges = Exchanges(api, admission)
+    exchanges = Exchanges(endpoints, admission)
     ext_proc = GrpcTransport(f"unix:{settings.worker_socket(index).absolute()}", exchanges.serve)
     address = settings.http_address(index)
     if address is None:
         return ext_proc
-    return Together(HttpTransport(address, HttpExchanges(api, admission)), ext_proc)
+    return Together(HttpTransport(address, HttpExchanges(endpoints, admission)), ext_proc)
 
 
 def model_client(settings: Settings) -> HttpModelClient:
@@ -212,6 +259,17 @@ def model_client(settings: Settings) -> HttpModelClient:
         silence=settings.model.silence_seconds,
         api_key=None if key is None else key.get_secret_value(),
     )
+
+
+def _servers(settings: Settings) -> AbstractAsyncContextManager[McpServers]:
+    general = _outbound(settings)
+    trusted = shared_policies(settings.connectors.shared, general)
+    return mcp_servers(general, _mcp_limits(settings), trusted)
+
+
+def _sealing(settings: Settings) -> Sealing:
+    keys = settings.sealing.read()
+    return AesSealing(keys) if keys else NoSealing()
 
 
 def _outbound(settings: Settings) -> OutboundPolicy:
@@ -263,6 +321,9 @@ def _limits(settings: Settings) -> Limits:
         open_after=sidecar.open_after_seconds,
         heartbeat=sidecar.heartbeat_seconds,
         turn=settings.model.turn_seconds,
+        response=settings.tools.response_seconds,
+        stream_retries=settings.routing.stream_retries,
+        background_retries=settings.routing.background_retries,
         save_wait=settings.postgres.outage_seconds,
         lease=settings.postgres.lease_seconds,
         detached=sidecar.detached_seconds,

@@ -237,6 +237,10 @@ def _doctor(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     settings = _settings(arguments, environ)
     if settings.model.url is None:
         raise SettingsError(["--backend URL (model.url) is needed: which server?"])
+    if "," in settings.model.url:
+        raise SettingsError(
+            ["--backend URL (model.url) names several servers: examine one of them"]
+        )
     return command.run(
         settings, arguments.model, as_json=arguments.json, deadline=arguments.deadline
     )

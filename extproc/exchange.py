@@ -14,7 +14,7 @@ from engine.errors import EngineError
 from extproc import messages, routes
 from extproc.admission import Admission
 from extproc.messages import Head
-from extproc.operations import STREAM_HEADERS, Api, answer_errors, perform
+from extproc.operations import STREAM_HEADERS, Endpoints, answer_errors, perform
 from extproc.pb.ext_proc_pb2 import ProcessingMode, ProcessingRequest, ProcessingResponse
 from extproc.transport import MessageStream
 
@@ -54,8 +54,8 @@ class ExtProcReply:
 class Exchanges:
     """Serves ext_proc streams, one exchange each."""
 
-    def __init__(self, api: Api, admission: Admission) -> None:
-        self._api = api
+    def __init__(self, endpoints: Endpoints, admission: Admission) -> None:
+        self._endpoints = endpoints
         self._admission = admission
 
     async def serve(self, stream: MessageStream) -> None:
@@ -83,7 +83,7 @@ class Exchanges:
             if whole is None:
                 return
             body = whole
-        await perform(self._api, match, self._admission.caller(tenant, head), body, reply)
+        await perform(self._endpoints, match, self._admission.caller(tenant, head), body, reply)
 
     async def _body(
         self, stream: MessageStream, first: ProcessingRequest, head: Head

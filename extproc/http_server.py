@@ -22,7 +22,7 @@ from extproc.admission import Admission
 from extproc.http_address import HttpAddress, UnixAddress
 from extproc.http_reply import HttpReply
 from extproc.messages import Head
-from extproc.operations import Api, answer_errors, perform
+from extproc.operations import Endpoints, answer_errors, perform
 from extproc.pb.ext_proc_pb2 import ProcessingRequest
 
 HEALTH = "/health"
@@ -42,8 +42,8 @@ _REQUEST_ID = re.compile(r"[!-~]{1,200}")
 class HttpExchanges:
     """Serves HTTP requests, one exchange each."""
 
-    def __init__(self, api: Api, admission: Admission) -> None:
-        self._api = api
+    def __init__(self, endpoints: Endpoints, admission: Admission) -> None:
+        self._endpoints = endpoints
         self._admission = admission
         self.draining = False
 
@@ -79,7 +79,7 @@ class HttpExchanges:
             # What is left of the body may be endless, and is not to be taken for the next request.
             reply.closing = reply.closing or not request.content.at_eof()
             raise
-        await perform(self._api, match, self._admission.caller(tenant, head), body, reply)
+        await perform(self._endpoints, match, self._admission.caller(tenant, head), body, reply)
 
     async def _body(self, request: web.BaseRequest, head: Head) -> bytes:
         await _permit(request)

@@ -1,7 +1,7 @@
 """The way to the model server: HTTP to Envoy's model listener, or without Envoy to the server.
 
-aiohttp, not httpx: the latter collapses at half the token rate (docs/adr/0004). Retries, load balancing and
-limits are Envoy's; nothing here is tried twice.
+aiohttp, not httpx: the latter collapses at half the token rate (docs/adr/0004). Retries of what was not
+answered, load balancing and limits are Envoy's; nothing here is tried twice.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _BASE_HEADERS = {
 
 
 # Below the 5 s after which uvicorn, and so most model servers, close an idle connection: a turn must not
-# meet one that is being closed, because nobody may send it twice.
+# meet one that is being closed: that would be a retry, or without Envoy a failure.
 _IDLE_SECONDS = 4.0
 
 # What may follow a terminal event: `[DONE]`, and the end of the body.
@@ -148,7 +148,7 @@ def _broken(exc: Exception) -> UpstreamFailed:
         return UpstreamFailed("The model server was silent for too long.")
     if isinstance(exc, aiohttp.ClientConnectorError):
         return UpstreamFailed("The model server could not be reached.")
-    return UpstreamFailed("The connection to the model server broke off.")
+    return UpstreamFailed("The connection to the model server broke off.", passing=True)
 
 
 def _seconds(retry_after: str | None) -> int | None:

@@ -8,10 +8,12 @@ from collections.abc import Awaitable, Callable, Mapping
 import msgspec
 
 from engine.answers import Answer, error_answer
+from engine.connectors import Connectors
 from engine.conversations import Conversations
 from engine.errors import EngineError
 from engine.intake import Caller
 from engine.ports import Reply
+from engine.prompts import Prompts
 from engine.responses import Responses
 from extproc.routes import Match, Operation
 
@@ -26,56 +28,64 @@ STREAM_HEADERS = (
 """The head of every stream that we answer with."""
 
 
-class Api(msgspec.Struct, frozen=True):
-    """What the operations are done by: one object for each resource."""
+class Endpoints(msgspec.Struct, frozen=True):
+    """All that can be asked of an engine."""
 
     responses: Responses
     conversations: Conversations
+    connectors: Connectors
+    prompts: Prompts
 
 
-_Whole = Callable[[Api, Caller, Match, bytes], Awaitable[Answer]]
+_Whole = Callable[[Endpoints, Match, Caller, bytes], Awaitable[Answer]]
 
+# What is answered by one whole answer: endpoints, match, caller and body to that.
 _WHOLE: Mapping[Operation, _Whole] = {
-    Operation.LIST: lambda api, who, m, _: api.responses.list(who, m.query),
-    Operation.DELETE: lambda api, who, m, _: api.responses.delete(who, m.id, m.query),
-    Operation.CANCEL: lambda api, who, m, _: api.responses.cancel(who, m.id, m.query),
-    Operation.INPUT_ITEMS: lambda api, who, m, _: api.responses.list_input_items(
-        who, m.id, m.query
+    Operation.LIST: lambda e, m, c, _: e.responses.list(c, m.query),
+    Operation.DELETE: lambda e, m, c, _: e.responses.delete(c, m.id, m.query),
+    Operation.CANCEL: lambda e, m, c, _: e.responses.cancel(c, m.id, m.query),
+    Operation.INPUT_ITEMS: lambda e, m, c, _: e.responses.list_input_items(c, m.id, m.query),
+    Operation.CREATE_CONVERSATION: lambda e, m, c, body: e.conversations.create(c, body, m.query),
+    Operation.LIST_CONVERSATIONS: lambda e, m, c, _: e.conversations.list(c, m.query),
+    Operation.RETRIEVE_CONVERSATION: lambda e, m, c, _: e.conversations.retrieve(c, m.id, m.query),
+    Operation.UPDATE_CONVERSATION: lambda e, m, c, body: e.conversations.update(
+        c, m.id, body, m.query
     ),
-    Operation.CREATE_CONVERSATION: lambda api, who, m, body: api.conversations.create(
-        who, body, m.query
+    Operation.DELETE_CONVERSATION: lambda e, m, c, _: e.conversations.delete(c, m.id, m.query),
+    Operation.ADD_ITEMS: lambda e, m, c, body: e.conversations.add_items(c, m.id, body, m.query),
+    Operation.LIST_ITEMS: lambda e, m, c, _: e.conversations.list_items(c, m.id, m.query),
+    Operation.RETRIEVE_ITEM: lambda e, m, c, _: e.conversations.retrieve_item(
+        c, m.id, m.item, m.query
     ),
-    Operation.LIST_CONVERSATIONS: lambda api, who, m, _: api.conversations.list(who, m.query),
-    Operation.RETRIEVE_CONVERSATION: lambda api, who, m, _: api.conversations.retrieve(
-        who, m.id, m.query
+    Operation.DELETE_ITEM: lambda e, m, c, _: e.conversations.delete_item(c, m.id, m.item, m.query),
+    Operation.CREATE_CONNECTOR: lambda e, m, c, body: e.connectors.create(c, body, m.query),
+    Operation.LIST_CONNECTORS: lambda e, m, c, _: e.connectors.list(c, m.query),
+    Operation.RETRIEVE_CONNECTOR: lambda e, m, c, _: e.connectors.retrieve(c, m.id, m.query),
+    Operation.UPDATE_CONNECTOR: lambda e, m, c, body: e.connectors.update(c, m.id, body, m.query),
+    Operation.DELETE_CONNECTOR: lambda e, m, c, _: e.connectors.delete(c, m.id, m.query),
+    Operation.CONNECTOR_TOOLS: lambda e, m, c, _: e.connectors.list_tools(c, m.id, m.query),
+    Operation.CREATE_PROMPT: lambda e, m, c, body: e.prompts.create(c, body, m.query),
+    Operation.LIST_PROMPTS: lambda e, m, c, _: e.prompts.list(c, m.query),
+    Operation.RETRIEVE_PROMPT: lambda e, m, c, _: e.prompts.retrieve(c, m.id, m.query),
+    Operation.UPDATE_PROMPT: lambda e, m, c, body: e.prompts.update(c, m.id, body, m.query),
+    Operation.DELETE_PROMPT: lambda e, m, c, _: e.prompts.delete(c, m.id, m.query),
+    Operation.ADD_PROMPT_VERSION: lambda e, m, c, body: e.prompts.add_version(
+        c, m.id, body, m.query
     ),
-    Operation.UPDATE_CONVERSATION: lambda api, who, m, body: api.conversations.update(
-        who, m.id, body, m.query
-    ),
-    Operation.DELETE_CONVERSATION: lambda api, who, m, _: api.conversations.delete(
-        who, m.id, m.query
-    ),
-    Operation.ADD_ITEMS: lambda api, who, m, body: api.conversations.add_items(
-        who, m.id, body, m.query
-    ),
-    Operation.LIST_ITEMS: lambda api, who, m, _: api.conversations.list_items(who, m.id, m.query),
-    Operation.RETRIEVE_ITEM: lambda api, who, m, _: api.conversations.retrieve_item(
-        who, m.id, m.item, m.query
-    ),
-    Operation.DELETE_ITEM: lambda api, who, m, _: api.conversations.delete_item(
-        who, m.id, m.item, m.query
-    ),
+    Operation.PROMPT_VERSIONS: lambda e, m, c, _: e.prompts.list_versions(c, m.id, m.query),
 }
 
 
-async def perform(api: Api, match: Match, caller: Caller, body: bytes, reply: Reply) -> None:
+async def perform(
+    endpoints: Endpoints, match: Match, caller: Caller, body: bytes, reply: Reply
+) -> None:
     """Carry out an operation and send its answer; raises EngineError where nothing was sent."""
     if match.operation is Operation.CREATE:
-        await api.responses.create(caller, body, match.query, reply)
+        await endpoints.responses.create(caller, body, match.query, reply)
     elif match.operation is Operation.RETRIEVE:
-        await api.responses.retrieve(caller, match.id, match.query, reply)
+        await endpoints.responses.retrieve(caller, match.id, match.query, reply)
     else:
-        await reply.answer(await _WHOLE[match.operation](api, caller, match, body))
+        await reply.answer(await _WHOLE[match.operation](endpoints, match, caller, body))
 
 
 async def answer_errors(work: Awaitable[None], reply: Reply) -> None:

@@ -28,6 +28,19 @@ class Operation(Enum):
     LIST_ITEMS = "list_items"
     RETRIEVE_ITEM = "retrieve_item"
     DELETE_ITEM = "delete_item"
+    CREATE_CONNECTOR = "create_connector"
+    LIST_CONNECTORS = "list_connectors"
+    RETRIEVE_CONNECTOR = "retrieve_connector"
+    UPDATE_CONNECTOR = "update_connector"
+    DELETE_CONNECTOR = "delete_connector"
+    CONNECTOR_TOOLS = "connector_tools"
+    CREATE_PROMPT = "create_prompt"
+    LIST_PROMPTS = "list_prompts"
+    RETRIEVE_PROMPT = "retrieve_prompt"
+    UPDATE_PROMPT = "update_prompt"
+    DELETE_PROMPT = "delete_prompt"
+    ADD_PROMPT_VERSION = "add_prompt_version"
+    PROMPT_VERSIONS = "prompt_versions"
 
 
 _WITH_BODY = frozenset(
@@ -36,6 +49,11 @@ _WITH_BODY = frozenset(
         Operation.CREATE_CONVERSATION,
         Operation.UPDATE_CONVERSATION,
         Operation.ADD_ITEMS,
+        Operation.CREATE_CONNECTOR,
+        Operation.UPDATE_CONNECTOR,
+        Operation.CREATE_PROMPT,
+        Operation.UPDATE_PROMPT,
+        Operation.ADD_PROMPT_VERSION,
     )
 )
 
@@ -74,6 +92,19 @@ ROUTES: tuple[tuple[str, tuple[str | None, ...], Operation], ...] = (
     ("GET", ("conversations", None, "items"), Operation.LIST_ITEMS),
     ("GET", ("conversations", None, "items", None), Operation.RETRIEVE_ITEM),
     ("DELETE", ("conversations", None, "items", None), Operation.DELETE_ITEM),
+    ("POST", ("connectors",), Operation.CREATE_CONNECTOR),
+    ("GET", ("connectors",), Operation.LIST_CONNECTORS),
+    ("GET", ("connectors", None), Operation.RETRIEVE_CONNECTOR),
+    ("POST", ("connectors", None), Operation.UPDATE_CONNECTOR),
+    ("DELETE", ("connectors", None), Operation.DELETE_CONNECTOR),
+    ("GET", ("connectors", None, "tools"), Operation.CONNECTOR_TOOLS),
+    ("POST", ("prompts",), Operation.CREATE_PROMPT),
+    ("GET", ("prompts",), Operation.LIST_PROMPTS),
+    ("GET", ("prompts", None), Operation.RETRIEVE_PROMPT),
+    ("POST", ("prompts", None), Operation.UPDATE_PROMPT),
+    ("DELETE", ("prompts", None), Operation.DELETE_PROMPT),
+    ("POST", ("prompts", None, "versions"), Operation.ADD_PROMPT_VERSION),
+    ("GET", ("prompts", None, "versions"), Operation.PROMPT_VERSIONS),
 )
 
 

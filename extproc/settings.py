@@ -16,7 +16,6 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import (
     Field,
-    SecretStr,
     ValidationError,
     field_validator,
     model_validator,
@@ -28,10 +27,14 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from extproc.envoy.endpoint import parse_model_urls
 from extproc.http_address import HttpAddress, UnixAddress, of_worker, parse_http_address
+from extproc.settings_connectors import Connectors
 from extproc.settings_conversations import Conversations
 from extproc.settings_model import Model
 from extproc.settings_postgres import Postgres
+from extproc.settings_routing import Routing
+from extproc.settings_sealing import Sealing
 from extproc.settings_section import Bytes, Seconds, SecondsOrZero, Section, shown
 from extproc.settings_source import (
     NESTED,
@@ -43,6 +46,7 @@ from extproc.settings_source import (
     read_toml,
     with_aliases,
 )
+from extproc.settings_spelling import spelled
 from extproc.settings_tenancy import Jwt, Tenancy
 from extproc.settings_tools import Outbound, Tools
 
@@ -190,6 +194,7 @@ class Settings(BaseSettings):
     http: Http = Field(default_factory=Http)
     envoy: Envoy = Field(default_factory=Envoy)
     model: Model = Field(default_factory=Model)
+    routing: Routing = Field(default_factory=Routing)
     postgres: Postgres = Field(default_factory=Postgres)
     background: Background = Field(default_factory=Background)
     conversations: Conversations = Field(default_factory=Conversations)
@@ -198,6 +203,8 @@ class Settings(BaseSettings):
     jwt: Jwt = Field(default_factory=Jwt)
     tools: Tools = Field(default_factory=Tools)
     outbound: Outbound = Field(default_factory=Outbound)
+    sealing: Sealing = Field(default_factory=Sealing)
+    connectors: Connectors = Field(default_factory=Connectors)
 
     SECTIONS: ClassVar[dict[str, type[Section]]] = {
         "sidecar": Sidecar,
@@ -205,6 +212,7 @@ class Settings(BaseSettings):
         "http": Http,
         "envoy": Envoy,
         "model": Model,
+        "routing": Routing,
         "postgres": Postgres,
         "background": Background,
         "conversations": Conversations,
@@ -213,6 +221,8 @@ class Settings(BaseSettings):
         "jwt": Jwt,
         "tools": Tools,
         "outbound": Outbound,
+        "sealing": Sealing,
+        "connectors": Connectors,
     }
 
     @classmethod
@@ -305,6 +315,8 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"{PREFIX}MODEL__URL (model.url) is needed where the model is called without Envoy"
             )
+        if self.model.via == "url" and len(parse_model_urls(self.model.url or "unix:-")) > 1:
+            raise ValueError("model.url has several servers: only Envoy can choose among them")
         return self
 
     def http_address(self, index: int) -> HttpAddress | None:
@@ -345,15 +357,8 @@ class Settings(BaseSettings):
             for step in place:
                 value = getattr(value, step)
             if value is not None:
-                variables[variable] = _spelled(value)
+                variables[variable] = spelled(value)
         return variables
-
-
-def _spelled(value: object) -> str:
-    """Return a value as a variable holds it."""
-    if isinstance(value, SecretStr):
-        return value.get_secret_value()
-    return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _given(section: object) -> Any:

@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from extproc.settings import Settings
+from extproc.settings_connectors import SharedConnector
 from extproc.settings_section import Section
 from extproc.settings_source import ALIASES
 
@@ -115,8 +116,12 @@ def _line(field: str, value: Any) -> str:
         return f"# {field} is {_UNSET}"
     if isinstance(value, SecretStr):
         return f"# {field} = {json.dumps(_MASK)}"
+    if isinstance(value, tuple) and any(isinstance(part, SecretStr) for part in value):
+        return f"# {field} = {json.dumps([_MASK] * len(value))}"
+    if isinstance(value, tuple) and any(isinstance(part, SharedConnector) for part in value):
+        return f"# {field}: {', '.join(part.label for part in value)}"
     # JSON's strings and lists of strings are TOML's too.
-    quoted = value if isinstance(value, tuple) else str(value)
+    quoted = list(map(str, value)) if isinstance(value, tuple) else str(value)
     json_like = isinstance(value, str | Path | tuple)
     return f"{field} = {json.dumps(quoted, ensure_ascii=False) if json_like else _plain(value)}"
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
 
-from extproc.envoy.endpoint import parse_model_url
+from extproc.envoy.endpoint import parse_model_urls
 from extproc.settings_section import Seconds, Section, shown
 
 
@@ -16,7 +16,8 @@ class Model(Section):
 
     url: str | None = None
     """Base URL of the model server, with or without a final `/v1`: `http://…`, `https://…` or
-    `unix:PATH`; `holdfast up` runs a demo model if unset."""
+    `unix:PATH`; `holdfast up` runs a demo model if unset. Several servers of the same models are separated by
+    commas (docs/routing.md)."""
 
     via: Literal["envoy", "url"] = "envoy"
     """How calls of the model travel: through Envoy's private listener, or without Envoy straight to
@@ -50,5 +51,5 @@ class Model(Section):
     @classmethod
     def _is_a_base_url(cls, url: str | None) -> str | None:
         if url is not None:
-            parse_model_url(url)
+            parse_model_urls(url)
         return url

@@ -25,7 +25,7 @@ _TAKEN = {"authorization", "connection", "content-length", "content-type", "cook
 _ATTRIBUTE = re.compile(r"[a-z_]+(\.[a-z0-9_]+)+")
 
 
-def _split(value: object) -> object:
+def split(value: object) -> object:
     """Take `a,b` for `["a", "b"]`: the environment has no lists."""
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",")) if value.strip() else ()
@@ -33,7 +33,7 @@ def _split(value: object) -> object:
 
 
 Name = Annotated[str, Field(min_length=1, pattern=r"^[^,\s]+$")]
-Names = Annotated[tuple[Name, ...], NoDecode, BeforeValidator(_split)]
+Names = Annotated[tuple[Name, ...], NoDecode, BeforeValidator(split)]
 
 
 class Tenancy(Section):

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import re
 from ipaddress import ip_network
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from engine.api.ownership import CLIENT_TYPES
 from extproc.settings_section import Section
 from extproc.settings_tenancy import Names
 
 _HOST = re.compile(r"(\*\.)?[a-z0-9_.:-]+")
+
+_PROVIDER = re.compile(r"[a-z][a-z0-9_]{0,63}=[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_TAKEN_TYPES = CLIENT_TYPES | {
+    "mcp", "file_search", "web_search", "web_search_preview", "code_interpreter", "image_generation",
+    "allowed_tools", "none", "auto", "required",
+}  # fmt: skip
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
@@ -21,6 +28,10 @@ class Tools(Section):
 
     turns: int = Field(default=32, ge=1, le=10_000)
     """Most model turns of one response; one that wants more ends incomplete, with the reason `max_turns`."""
+
+    response_seconds: Seconds = 7200.0
+    """Time for one response, all its turns and calls together; one that needs more ends incomplete, with
+    what was made and the reason `max_seconds`. A worker that takes it over counts anew."""
 
     list_seconds: Seconds = 15.0
     """Time that a server has to tell its tools."""
@@ -42,6 +53,43 @@ class Tools(Section):
 
     output_characters: int = Field(default=256 << 10, ge=1, le=1 << 31)
     """What of a call's answer is kept; the rest is cut, and the model is told so."""
+
+    upstream_types: Names = ()
+    """Types of tools that the model server runs itself, such as `web_search,code_interpreter`: their
+    declarations are sent to it as they came, and what it tells of them goes to the client. With `mcp`, all
+    MCP servers are its."""
+
+    upstream_labels: Names = ()
+    """The same for MCP servers of these labels (`server_label`)."""
+
+    providers: Names = ()
+    """Tools of your own: `TYPE=MODULE:FUNCTION`, separated by commas (docs/tools.md)."""
+
+    @field_validator("upstream_types")
+    @classmethod
+    def _can_be_upstream(cls, types: tuple[str, ...]) -> tuple[str, ...]:
+        if taken := CLIENT_TYPES.intersection(types):
+            raise ValueError(f"'{min(taken)}' is a type whose calls the client answers")
+        return types
+
+    @field_validator("providers")
+    @classmethod
+    def _name_providers(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        types = [entry.partition("=")[0] for entry in entries]
+        if not all(_PROVIDER.fullmatch(entry) for entry in entries):
+            raise ValueError("must be TYPE=MODULE:FUNCTION, the type in small letters")
+        if len({*types}) < len(types):
+            raise ValueError("must name each type once")
+        if taken := _TAKEN_TYPES.intersection(types):
+            raise ValueError(f"'{min(taken)}' is a type of the API")
+        return entries
+
+    @model_validator(mode="after")
+    def _have_one_owner(self) -> Self:
+        for entry in self.providers:
+            if entry.partition("=")[0] in self.upstream_types:
+                raise ValueError(f"'{entry}' is in upstream_types too")
+        return self
 
 
 class Outbound(Section):

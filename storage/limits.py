@@ -8,7 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from engine.errors import Conflict, InvalidRequest, LeaseLost
-from engine.ports import FinishedResponse, Lease, NewConversation, NewResponse, StoredItem
+from engine.ports import (
+    FinishedResponse,
+    Lease,
+    NewConversation,
+    NewResponse,
+    StoredConnector,
+    StoredItem,
+)
 
 MAX_NAME_BYTES = 512
 """Far above every id that is minted anywhere, and below what a btree entry holds (2,704 bytes)."""
@@ -58,6 +65,22 @@ def check_conversation(new: NewConversation) -> None:
 def check_added(items: Iterable[StoredItem]) -> None:
     """Raise `InvalidRequest` if a name in items for a conversation cannot be stored."""
     _check_items(items, param="items")
+
+
+def check_connector(tenant: str, connector: StoredConnector) -> None:
+    """Raise `InvalidRequest` if a name of a connector cannot be stored."""
+    _check(tenant or "\0", param=None)
+    _check(connector.id, param=None)
+    _check(connector.label, param="server_label")
+
+
+def label_taken(label: str) -> InvalidRequest:
+    """The error for a connector whose label another one has."""
+    return InvalidRequest(
+        f"There is a connector with the label '{label}' already.",
+        param="server_label",
+        code="label_taken",
+    )
 
 
 def unknown_cursor(after: str) -> InvalidRequest:

@@ -7,8 +7,9 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from engine.api import checks
-from engine.api.items import Reference, parse_items
+from engine.api.items import Reference, nothing_opens, parse_items
 from engine.api.json import encode, read_object, read_value
+from engine.context.seals import Unseal
 from engine.ids import ItemIds
 from engine.ports import StoredConversation, StoredItem
 
@@ -23,14 +24,18 @@ class CreateConversation(msgspec.Struct, frozen=True):
     items: list[StoredItem | Reference]
 
 
-def parse_create_conversation(body: bytes, ids: ItemIds) -> CreateConversation:
+def parse_create_conversation(
+    body: bytes, ids: ItemIds, unseal: Unseal = nothing_opens
+) -> CreateConversation:
     """Check `POST /v1/conversations`, whose body may be empty; raises InvalidRequest with `param`."""
     raw = read_object(body) if body.strip() else {}
     values = _values(raw, ("items", "metadata"))
     items = raw["items"] if "items" in values else None
     return CreateConversation(
         metadata=encode(checks.metadata(values.get("metadata", {}), "metadata")),
-        items=[] if items is None else parse_items(items, "items", ids, most=MOST_ITEMS),
+        items=[]
+        if items is None
+        else parse_items(items, "items", ids, most=MOST_ITEMS, unseal=unseal),
     )
 
 
@@ -43,12 +48,14 @@ def parse_update_conversation(body: bytes) -> bytes:
     return encode(checks.metadata(values.get("metadata", {}), "metadata"))
 
 
-def parse_add_items(body: bytes, ids: ItemIds) -> list[StoredItem | Reference]:
+def parse_add_items(
+    body: bytes, ids: ItemIds, unseal: Unseal = nothing_opens
+) -> list[StoredItem | Reference]:
     """Check `POST /v1/conversations/{id}/items`, at least one item; raises InvalidRequest with `param`."""
     raw = read_object(body)
     if "items" not in _values(raw, ("items",)):
         raise checks.missing("items")
-    items = parse_items(raw["items"], "items", ids, most=MOST_ITEMS)
+    items = parse_items(raw["items"], "items", ids, most=MOST_ITEMS, unseal=unseal)
     if not items:
         raise checks.wrong_value("[]", "items", "at least one item")
     return items

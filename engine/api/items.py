@@ -11,6 +11,7 @@ import msgspec
 from engine.api import checks
 from engine.api.json import encode, read_value
 from engine.context.replay import replay
+from engine.context.seals import Unseal
 from engine.errors import InvalidRequest
 from engine.ids import ItemIds
 from engine.ports import StoredItem
@@ -40,44 +41,66 @@ class Reference(msgspec.Struct, frozen=True):
     param: str
 
 
-def parse_input(raw: msgspec.Raw, ids: ItemIds, *, most: int) -> list[StoredItem | Reference]:
+def nothing_opens(_sealed: str, param: str) -> str:
+    """Refuse all encrypted content: `Unseal` where there are no seals."""
+    raise checks.unsupported(param, "encrypted content cannot be read here.")
+
+
+def parse_input(
+    raw: msgspec.Raw, ids: ItemIds, *, most: int, unseal: Unseal = nothing_opens
+) -> list[StoredItem | Reference]:
     """Check `input`, a string or a list of items; raises InvalidRequest that names the bad place."""
     value = read_value(raw, "input")
     if isinstance(value, str):
         _TEXT(value, "input")
-        return [_stored({"type": "message", "role": "user", "content": value}, "input", ids)]
+        return [
+            _stored({"type": "message", "role": "user", "content": value}, "input", ids, unseal)
+        ]
     if not isinstance(value, list):
         raise checks.wrong_type(value, "input", "a string or an array")
     if not value:
         raise checks.wrong_value("[]", "input", "at least one item")
-    return _entries(value, "input", ids, most)
+    return _entries(value, "input", ids, most, unseal)
 
 
 def parse_items(
-    raw: msgspec.Raw, param: str, ids: ItemIds, *, most: int
+    raw: msgspec.Raw, param: str, ids: ItemIds, *, most: int, unseal: Unseal
 ) -> list[StoredItem | Reference]:
     """Check a list of items, which may be empty; raises InvalidRequest that names the bad place."""
-    return _entries(checks.array(read_value(raw, param), param), param, ids, most)
+    return _entries(checks.array(read_value(raw, param), param), param, ids, most, unseal)
 
 
 def _entries(
-    entries: list[object], param: str, ids: ItemIds, most: int
+    entries: list[object], param: str, ids: ItemIds, most: int, unseal: Unseal
 ) -> list[StoredItem | Reference]:
     if len(entries) > most:
         raise checks.wrong_value(f"{len(entries)} items", param, f"at most {most}")
-    return [_entry(entry, f"{param}[{i}]", ids) for i, entry in enumerate(entries)]
+    return [_entry(entry, f"{param}[{i}]", ids, unseal) for i, entry in enumerate(entries)]
 
 
-def _entry(value: object, param: str, ids: ItemIds) -> StoredItem | Reference:
+def parse_messages(value: object, param: str) -> list[dict[str, object]]:
+    """Check a list of messages that are no items of a thread; they are shown without ids."""
+    messages = []
+    for index, entry in enumerate(checks.array(value, param)):
+        path = f"{param}[{index}]"
+        message = checks.mapping(entry, path)
+        if message.get("type") is not None:
+            checks.one_of("message")(message["type"], f"{path}.type")
+        item = _message(message, path, ItemIds(""))
+        messages.append({name: item[name] for name in ("type", "role", "content")})
+    return messages
+
+
+def _entry(value: object, param: str, ids: ItemIds, unseal: Unseal) -> StoredItem | Reference:
     entry = checks.mapping(value, param)
     kind = entry.get("type")
     if kind == "item_reference" or (kind is None and set(entry) - {"type"} == {"id"}):
         checks.only_keys(entry, ("type", "id"), param)
         return Reference(checks.name(checks.required(entry, "id", param), f"{param}.id"), param)
-    return _stored(entry, param, ids)
+    return _stored(entry, param, ids, unseal)
 
 
-def _stored(entry: dict[str, object], param: str, ids: ItemIds) -> StoredItem:
+def _stored(entry: dict[str, object], param: str, ids: ItemIds, unseal: Unseal) -> StoredItem:
     given = entry.get("type")
     kind = "message" if given is None else checks.string(given, f"{param}.type")
     parse = _PARSERS.get(kind)
@@ -93,9 +116,18 @@ def _stored(entry: dict[str, object], param: str, ids: ItemIds) -> StoredItem:
         id=str(item["id"]),
         type=kind,
         item=encode(item),
-        replay=replay(item),
+        replay=replay(_opened(item, param, unseal)),
         call_id=None if call_id is None else str(call_id),
     )
+
+
+def _opened(item: dict[str, object], param: str, unseal: Unseal) -> dict[str, object]:
+    """Return an item with what it says sealed in the clear, for the model."""
+    sealed = item.get("encrypted_content")
+    if sealed is None:
+        return item
+    text = unseal(str(sealed), f"{param}.encrypted_content")
+    return {**item, "content": [{"type": "reasoning_text", "text": text}]}
 
 
 def _head(entry: dict[str, object], param: str, kind: str, minted: str) -> dict[str, object]:
@@ -204,15 +236,14 @@ def _reasoning(entry: dict[str, object], param: str, ids: ItemIds) -> dict[str, 
     checks.only_keys(
         entry, ("type", "id", "status", "summary", "content", "encrypted_content"), param
     )
-    if entry.get("encrypted_content"):
-        raise checks.unsupported(
-            f"{param}.encrypted_content", "encrypted reasoning was not made by this gateway."
-        )
     item = _head(entry, param, "reasoning", ids.mint("rs"))
     item["summary"] = _texts(entry, "summary", param, "summary_text")
     content = _texts(entry, "content", param, "reasoning_text")
     if content:
         item["content"] = content
+    sealed = entry.get("encrypted_content")
+    if sealed is not None and sealed != "":
+        item["encrypted_content"] = _TEXT(sealed, f"{param}.encrypted_content")
     return item
 
 

@@ -89,6 +89,16 @@ def parse_retrieve(query: str) -> RetrieveQuery:
     return RetrieveQuery(stream, -1 if after is None else after)
 
 
+def parse_version_query(query: str) -> int | None:
+    """Check the query of `GET /v1/prompts/{id}`; return the version that it names."""
+    version = None
+    for name, value in _pairs(query):
+        if name != "version":
+            raise checks.unknown(name, ("version",))
+        version = _count(value, name, "the number of a version")
+    return version
+
+
 def no_parameters(query: str) -> None:
     """Refuse every query parameter."""
     for name, _ in _pairs(query):

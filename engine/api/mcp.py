@@ -22,12 +22,12 @@ _KEYS = (
     "authorization", "require_approval", "allowed_tools", "allowed_callers", "defer_loading",
     "tunnel_id",
 )  # fmt: skip
-_LABEL = checks.matching(r"[a-zA-Z][a-zA-Z0-9_-]{0,63}")
+LABEL = checks.matching(r"[a-zA-Z][a-zA-Z0-9_-]{0,63}")
 _CONNECTOR = checks.matching(r"[a-zA-Z0-9_-]{1,128}")
 _URL = checks.matching(r"https?://[\x21-\x5b\x5d-\x7e]{1,2000}")
 _HEADER_NAME = checks.matching(r"[a-zA-Z0-9!#$%&'*+.^_`|~-]{1,128}")
 _SECRET_PATTERN = r"[\x20-\x7e]{1,8192}"
-_DESCRIPTION = checks.string_up_to(16_384)
+DESCRIPTION = checks.string_up_to(16_384)
 _TOOL_NAME = checks.string_up_to(256)
 _MOST_HEADERS = 64
 _MOST_NAMES = 1024
@@ -58,6 +58,16 @@ class ToolFilter(msgspec.Struct, frozen=True):
             return False
         return self.read_only is None or self.read_only is read_only
 
+    def both(self, other: ToolFilter) -> ToolFilter:
+        """Return the filter of what meets this one and the other."""
+        if None not in (self.read_only, other.read_only) and self.read_only is not other.read_only:
+            return ToolFilter(names=frozenset())
+        named = [names for names in (self.names, other.names) if names is not None]
+        return ToolFilter(
+            names=frozenset.intersection(*named) if named else None,
+            read_only=other.read_only if self.read_only is None else self.read_only,
+        )
+
 
 class Approval(msgspec.Struct, frozen=True):
     """Which calls wait for the client's consent. `always` wins over `never`; the rest is `otherwise`."""
@@ -76,8 +86,10 @@ class Approval(msgspec.Struct, frozen=True):
 
 
 class McpTool(msgspec.Struct, frozen=True, kw_only=True):
-    """A declared MCP server. Exactly one of `server_url` and `connector_id` is set.
+    """A declared MCP server.
 
+    It has a `server_url`, or names a connector, by `connector_id` or else by its label. `connector` is the
+    id of the one that was found (`engine.api.connectors.reached`); `server_url` is then that connector's.
     `headers` and `authorization` are secrets (rule X4): not in `shown()`, not in `repr()`. `headers` holds
     what is sent to the server, names in lower case. `asked_*` are the client's own words, for the echo.
     """
@@ -90,8 +102,9 @@ class McpTool(msgspec.Struct, frozen=True, kw_only=True):
     authorization: str | None = None
     approval: Approval
     allowed: ToolFilter
+    connector: str | None = None
     asked_headers: tuple[str, ...] = ()
-    asked_approval: object = "always"
+    asked_approval: object = None
     asked_allowed: object = None
 
     def __repr__(self) -> str:
@@ -99,23 +112,19 @@ class McpTool(msgspec.Struct, frozen=True, kw_only=True):
         return f"McpTool({self.server_label!r})"
 
     def shown(self) -> dict[str, object]:
-        """Return the echo in the response object (rules R10, X4).
-
-        Of the URL only the origin: there are servers that are reached by a secret path.
-        """
+        """Return the echo in the response object (rules R10, X4); of the URL only the origin."""
         shown: dict[str, object] = {
             "type": "mcp",
             "server_label": self.server_label,
             "server_description": self.server_description,
             "allowed_tools": self.asked_allowed,
-            "require_approval": self.asked_approval,
+            "require_approval": "always" if self.asked_approval is None else self.asked_approval,
             "headers": dict.fromkeys(self.asked_headers, REDACTED) or None,
         }
-        if self.server_url is not None:
-            parts = urlsplit(self.server_url)
-            shown["server_url"] = f"{parts.scheme}://{parts.netloc}/{REDACTED}"
-        else:
+        if self.connector_id is not None:
             shown["connector_id"] = self.connector_id
+        elif self.server_url is not None and self.connector is None:
+            shown["server_url"] = shown_url(self.server_url)
         return shown
 
     def sent_headers(self) -> dict[str, str]:
@@ -139,15 +148,21 @@ class McpTool(msgspec.Struct, frozen=True, kw_only=True):
         return hmac.new(key, encode(identity), hashlib.sha256).hexdigest()
 
 
+def shown_url(url: object) -> str:
+    """Return what of a server's URL may be shown: there are servers that are reached by a secret path."""
+    parts = urlsplit(str(url))
+    return f"{parts.scheme}://{parts.netloc}/{REDACTED}"
+
+
 def parse_mcp_tool(value: object, param: str) -> McpTool:
     """Check one entry of `tools` whose type is `mcp`; raises InvalidRequest with the path."""
     tool = checks.mapping(value, param)
     checks.only_keys(tool, _KEYS, param)
     _refuse_what_is_not_here(tool, param)
-    label = str(_LABEL(checks.required(tool, "server_label", param), f"{param}.server_label"))
+    label = str(LABEL(checks.required(tool, "server_label", param), f"{param}.server_label"))
     url, connector = _target(tool, param)
-    asked = _headers(tool.get("headers"), f"{param}.headers")
-    authorization = _authorization(tool.get("authorization"), f"{param}.authorization")
+    asked = read_headers(tool.get("headers"), f"{param}.headers")
+    authorization = read_authorization(tool.get("authorization"), f"{param}.authorization")
     headers = {name.lower(): text for name, text in asked.items()}
     if authorization is not None and "authorization" in headers:
         raise InvalidRequest(
@@ -164,29 +179,29 @@ def parse_mcp_tool(value: object, param: str) -> McpTool:
         connector_id=connector,
         server_description=None
         if description is None
-        else str(_DESCRIPTION(description, f"{param}.server_description")),
+        else str(DESCRIPTION(description, f"{param}.server_description")),
         headers=headers,
         authorization=authorization,
-        approval=_approval(approval, f"{param}.require_approval"),
-        allowed=_allowed(allowed, f"{param}.allowed_tools"),
+        approval=read_approval(approval, f"{param}.require_approval"),
+        allowed=read_allowed(allowed, f"{param}.allowed_tools"),
         asked_headers=tuple(asked),
-        asked_approval="always" if approval is None else approval,
+        asked_approval=approval,
         asked_allowed=allowed,
     )
 
 
-def check_labels(tools: Sequence[tuple[str, McpTool]]) -> None:
-    """Refuse a label that two servers share (rule T5); `tools` are pairs of path and declaration."""
+def check_labels(labels: Sequence[tuple[str, str]]) -> None:
+    """Refuse a label that two servers share (rule T5); `labels` are pairs of path and label."""
     seen: set[str] = set()
-    for param, tool in tools:
-        if tool.server_label in seen:
+    for param, label in labels:
+        if label in seen:
             raise InvalidRequest(
-                f"Duplicate server_label '{tool.server_label}' found: each MCP server of a request "
+                f"Duplicate server_label '{label}' found: each MCP server of a request "
                 "needs a label of its own.",
                 param=f"{param}.server_label",
                 code="invalid_value",
             )
-        seen.add(tool.server_label)
+        seen.add(label)
 
 
 def _refuse_what_is_not_here(tool: Mapping[str, object], param: str) -> None:
@@ -202,11 +217,7 @@ def _refuse_what_is_not_here(tool: Mapping[str, object], param: str) -> None:
 def _target(tool: Mapping[str, object], param: str) -> tuple[str | None, str | None]:
     url, connector = tool.get("server_url"), tool.get("connector_id")
     if url is None and connector is None:
-        raise InvalidRequest(
-            f"One of '{param}.server_url' and '{param}.connector_id' is needed.",
-            param=f"{param}.server_url",
-            code="missing_required_parameter",
-        )
+        return None, None
     if url is None:
         return None, str(_CONNECTOR(connector, f"{param}.connector_id"))
     if connector is not None:
@@ -215,10 +226,11 @@ def _target(tool: Mapping[str, object], param: str) -> tuple[str | None, str | N
             param=f"{param}.connector_id",
             code="invalid_value",
         )
-    return _url(url, f"{param}.server_url"), None
+    return parse_url(url, f"{param}.server_url"), None
 
 
-def _url(value: object, param: str) -> str:
+def parse_url(value: object, param: str) -> str:
+    """Check the URL of a server; no message repeats it, since it may hold a secret."""
     expected = "an http or https URL with a host, without credentials and without spaces"
     text = checks.string(value, param)
     try:
@@ -232,7 +244,8 @@ def _url(value: object, param: str) -> str:
     return url
 
 
-def _headers(value: object, param: str) -> dict[str, str]:
+def read_headers(value: object, param: str) -> dict[str, str]:
+    """Check headers for a server, names as they came; no error repeats a value."""
     if value is None:
         return {}
     given = checks.mapping(value, param)
@@ -255,7 +268,8 @@ def _header_name(name: str, param: str, seen: set[str]) -> None:
     seen.add(low)
 
 
-def _authorization(value: object, param: str) -> str | None:
+def read_authorization(value: object, param: str) -> str | None:
+    """Return the token; the error does not repeat it."""
     if value is None:
         return None
     text = _secret(value, param)
@@ -275,7 +289,8 @@ def _secret(value: object, param: str) -> str:
         raise checks.wrong_value(REDACTED, param, "1 to 8192 printable ASCII characters") from None
 
 
-def _approval(value: object, param: str) -> Approval:
+def read_approval(value: object, param: str) -> Approval:
+    """Check `require_approval`."""
     if value is None or value == "always":
         return Approval("always")
     if value == "never":
@@ -291,7 +306,8 @@ def _approval(value: object, param: str) -> Approval:
     )
 
 
-def _allowed(value: object, param: str) -> ToolFilter:
+def read_allowed(value: object, param: str) -> ToolFilter:
+    """Check `allowed_tools`."""
     if value is None:
         return ToolFilter()
     if isinstance(value, list):

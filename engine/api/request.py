@@ -13,20 +13,25 @@ import msgspec
 from engine.api import checks
 from engine.api.checks import Check
 from engine.api.conversations import conversation_of
-from engine.api.items import Reference, parse_input
+from engine.api.items import Reference, nothing_opens, parse_input, parse_messages
 from engine.api.json import read_object, read_value
 from engine.api.mcp import McpTool
-from engine.api.tools import FunctionTool, Tool, ToolChoice, parse_tool_choice, parse_tools
+from engine.api.ownership import NO_POLICY, ProvidedTool, ToolPolicy, UpstreamTool
+from engine.api.tool_choice import ToolChoice, parse_tool_choice
+from engine.api.tools import FunctionTool, Tool, parse_tools
+from engine.context.replay import replay
+from engine.context.seals import Unseal
 from engine.errors import InvalidRequest
 from engine.ids import ItemIds
 from engine.limits import Limits
 from engine.ports import StoredItem
 
 LOGPROBS = "message.output_text.logprobs"
+SEALED_REASONING = "reasoning.encrypted_content"
 INCLUDABLE = (
     "file_search_call.results", "web_search_call.results", "web_search_call.action.sources",
     "message.input_image.image_url", "computer_call_output.output.image_url",
-    "code_interpreter_call.outputs", "reasoning.encrypted_content", LOGPROBS,
+    "code_interpreter_call.outputs", SEALED_REASONING, LOGPROBS,
 )  # fmt: skip
 
 
@@ -55,6 +60,33 @@ class CreateRequest(msgspec.Struct, frozen=True, kw_only=True):
     def servers(self) -> list[tuple[str, McpTool]]:
         """The MCP servers, each with the path of its declaration."""
         return [(f"tools[{i}]", t) for i, t in enumerate(self.tools) if isinstance(t, McpTool)]
+
+    @property
+    def seals(self) -> bool:
+        """True if reasoning is given to the client sealed too."""
+        included = self.values.get("include")
+        return isinstance(included, list) and SEALED_REASONING in included
+
+    @property
+    def preface(self) -> list[bytes]:
+        """What the model is sent before history and input: messages that were given as instructions."""
+        given = self.values.get("instructions")
+        sent = map(replay, given if isinstance(given, list) else ())
+        return [message for message in sent if message is not None]
+
+    @property
+    def owned(self) -> list[tuple[str, McpTool | ProvidedTool]]:
+        """Everything that the gateway runs, each with the path of its declaration."""
+        return [
+            (f"tools[{i}]", tool)
+            for i, tool in enumerate(self.tools)
+            if isinstance(tool, McpTool | ProvidedTool)
+        ]
+
+    @property
+    def upstream(self) -> list[UpstreamTool]:
+        """The tools that the model server runs itself."""
+        return [tool for tool in self.tools if isinstance(tool, UpstreamTool)]
 
     @property
     def max_tool_calls(self) -> int | None:
@@ -94,10 +126,7 @@ def _include(value: object, param: str) -> list[str]:
     names = []
     for index, entry in enumerate(checks.array(value, param)):
         path = f"{param}[{index}]"
-        name = str(checks.one_of(*INCLUDABLE)(entry, path))
-        if name == "reasoning.encrypted_content":
-            raise checks.unsupported(path, "reasoning is not sealed by this gateway.")
-        names.append(name)
+        names.append(str(checks.one_of(*INCLUDABLE)(entry, path)))
     return names
 
 
@@ -142,6 +171,11 @@ def _reasoning(value: object, param: str) -> dict[str, object]:
     return {key: entry for key, entry in reasoning.items() if entry is not None}
 
 
+def _instructions(value: object, param: str) -> object:
+    """Return a string, or messages as a prompt template has them (an extension: the API takes a string)."""
+    return value if isinstance(value, str) else parse_messages(value, param)
+
+
 def _stream_options(value: object, param: str) -> object:
     options = checks.mapping(value, param)
     checks.only_keys(options, ("include_obfuscation",), param)
@@ -170,7 +204,7 @@ FIELDS: Mapping[str, Field] = {
     "conversation": Field(conversation_of),
     "frequency_penalty": Field(checks.number(-2, 2), forward=True),
     "include": Field(_include),
-    "instructions": Field(checks.string, forward=True),
+    "instructions": Field(_instructions, forward=True),
     "max_output_tokens": Field(checks.integer(1), forward=True),
     # Counts the calls of tools that the gateway runs.
     "max_tool_calls": Field(checks.integer(1)),
@@ -179,7 +213,8 @@ FIELDS: Mapping[str, Field] = {
     "parallel_tool_calls": Field(checks.boolean),
     "presence_penalty": Field(checks.number(-2, 2), forward=True),
     "previous_response_id": Field(checks.name),
-    "prompt": _not_here("prompt templates cannot be used here yet."),
+    # The template is in the request already (engine.prompts): this names it.
+    "prompt": Field(checks.mapping),
     "prompt_cache_key": Field(checks.string_up_to(1024)),
     "reasoning": Field(_reasoning, forward=True),
     "safety_identifier": Field(checks.string_up_to(128)),
@@ -213,34 +248,48 @@ FIELDS: Mapping[str, Field] = {
 _PARSED_APART = ("input", "tools", "tool_choice")
 
 
-def parse_create(body: bytes, ids: ItemIds, limits: Limits) -> CreateRequest:
+def parse_create(
+    body: bytes,
+    ids: ItemIds,
+    limits: Limits,
+    policy: ToolPolicy = NO_POLICY,
+    unseal: Unseal = nothing_opens,
+) -> CreateRequest:
     """Check the body of a create request; raises InvalidRequest with `param`."""
     raw = read_object(body)
     values = _simple_fields(raw)
     if "model" not in values:
         raise checks.missing("model")
-    if bytes(raw.get("input", b"null")) == b"null":
+    request = _request(raw, values, limits, policy)
+    if bytes(raw.get("input", b"null")) != b"null":
+        items = parse_input(raw["input"], ids, most=limits.input_items, unseal=unseal)
+        return msgspec.structs.replace(request, input=items)
+    if not request.preface:
         raise checks.missing("input")
-    request = _request(raw, values, limits)
-    items = parse_input(raw["input"], ids, most=limits.input_items)
-    return msgspec.structs.replace(request, input=items)
+    return request
 
 
-def parse_again(fields: bytes, limits: Limits) -> CreateRequest:
+def parse_again(fields: bytes, limits: Limits, policy: ToolPolicy = NO_POLICY) -> CreateRequest:
     """Check a request that was stored without its input; raises InvalidRequest with `param`."""
     raw = read_object(fields)
     values = _simple_fields(raw)
     if "model" not in values:
         raise checks.missing("model")
-    return _request(raw, values, limits)
+    return _request(raw, values, limits, policy)
 
 
 def _request(
-    raw: Mapping[str, msgspec.Raw], values: Mapping[str, object], limits: Limits
+    raw: Mapping[str, msgspec.Raw],
+    values: Mapping[str, object],
+    limits: Limits,
+    policy: ToolPolicy,
 ) -> CreateRequest:
     """Return the request, its input empty."""
     tools = _optional(raw, "tools")
-    declared = () if tools is None else parse_tools(tools, "tools", most=limits.tools)
+    declared: tuple[Tool, ...] = ()
+    if tools is not None:
+        declared = parse_tools(tools, "tools", most=limits.tools, policy=policy)
+    functions = frozenset(tool.name for tool in declared if isinstance(tool, FunctionTool))
     choice = _optional(raw, "tool_choice")
     include = values.get("include")
     return CreateRequest(
@@ -254,7 +303,7 @@ def _request(
         tools=declared,
         tool_choice=ToolChoice()
         if choice is None
-        else parse_tool_choice(choice, "tool_choice", declared),
+        else parse_tool_choice(choice, "tool_choice", declared, functions),
         parallel_tool_calls=values.get("parallel_tool_calls") is not False,
         logprobs=isinstance(include, list) and LOGPROBS in include,
         values=values,

@@ -120,6 +120,8 @@ def _echo(request: CreateRequest) -> dict[str, object]:
     echo["model"] = request.model
     echo["parallel_tool_calls"] = request.parallel_tool_calls
     echo["previous_response_id"] = request.previous_response_id
+    if "prompt" in values:
+        echo["prompt"] = values["prompt"]
     echo["reasoning"] = _reasoning(values.get("reasoning"))
     echo["service_tier"] = "default"
     echo["store"] = request.store

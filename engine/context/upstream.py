@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from engine.api.json import encode
 from engine.api.request import FIELDS, LOGPROBS, CreateRequest
+from engine.context.sent_tools import sent_include, sent_tools
 
 # Parameters that a prompt's prefix depends on come first; the rest in the order of the table.
 _FIRST = ("model", "instructions")
@@ -21,27 +22,35 @@ def upstream_request(
     owned: Sequence[dict[str, object]] = (),
     *,
     first: bool = True,
+    forced: object | None = None,
 ) -> bytes:
     """Return the JSON body of a model turn; `items` are replayed items, spliced in unparsed.
 
-    `owned` are the tools that the gateway runs, as the model is shown them. A tool that was forced is
-    forced in the `first` turn only (rule T4): the model could never end otherwise.
+    `owned` are the tools that the gateway runs, as the model is shown them; `first` and `forced` as for
+    `engine.context.sent_tools`.
     """
-    head = encode(_parameters(request, owned, first=first))
+    head = encode(_parameters(request, owned, first=first, forced=forced))
     return b'%b,"input":[%b]}' % (head[:-1], b",".join(items))
 
 
 def _parameters(
-    request: CreateRequest, owned: Sequence[dict[str, object]], *, first: bool
+    request: CreateRequest,
+    owned: Sequence[dict[str, object]],
+    *,
+    first: bool,
+    forced: object | None,
 ) -> dict[str, object]:
     values = request.values
-    sent: dict[str, object] = {name: values[name] for name in _FIRST if name in values}
-    sent.update(_tools(request, owned, first=first))
+    sent: dict[str, object] = {"model": request.model}
+    if isinstance(values.get("instructions"), str):
+        sent["instructions"] = values["instructions"]
+    sent.update(_tools(request, owned, first=first, forced=forced))
     for name, field in FIELDS.items():
         if field.forward and name in values and name not in _FIRST:
             sent[name] = values[name]
-    if request.logprobs:
-        sent["include"] = [LOGPROBS]
+    include = [*([LOGPROBS] if request.logprobs else ()), *sent_include(request)]
+    if include:
+        sent["include"] = include
     # Turns are always streamed, and never stored twice: the server's own store is per process and unbounded.
     sent["stream"] = True
     sent["store"] = False
@@ -49,16 +58,18 @@ def _parameters(
 
 
 def _tools(
-    request: CreateRequest, owned: Sequence[dict[str, object]], *, first: bool
+    request: CreateRequest,
+    owned: Sequence[dict[str, object]],
+    *,
+    first: bool,
+    forced: object | None,
 ) -> dict[str, object]:
-    allowed, choice = request.tool_choice.allowed, request.tool_choice.sent
-    tools = [tool.sent() for tool in request.functions if allowed is None or tool.name in allowed]
-    tools += owned
+    tools = sent_tools(request, owned, first=first, forced=forced)
     sent: dict[str, object] = {}
-    if tools:
-        sent["tools"] = tools
+    if tools.declared:
+        sent["tools"] = tools.declared
         if not request.parallel_tool_calls:
             sent["parallel_tool_calls"] = False
-        if choice is not None and (first or choice == "none"):
-            sent["tool_choice"] = choice
+    if tools.choice is not None:
+        sent["tool_choice"] = tools.choice
     return sent

@@ -7,6 +7,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from engine.ports.connectors import (
+    ConnectorPage,
+    ConnectorStore,
+    StoredConnector,
+)
 from engine.ports.conversations import (
     ConversationContext,
     ConversationPage,
@@ -14,6 +19,11 @@ from engine.ports.conversations import (
     ConversationStore,
     NewConversation,
     StoredConversation,
+)
+from engine.ports.prompts import (
+    PromptPage,
+    PromptStore,
+    StoredPrompt,
 )
 from engine.ports.records import (
     CancelAsked,
@@ -39,7 +49,14 @@ from engine.ports.responses import (
 from engine.ports.runs import (
     RunStore,
 )
+from engine.ports.sealing import (
+    SealBroken,
+    Sealing,
+    UnknownSealingKey,
+)
 from engine.ports.tools import (
+    OpenProvided,
+    ToolDeclaration,
     ToolDefinition,
     ToolOutcome,
     ToolProvider,
@@ -52,7 +69,7 @@ from engine.ports.world import (
 )
 
 
-class Store(ResponseStore, RunStore, ConversationStore, Protocol):
+class Store(ResponseStore, RunStore, ConversationStore, ConnectorStore, PromptStore, Protocol):
     """Everything that one store keeps."""
 
 
@@ -60,6 +77,8 @@ __all__ = [
     "CancelAsked",
     "Claim",
     "Clock",
+    "ConnectorPage",
+    "ConnectorStore",
     "Context",
     "ConversationContext",
     "ConversationPage",
@@ -74,19 +93,28 @@ __all__ = [
     "ModelClient",
     "NewConversation",
     "NewResponse",
+    "OpenProvided",
     "Order",
     "Page",
+    "PromptPage",
+    "PromptStore",
     "ReplayItem",
     "Reply",
     "ResponsePage",
     "ResponseStore",
     "RunStore",
+    "SealBroken",
+    "Sealing",
     "Store",
+    "StoredConnector",
     "StoredConversation",
     "StoredItem",
+    "StoredPrompt",
     "StoredResponse",
     "ThreadPoint",
+    "ToolDeclaration",
     "ToolDefinition",
     "ToolOutcome",
     "ToolProvider",
+    "UnknownSealingKey",
 ]

@@ -49,8 +49,8 @@ class ThreadPoint(msgspec.Struct, frozen=True):
 class Context(msgspec.Struct, frozen=True):
     """The history that ends with a response: its items in order, and where a continuation goes.
 
-    `status` is the status of that response; `root_id` is the id of the oldest ancestor thread (stable
-    over branches, used for affinity).
+    `status` is the status of that response; `root_id` is what all threads of its tree share, over
+    branches and deletions (`engine.affinity`).
     """
 
     status: str
@@ -79,7 +79,8 @@ class NewResponse(msgspec.Struct, frozen=True, kw_only=True):
 
     `head` is the response object as JSON without its `output` key; its status is that of the row:
     `queued` where `queued` is set, else `in_progress`. `created_at` is in Unix seconds. `after` is the
-    point that it continues (None starts a new thread).
+    point that it continues (None starts a new thread, whose tree is then known by `root`; None is
+    the thread's own id).
 
     A response that is not queued belongs to `worker` for `lease_seconds` without renewal. A queued one
     belongs to nobody until `RunStore.claim` hands it out. `work` is what another worker needs to run it
@@ -99,6 +100,7 @@ class NewResponse(msgspec.Struct, frozen=True, kw_only=True):
     worker: str
     lease_seconds: float
     after: ThreadPoint | None = None
+    root: str | None = None
     previous_response_id: str | None = None
     conversation: str | None = None
     seen: str = ""

@@ -82,8 +82,8 @@ class RunStore(Protocol):
         ...
 
     async def remove_tenant(self, tenant: str, *, limit: int) -> int:
-        """Remove up to `limit` responses of a tenant, running ones too, and as many conversations.
+        """Remove all that a tenant has registered, and up to `limit` responses, running ones too.
 
-        Returns how many of both there were.
+        And as many conversations. Returns how many responses and conversations there were.
         """
         ...

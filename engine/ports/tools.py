@@ -7,7 +7,7 @@ calls go at once, what the client's stream shows. One class with two methods is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -48,6 +48,19 @@ class ToolOutcome(msgspec.Struct, frozen=True, kw_only=True):
         return self.error is not None
 
 
+class ToolDeclaration(msgspec.Struct, frozen=True, kw_only=True):
+    """A tool of a request whose type the settings have given a provider.
+
+    `label` is that type; the provider takes it for its own. `fields` is everything else that was declared,
+    unchecked; `param` is the declaration's path in the request, for InvalidRequest. It has no credentials.
+    """
+
+    label: str
+    fields: Mapping[str, object]
+    param: str
+    tenant: str
+
+
 class ToolProvider(Protocol):
     """One source of tools, for one tenant and one run."""
 
@@ -70,3 +83,7 @@ class ToolProvider(Protocol):
         stays usable. A call that may have had its effect is never repeated.
         """
         ...
+
+
+OpenProvided = Callable[[ToolDeclaration], ToolProvider]
+"""Gives the provider of one run. Does no I/O; raises InvalidRequest for fields that it cannot honour."""

@@ -10,9 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from engine.api.request import CreateRequest
+from engine.api.tool_choice import Selection
 from engine.api.tools import FunctionTool
 from engine.context.tool_names import ToolKey, shown_names
 from engine.context.upstream import upstream_request
+from engine.errors import InvalidRequest
 from engine.ports import ToolDefinition
 from engine.response.turn import TurnRequest
 from engine.upstream.rules import turn_rules
@@ -29,14 +31,19 @@ class Listing(msgspec.Struct, frozen=True):
 class OwnedTools(msgspec.Struct, frozen=True):
     """The tools that the gateway runs, once they are listed.
 
-    `names` leads from a tool to the name that the model is shown, `keys` back; `sent` are declarations, and
-    `functions` the same as functions that a call may name.
+    `names` leads from a tool to the name that the model is shown, `keys` back; also of tools that must not be
+    called, so that a call of one is known for what it is. `sent` are the declarations of the others, and
+    `functions` the same as functions that a call may name. `forced` is a choice for the first turn, which is
+    shown `first` then; `problem` is why there can be no turn at all.
     """
 
     names: Mapping[ToolKey, str] = {}
     keys: Mapping[str, ToolKey] = {}
     sent: Sequence[dict[str, object]] = ()
     functions: Sequence[FunctionTool] = ()
+    forced: object | None = None
+    first: Sequence[dict[str, object]] = ()
+    problem: InvalidRequest | None = None
 
 
 class Agenda(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,27 +57,56 @@ class Agenda(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def labels(self) -> list[str]:
         """The providers, in the order of their declarations."""
-        return [server.server_label for _, server in self.request.servers]
+        return [tool.server_label for _, tool in self.request.owned]
 
     def tools(self, listings: Iterable[Listing]) -> OwnedTools:
-        """Return the owned tools; none where `tool_choice` allows only functions of the client's."""
-        if self.request.tool_choice.allowed is not None:
-            return OwnedTools()
+        """Return the owned tools, those that `tool_choice` rules out without a declaration (rule T4)."""
+        choice = self.request.tool_choice
         offered = {(one.label, tool.name): tool for one in listings for tool in one.tools}
         taken = {function.name for function in self.request.functions}
         names = shown_names(list(offered), taken)
-        return OwnedTools(
+        # With `none` the tools are declared all the same: the prompt begins with them.
+        shown = [key for key in offered if choice.allowed is None or choice.allowed.has(key)]
+        sent = {key: _declared(names[key], offered[key]) for key in shown}
+        owned = OwnedTools(
             names=names,
             keys={name: key for key, name in names.items()},
-            sent=[_declared(names[key], tool) for key, tool in offered.items()],
-            functions=[_function(names[key], tool) for key, tool in offered.items()],
+            sent=list(sent.values()),
+            functions=[_function(names[key], offered[key]) for key in shown],
         )
+        return owned if choice.forced is None else _forced(owned, choice.forced, sent)
 
     def turn(self, tools: OwnedTools, made: Iterable[bytes], *, first: bool) -> TurnRequest:
         """Return the next turn: the first one's input, and behind it what was `made` since (rule M9)."""
-        request = self.request
-        body = upstream_request(request, [*self.replay, *made], tools.sent, first=first)
-        return TurnRequest(body, self.headers, turn_rules(request, tools.functions))
+        request, forced = self.request, tools.forced if first else None
+        body = upstream_request(
+            request,
+            [*self.replay, *made],
+            tools.first if forced is not None else tools.sent,
+            first=first,
+            forced=forced,
+        )
+        rules = turn_rules(request, tools.functions, known=tools.keys)
+        return TurnRequest(body, self.headers, rules)
+
+
+def _forced(
+    owned: OwnedTools, forced: Selection, sent: Mapping[ToolKey, dict[str, object]]
+) -> OwnedTools:
+    """Return the tools with the choice of some of them: by its name one, of several any."""
+    chosen = {key: tool for key, tool in sent.items() if forced.has(key)}
+    if not chosen:
+        problem = InvalidRequest(
+            "'tool_choice' wants a tool that its server does not offer.",
+            param="tool_choice",
+            code="invalid_value",
+        )
+        return msgspec.structs.replace(owned, problem=problem)
+    if len(chosen) == 1:
+        [key] = chosen
+        choice: object = {"type": "function", "name": owned.names[key]}
+        return msgspec.structs.replace(owned, forced=choice, first=owned.sent)
+    return msgspec.structs.replace(owned, forced="required", first=list(chosen.values()))
 
 
 def _declared(name: str, tool: ToolDefinition) -> dict[str, object]:

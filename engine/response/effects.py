@@ -20,13 +20,13 @@ class ListTools(msgspec.Struct, frozen=True):
 
 
 class ToolCall(msgspec.Struct, frozen=True):
-    """One call of an owned tool, by the tool's own name; `refused`: over `max_tool_calls`, not to be run."""
+    """One call of an owned tool, by the tool's own name; `refused`: why it is not to be run."""
 
     item_id: str
     label: str
     name: str
     arguments: bytes
-    refused: bool = False
+    refused: str | None = None
 
 
 class RunTools(msgspec.Struct, frozen=True):

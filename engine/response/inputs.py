@@ -84,14 +84,41 @@ class SummaryDelta(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
+class UpstreamStarted(msgspec.Struct, frozen=True):
+    """The model server began an item of a tool that it runs itself; `key` is what the others name it by.
+
+    `tail`: the item's JSON behind its id, from a comma on (`engine.api.upstream_items`).
+    """
+
+    key: str
+    kind: str
+    tail: bytes
+
+
+class UpstreamEvent(msgspec.Struct, frozen=True):
+    """An event of such an item; `tail`: its own fields, from a comma on, b"" for none."""
+
+    key: str
+    kind: str
+    tail: bytes
+
+
+class UpstreamEnded(msgspec.Struct, frozen=True):
+    """Such an item is over; `tail` as for its beginning."""
+
+    key: str
+    tail: bytes
+
+
 class ItemEnded(msgspec.Struct, frozen=True):
     """The open item is over, with this status, and what follows is not known yet.
 
     Said by a redriven log only (`engine.response.redrive`): of a live stream it is never known earlier than
-    what follows.
+    what follows. `sealed` is what it says sealed, of a reasoning item: sealed anew it would be another text.
     """
 
     status: str
+    sealed: str | None = None
 
 
 class Resumed(msgspec.Struct, frozen=True):
@@ -133,9 +160,9 @@ class Failed(msgspec.Struct, frozen=True):
 
 
 class CutShort(msgspec.Struct, frozen=True):
-    """Nobody waits for more: the response ends incomplete with what was made (rule P3).
+    """There is to be no more: the response ends incomplete with what was made (rule P3).
 
-    `reason` is `client_disconnected` or `detached_limit`.
+    `reason` is `client_disconnected`, `detached_limit` or `max_seconds`.
     """
 
     reason: str
@@ -156,7 +183,10 @@ class SaveFailed(msgspec.Struct, frozen=True):
     error: EngineError
 
 
-Content = ItemStarted | TextDelta | RefusalDelta | ArgumentsDelta | ReasoningDelta | SummaryDelta
+Passed = UpstreamStarted | UpstreamEvent | UpstreamEnded
+Content = (
+    ItemStarted | TextDelta | RefusalDelta | ArgumentsDelta | ReasoningDelta | SummaryDelta | Passed
+)
 Ending = TurnEnded | Failed | CutShort | Cancelled
 Input = (
     Queued

@@ -6,6 +6,7 @@ Only a delta is on the token path; its frame is a template with the place of the
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
@@ -176,10 +177,21 @@ class OpenMessage(OpenItem):
         return {**head, "content": content}
 
 
+Seal = Callable[[str], str]
+"""Returns a text as nobody but us can read it, another one each time."""
+
+
 class OpenReasoning(OpenItem):
-    """A reasoning item: its text and its summary."""
+    """A reasoning item: text and summary. `sealed` is the text as `seal` gives it, once it is whole."""
 
     kind = "reasoning"
+
+    def __init__(
+        self, events: EventWriter, item_id: str, index: int, seal: Seal | None = None
+    ) -> None:
+        super().__init__(events, item_id, index)
+        self._seal = seal
+        self.sealed: str | None = None
 
     def delta(self, content: ReasoningDelta | SummaryDelta) -> bytes:
         """Return the events of one delta, opening a part where needed."""
@@ -192,7 +204,12 @@ class OpenReasoning(OpenItem):
         summary = self._parts(b"summary_index")
         item: Item = {"id": self.id, "type": "reasoning", "status": status, "summary": summary}
         content = self._parts(b"content_index")
-        return {**item, "content": content} if content else item
+        if not content:
+            return item
+        item["content"] = content
+        if status == "completed" and self._seal is not None and self.sealed is None:
+            self.sealed = self._seal("".join(str(part["text"]) for part in content))
+        return item if self.sealed is None else {**item, "encrypted_content": self.sealed}
 
 
 class OpenCall(OpenItem):

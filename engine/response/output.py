@@ -13,6 +13,7 @@ import msgspec
 
 from engine.api.events import EventWriter
 from engine.api.json import encode
+from engine.api.upstream_items import id_prefix
 from engine.context.replay import replay
 from engine.ids import ItemIds
 from engine.ports import StoredItem, ToolOutcome
@@ -21,10 +22,14 @@ from engine.response.inputs import (
     ArgumentsDelta,
     Content,
     ItemStarted,
+    Passed,
     ReasoningDelta,
     RefusalDelta,
     SummaryDelta,
     TextDelta,
+    UpstreamEnded,
+    UpstreamEvent,
+    UpstreamStarted,
 )
 from engine.response.open_items import (
     OpenCall,
@@ -32,17 +37,22 @@ from engine.response.open_items import (
     OpenItem,
     OpenMessage,
     OpenReasoning,
+    Seal,
 )
 from engine.response.owned_items import OpenMcpCall, listed
+from engine.response.upstream_items import OpenUpstreamItem
 
 # What an item without any text takes, roughly: endless empty items must reach the bound too (rule X5).
 _ITEM_SIZE = 200
+_PASSED = (UpstreamStarted, UpstreamEvent, UpstreamEnded)
 
 
 class Output:
     """Collects the output items of a response. `owned` are the tools whose calls are the gateway's."""
 
-    def __init__(self, ids: ItemIds, events: EventWriter) -> None:
+    def __init__(self, ids: ItemIds, events: EventWriter, seal: Seal | None = None) -> None:
+        """`seal`: reasoning is shown sealed too."""
+        self._seal = seal
         self.size = 0
         """Characters of model output, and of what tools answered, held so far."""
         self.owned = OwnedTools()
@@ -51,6 +61,9 @@ class Output:
         self._events = events
         self._open: OpenItem | None = None
         self._waiting: dict[str, OpenMcpCall] = {}
+        self._upstream: dict[str, OpenUpstreamItem] = {}
+        self._kept = 0
+        """Behind the last owned call that is finished: what stands before that is not made anew."""
         self._whole = True
 
     @property
@@ -71,17 +84,22 @@ class Output:
     @property
     def cut(self) -> bool:
         """True if the last item, or an owned call, is not whole."""
-        return self._open is not None or bool(self._waiting) or not self._whole
+        still = self._open is not None or self._waiting or self._upstream
+        return bool(still) or not self._whole
 
     def receive(self, content: Content) -> bytes:
         """Take one piece of content and return the events that it makes."""
-        if type(content) is ItemStarted:
-            return self.close("completed") + self._start(content)
-        assert not isinstance(content, ItemStarted)
-        self.size += len(content.text)
-        if type(content) is TextDelta:
-            self.size += len(content.logprobs)
         item = self._open
+        if type(content) is TextDelta:
+            # What comes most often.
+            assert isinstance(item, OpenMessage)
+            self.size += len(content.text) + len(content.logprobs)
+            return item.delta(content)
+        if isinstance(content, ItemStarted):
+            return self.close("completed") + self._start(content)
+        if isinstance(content, _PASSED):
+            return self._pass(content)
+        self.size += len(content.text)
         match content:
             case TextDelta() | RefusalDelta():
                 assert isinstance(item, OpenMessage)
@@ -93,16 +111,18 @@ class Output:
                 assert isinstance(item, OpenCall)
                 return item.delta(content)
 
-    def close(self, status: str) -> bytes:
+    def close(self, status: str, sealed: str | None = None) -> bytes:
         """Finish the item that grows, if there is one, and return its closing events.
 
-        A whole owned call waits for its outcome.
+        A whole owned call waits for its outcome. `sealed`: as in `ItemEnded`.
         """
         item = self._open
         if item is None:
             return b""
         self._open = None
         self._whole = status == "completed"
+        if isinstance(item, OpenReasoning):
+            item.sealed = sealed
         if isinstance(item, OpenMcpCall):
             if self._whole:
                 self._waiting[item.id] = item
@@ -119,6 +139,14 @@ class Output:
         )
         return self._put(item, (frames, stored))
 
+    def close_turn(self) -> bytes:
+        """Finish what a turn that ended well left open, but for owned calls that wait."""
+        frames = self.close("completed")
+        for item in self._upstream.values():
+            frames += self._put(item, item.left_open())
+        self._upstream.clear()
+        return frames
+
     def close_all(self, status: str) -> bytes:
         """Finish everything; owned calls whose outcome is not known are given up."""
         frames = self.close(status)
@@ -126,6 +154,10 @@ class Output:
             self._whole = False
             frames += self._put(call, call.given_up())
         self._waiting.clear()
+        for item in self._upstream.values():
+            self._whole = False
+            frames += self._put(item, item.given_up())
+        self._upstream.clear()
         return frames
 
     def end_call(self, item_id: str, outcome: ToolOutcome) -> bytes:
@@ -133,6 +165,7 @@ class Output:
         call = self._waiting.pop(item_id)
         frames, stored = call.ended(outcome)
         self.size += len(stored.item) + len(stored.replay or b"")
+        self._kept = max(self._kept, call.index + 1)
         return self._put(call, (frames, stored))
 
     def list_tools(self, listings: Iterable[Listing]) -> bytes:
@@ -150,13 +183,37 @@ class Output:
 
         Owned calls that are finished are kept, with all that led to the last of them.
         """
-        kept = [i for i, item in enumerate(self._places) if item is not None and _is_done(item)]
-        begin = kept[-1] + 1 if kept else 0
-        for place, item in enumerate(self._places[begin:], begin):
+        for place, item in enumerate(self._places[self._kept :], self._kept):
             if item is not None:
                 self._places[place] = msgspec.structs.replace(item, replay=None)
 
-    def _put(self, item: OpenItem, closed: tuple[bytes, StoredItem]) -> bytes:
+    def _pass(self, content: Passed) -> bytes:
+        """Let through what the model server tells of a tool of its own."""
+        self.size += len(content.tail)
+        if isinstance(content, UpstreamStarted):
+            return self.close("completed") + self._start_upstream(content)
+        item = self._upstream.get(content.key)
+        assert item is not None
+        if isinstance(content, UpstreamEvent):
+            return item.event(content.kind, content.tail)
+        del self._upstream[content.key]
+        return self._put(item, item.ended(content.tail))
+
+    def _start_upstream(self, start: UpstreamStarted) -> bytes:
+        self.size += _ITEM_SIZE
+        item_id, call_id = self._ids.mint(id_prefix(start.kind)), self._ids.mint("call")
+        item = self._upstream[start.key] = OpenUpstreamItem(
+            self._events,
+            item_id,
+            len(self._places),
+            start.kind,
+            call_id=call_id,
+            tail=start.tail,
+        )
+        self._places.append(None)
+        return item.opened()
+
+    def _put(self, item: OpenItem | OpenUpstreamItem, closed: tuple[bytes, StoredItem]) -> bytes:
         frames, self._places[item.index] = closed
         return frames
 
@@ -169,7 +226,7 @@ class Output:
     def _opened(self, start: ItemStarted, index: int) -> OpenItem:
         mint, events = self._ids.mint, self._events
         if start.kind == "reasoning":
-            return OpenReasoning(events, mint("rs"), index)
+            return OpenReasoning(events, mint("rs"), index, self._seal)
         if start.kind == "message":
             return OpenMessage(events, mint("msg"), index)
         key = self.owned.keys.get(start.name)
@@ -179,7 +236,3 @@ class Output:
             return OpenFunctionCall(events, item_id, index, call_id=call_id, name=start.name)
         item_id, call_id = mint("mcp"), mint("call")
         return OpenMcpCall(events, item_id, index, call_id=call_id, shown=start.name, key=key)
-
-
-def _is_done(item: StoredItem) -> bool:
-    return item.type == OpenMcpCall.kind and item.replay is not None

@@ -98,7 +98,7 @@ def listed(
 ) -> tuple[bytes, StoredItem]:
     """Return the events and the item of one provider's list; a failure is its `error` (rule T5)."""
     item: Item = {"id": item_id, "type": "mcp_list_tools", "server_label": listing.label}
-    item["tools"] = [_shown(tool) for tool in listing.tools]
+    item["tools"] = [shown_tool(tool) for tool in listing.tools]
     place = b',"item_id":"%b","output_index":%d' % (item_id.encode(), index)
     ending = b"completed" if listing.error is None else b"failed"
     frames = events.item("added", index, encode({**item, "tools": []}))
@@ -111,7 +111,8 @@ def listed(
     return frames, StoredItem(id=item_id, type="mcp_list_tools", item=encoded, replay=None)
 
 
-def _shown(tool: ToolDefinition) -> Item:
+def shown_tool(tool: ToolDefinition) -> Item:
+    """Return a tool as a list of a server's tools shows it."""
     return {
         "name": tool.name,
         "description": tool.description,

@@ -18,7 +18,8 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from engine import sse
-from engine.ports import EventBatch, ToolDefinition, ToolOutcome
+from engine.api.response_object import Usage
+from engine.ports import EventBatch
 from engine.response.agenda import Agenda, Listing
 from engine.response.effects import Send
 from engine.response.inputs import (
@@ -27,30 +28,42 @@ from engine.response.inputs import (
     Content,
     Input,
     ItemEnded,
-    ItemKind,
     ItemStarted,
     ModelAnswered,
     Queued,
     ReasoningDelta,
     RefusalDelta,
+    Resumed,
     RoundEnded,
     SummaryDelta,
     TextDelta,
     ToolEnded,
     ToolsListed,
     TurnEnded,
+    UpstreamEnded,
+    UpstreamEvent,
+    UpstreamStarted,
     WaitedLong,
 )
-from engine.response.machine import Phase, ResponseMachine
+from engine.response.log_events import (
+    KINDS,
+    LoggedEvent,
+    LoggedItem,
+    decode,
+    listing_of,
+    outcome_of,
+    upstream_event,
+    upstream_item,
+)
+from engine.response.machine import ResponseMachine
+from engine.response.notes import read_usage
+from engine.response.phase import Phase
 from engine.response.turn import TurnRequest
 
 LEAP = 1_000_000
 """More events than can have been sent and not logged: how far the numbers of a stream leap whose worker
 died while its client was reading. The client may have seen events that are in no log; none of their
 numbers is used again."""
-
-
-_NULL = msgspec.Raw(b"null")
 
 
 class NotRedrivable(Exception):
@@ -68,49 +81,10 @@ class Redriven(msgspec.Struct, frozen=True):
     unlogged: EventBatch | None
 
 
-class _Tool(msgspec.Struct, frozen=True):
-    name: str
-    input_schema: msgspec.Raw
-    description: str | None = None
-    annotations: msgspec.Raw = _NULL
-
-
-class _Item(msgspec.Struct, frozen=True):
-    type: str
-    id: str = ""
-    status: str = ""
-    name: str = ""
-    server_label: str = ""
-    tools: list[_Tool] = []
-    output: str | None = None
-    error: msgspec.Raw = _NULL
-
-
-class _Part(msgspec.Struct, frozen=True):
-    type: str
-
-
-class _Event(msgspec.Struct, frozen=True):
-    """What of an event is needed to tell the input that made it."""
-
-    type: str
-    sequence_number: int
-    delta: str = ""
-    logprobs: msgspec.Raw = msgspec.Raw(b"[]")
-    item: _Item | None = None
-    part: _Part | None = None
-
-
 # What the dead worker asked the model for is asked no more.
 _NO_TURN = TurnRequest(b"")
 _NO_TIME = 0
-_decode = msgspec.json.Decoder(_Event).decode
 
-_KINDS: Mapping[str, ItemKind] = {
-    "message": "message",
-    "reasoning": "reasoning",
-    "function_call": "function_call",
-}
 _DELTAS: Mapping[str, Callable[[str], Content]] = {
     "response.refusal.delta": RefusalDelta,
     "response.function_call_arguments.delta": ArgumentsDelta,
@@ -158,22 +132,30 @@ class Redrive:
         self._machine = machine
         self._queued = queued
         self._turn = turn
+        self._usage: Mapping[int, Usage] = {}
         self._listings: list[Listing] = []
+        self._upstream: set[str] = set()
+        self._growing: set[str] = set()
+        """Items that have begun and not ended: those of the model server's tools, and all others."""
         self._logged = b""
         self._made: list[bytes] = []
-        self._last: _Event | None = None
+        self._last: LoggedEvent | None = None
 
     def feed(self, frames: bytes) -> None:
         """Take the next whole frames of the log; raises NotRedrivable."""
+        self._usage = read_usage(frames)
         for event in sse.Decoder(len(frames)).feed(frames):
             try:
-                last = self._last = _decode(event.data)
+                last = self._last = decode(event.data)
             except msgspec.DecodeError as exc:
                 raise NotRedrivable(f"The log holds what is no event: {exc}.") from exc
             if last.sequence_number >= self._machine.sequence + LEAP:
                 # It was taken over before.
                 self._machine.leap_to(last.sequence_number)
-            self._take(last)
+            if last.item_id in self._upstream:
+                self._give(UpstreamEvent(last.item_id, last.type, upstream_event(event.data)))
+            else:
+                self._take(last, event.data)
         self._logged += frames
         self._match()
 
@@ -188,7 +170,7 @@ class Redrive:
             self._give(ModelAnswered())
         return Redriven(self._machine, self._unlogged())
 
-    def _take(self, event: _Event) -> None:
+    def _take(self, event: LoggedEvent, data: bytes) -> None:
         if event.type in _OPENING:
             self._lifecycle(event.type)
         elif event.type == "response.output_text.delta":
@@ -196,15 +178,15 @@ class Redrive:
         elif (delta := _DELTAS.get(event.type)) is not None:
             self._content(delta(event.delta))
         elif event.type == "response.output_item.added" and event.item is not None:
-            self._item_added(event.item)
+            self._item_added(event.item, data)
         elif event.type == "response.output_item.done" and event.item is not None:
-            self._item_done(event.item)
+            self._item_done(event.item, data)
         elif event.type == "response.mcp_call_arguments.done":
             self._content(ItemEnded("completed"))
         elif event.type in _CALL_ENDED:
             if self._machine.phase is Phase.STREAMING:
                 # Calls end when the model's turn is over, and nothing else tells of that.
-                self._give(TurnEnded(_NO_TIME, None))
+                self._give(TurnEnded(_NO_TIME, self._usage.get(event.sequence_number)))
         elif event.type not in _IMPLIED:
             raise NotRedrivable(f"An event '{event.type}' is in the log of an unfinished response.")
 
@@ -220,29 +202,54 @@ class Redrive:
         for received in (Queued(),) if self._queued else (Begin(self._turn), WaitedLong()):
             self._give(received)
 
-    def _item_added(self, item: _Item) -> None:
+    def _item_added(self, item: LoggedItem, data: bytes) -> None:
+        if self._is_upstream(item):
+            self._upstream.add(item.id)
+            self._content(UpstreamStarted(item.id, item.type, upstream_item(data)))
+            return
         if item.type == "mcp_list_tools":
             return
+        self._growing.add(item.id)
         if item.type == "mcp_call":
-            shown = self._machine.shown_name(item.server_label, item.name)
+            shown = self._machine.shown_name(item.server_label or "", item.name or "")
             if shown is None:
                 raise NotRedrivable("A tool was called that is in no list.")
             self._content(ItemStarted("function_call", shown))
         else:
-            self._content(_started(item))
+            self._content(ItemStarted(KINDS[item.type], item.name or ""))
 
-    def _item_done(self, item: _Item) -> None:
-        if item.type == "mcp_list_tools":
-            self._listings.append(_listing(item))
+    def _is_upstream(self, item: LoggedItem) -> bool:
+        """True for an item of a tool that the model server ran."""
+        if item.type not in ("mcp_call", "mcp_list_tools"):
+            return item.type not in KINDS
+        return not (isinstance(self._turn, Agenda) and item.server_label in self._turn.labels)
+
+    def _item_done(self, item: LoggedItem, data: bytes) -> None:
+        if item.id in self._upstream:
+            self._upstream.remove(item.id)
+            self._give(UpstreamEnded(item.id, upstream_item(data)))
+        elif item.status == "incomplete":
+            self._cut(item)
+        elif item.type == "mcp_list_tools":
+            self._listings.append(listing_of(item))
             if isinstance(self._turn, Agenda) and len(self._listings) == len(self._turn.labels):
                 self._give(ToolsListed(tuple(self._listings)))
         elif item.type == "mcp_call":
-            if item.status == "incomplete":
-                # It was given up when the response was taken over before.
-                raise NotRedrivable("It was taken over before, in the middle of a call.")
-            self._give(ToolEnded(item.id, _outcome(item)))
+            self._growing.discard(item.id)
+            self._give(ToolEnded(item.id, outcome_of(item)))
         else:
-            self._content(ItemEnded(item.status))
+            self._growing.discard(item.id)
+            self._content(ItemEnded(item.status or "completed", item.encrypted_content))
+
+    def _cut(self, item: LoggedItem) -> None:
+        """Take over as it was done before: that, or an end that came to no terminal event, cuts items.
+
+        It cuts all that are open, of which the first tells.
+        """
+        if item.id in self._growing:
+            self._give(Resumed(self._turn))
+            self._growing.clear()
+            self._upstream.clear()
 
     def _content(self, received: Content | ItemEnded) -> None:
         if self._machine.phase is Phase.RUNNING:
@@ -258,7 +265,7 @@ class Redrive:
             raise NotRedrivable(f"The log cannot be followed: {exc!r}.") from exc
         self._made.extend(effect.frames for effect in effects if isinstance(effect, Send))
 
-    def _complete(self, last: _Event | None) -> None:
+    def _complete(self, last: LoggedEvent | None) -> None:
         """Make the rest of what is made in one step, where the log ends within it."""
         empty = None if last is None or last.part is None else _EMPTY.get(last.part.type)
         if last is not None and last.type in _PART_ADDED and empty is not None:
@@ -285,49 +292,6 @@ class Redrive:
             raise NotRedrivable(_difference(self._logged, made))
         self._logged = self._logged[common:]
         self._made = [made[common:]]
-
-
-def _listing(item: _Item) -> Listing:
-    tools = [
-        ToolDefinition(
-            name=tool.name,
-            parameters=bytes(tool.input_schema),
-            description=tool.description,
-            annotations=_unless_null(tool.annotations),
-        )
-        for tool in item.tools
-    ]
-    error = msgspec.json.decode(item.error, type=str | None)
-    return Listing(item.server_label, tools, error)
-
-
-class _Failure(msgspec.Struct, frozen=True):
-    message: str = ""
-    content: list[_Said] = []
-
-
-class _Said(msgspec.Struct, frozen=True):
-    text: str = ""
-
-
-def _outcome(item: _Item) -> ToolOutcome:
-    """Return what the dead worker was answered, but for images: those are in no log."""
-    if item.output is not None:
-        return ToolOutcome(text=item.output)
-    failure = msgspec.json.decode(item.error, type=_Failure)
-    said = failure.message or "\n".join(part.text for part in failure.content)
-    return ToolOutcome(text=said or "The tool call failed.", error=bytes(item.error))
-
-
-def _unless_null(raw: msgspec.Raw) -> bytes | None:
-    return None if bytes(raw) == b"null" else bytes(raw)
-
-
-def _started(item: _Item) -> ItemStarted:
-    kind = _KINDS.get(item.type)
-    if kind is None:
-        raise NotRedrivable(f"An item of type '{item.type}' is in the log.")
-    return ItemStarted(kind, item.name)
 
 
 def _difference(logged: bytes, made: bytes) -> str:

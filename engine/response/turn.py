@@ -14,7 +14,8 @@ class TurnRules(msgspec.Struct, frozen=True):
 
     `declared`: the functions that a call in plain text may name; None where nobody said, then any. A text
     that has the form of a call, without any markup, is believed only if it names one of them, and only
-    where no JSON was asked for (`structured`).
+    where no JSON was asked for (`structured`). `upstream`: the server runs tools of its own, whose items are
+    passed through.
     """
 
     tools: bool = False
@@ -23,6 +24,7 @@ class TurnRules(msgspec.Struct, frozen=True):
     logprobs: bool = False
     declared: tuple[FunctionTool, ...] | None = None
     structured: bool = False
+    upstream: bool = False
 
 
 class TurnRequest(msgspec.Struct, frozen=True):

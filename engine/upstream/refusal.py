@@ -80,7 +80,14 @@ def stream_failure(problem: Problem | str | None) -> EngineError:
     told = problem if isinstance(problem, Problem) else Problem(message=problem)
     if _is_too_long(told):
         return _too_long(told)
-    return UpstreamFailed(told.message or "The model server reported a failure.")
+    message = told.message or "The model server reported a failure."
+    return UpstreamFailed(message, passing=not _blames_request(told))
+
+
+def _blames_request(problem: Problem) -> bool:
+    """Return whether a problem would be the same the next time: servers tell of 4xx in many types."""
+    said = f"{problem.code} {problem.type}".lower()
+    return said[0] == "4" or any(word in said for word in ("badrequest", "invalid", "notfound"))
 
 
 def _is_too_long(problem: Problem) -> bool:

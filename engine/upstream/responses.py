@@ -24,6 +24,7 @@ from engine.upstream.frames import (
     read_type,
 )
 from engine.upstream.logprobs import NONE, token_logprobs
+from engine.upstream.passing import Passing
 from engine.upstream.refusal import stream_failure
 from engine.upstream.rules import Outcome
 from engine.upstream.turn import Turn
@@ -39,6 +40,7 @@ class ResponsesStream:
     def __init__(self, rules: TurnRules) -> None:
         self._turn = Turn(rules)
         self._logprobs = rules.logprobs
+        self._passing = Passing() if rules.upstream else None
 
     @property
     def outcome(self) -> Outcome | None:
@@ -54,10 +56,15 @@ class ResponsesStream:
         """Take one event's data; return the content in it. What is not understood is passed over."""
         if self._turn.outcome is not None or data == b"[DONE]":
             return []
+        passed: list[Content] | None = None
         try:
             frame = read_frame(data)
+            if self._passing is not None:
+                passed = self._passing.receive(frame.type, data)
         except (msgspec.DecodeError, UnicodeDecodeError) as exc:
             return self._unreadable(data, exc)
+        if passed is not None:
+            return self._turn.aside(passed)
         if frame.error is not None and frame.response is None:
             return self._failed(frame)
         take = _EVENTS.get(frame.type)
@@ -66,7 +73,10 @@ class ResponsesStream:
     def receive_whole(self, body: bytes) -> list[Content]:
         """Take an answer that is no stream; raises UpstreamFailed where it is no response object."""
         try:
-            return self.finish(read_response(body))
+            response = read_response(body)
+            if self._passing is not None:
+                self._passing.take_whole(msgspec.json.decode(body))
+            return self.finish(response)
         except (msgspec.DecodeError, UnicodeDecodeError) as exc:
             raise UpstreamFailed(f"The model server's answer is not valid: {exc}.") from exc
 
@@ -74,7 +84,7 @@ class ResponsesStream:
         """Take the end of the stream: without a terminal event before it, the turn failed (rule R1)."""
         if self._turn.outcome is not None:
             return []
-        return self._turn.fail(UpstreamFailed(_NOTHING))
+        return self._turn.fail(UpstreamFailed(_NOTHING, passing=True))
 
     def _unreadable(self, data: bytes, why: Exception) -> list[Content]:
         """Fail the turn, unless the event is empty or none of those that are read."""
@@ -165,6 +175,8 @@ class ResponsesStream:
         streamed = frozenset(self._turn.seen)
         for place, item in enumerate(items):
             content += self._unseen(item, f"terminal {place}", streamed, parsed=bool(calls))
+            if self._passing is not None:
+                content += self._turn.aside(self._passing.owed(place))
         # Text that was never streamed may be calls too, where the server has no parser for them.
         content += self._turn.release(calls, cut=cut)
         return content + self._turn.settle(None if output is None else calls)

@@ -21,26 +21,27 @@ class Outcome(msgspec.Struct, frozen=True):
     error: EngineError | None = None
 
 
-def turn_rules(request: CreateRequest, owned: Iterable[FunctionTool] = ()) -> TurnRules:
+def turn_rules(
+    request: CreateRequest, owned: Iterable[FunctionTool] = (), *, known: Iterable[str] = ()
+) -> TurnRules:
     """Return the rules that follow from a request; with `tool_choice: none` no text can be a call.
 
-    `owned`: the functions that the model is shown beside the client's, for tools that the gateway runs.
+    `owned`: the functions that the model is shown beside the client's, for tools that the gateway runs;
+    `known`: the names of all of those, also the ones that must not be called: the model is told so then.
     """
     choice = request.tool_choice
-    declared = [
-        *(
-            tool
-            for tool in request.functions
-            if choice.allowed is None or tool.name in choice.allowed
-        ),
-        *owned,
-    ]
+    functions = [tool for tool in request.functions if choice.allows_function(tool.name)]
+    declared = [*functions, *owned]
+    allowed = None
+    if choice.allowed is not None:
+        allowed = frozenset((*choice.allowed.functions, *known))
     return TurnRules(
         tools=(bool(request.functions) or bool(declared)) and choice.sent != "none",
-        allowed=choice.allowed,
+        allowed=allowed,
         parallel=request.parallel_tool_calls,
         logprobs=request.logprobs,
         declared=tuple(declared),
+        upstream=bool(request.upstream),
         structured=_asks_for_json(request.values.get("text")),
     )
 

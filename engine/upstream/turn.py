@@ -16,6 +16,7 @@ from engine.response.inputs import (
     RefusalDelta,
     SummaryDelta,
     TextDelta,
+    UpstreamStarted,
 )
 from engine.response.turn import TurnRules
 from engine.upstream.calls import CallQueue, Key
@@ -114,6 +115,15 @@ class Turn:
         """Take more arguments of a call."""
         flushed = self._before_call()
         return flushed + self._called(self._calls.arguments(key, text))
+
+    def aside(self, content: list[Content]) -> list[Content]:
+        """Let items of the server's own tools through, behind what was held back before them."""
+        if not any(isinstance(one, UpstreamStarted) for one in content):
+            return content
+        flushed = self._flush_text() + self._end_thought()
+        self._calls.interrupt()
+        self._open = None
+        return flushed + content
 
     def end_item(self, key: Key, arguments: str | None, *, is_call: bool) -> list[Content]:
         """Take the end of an item; `arguments` None: it says nothing of them."""

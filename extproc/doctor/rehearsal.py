@@ -104,7 +104,9 @@ class Rehearsal:
         turn = turn if turn is not None else Turn()
         self._recorder.turn = turn
         try:
-            await self._engine.api.responses.create(_CALLER, msgspec.json.encode(body), "", turn)
+            await self._engine.endpoints.responses.create(
+                _CALLER, msgspec.json.encode(body), "", turn
+            )
         except EngineError as error:
             turn.whole = error_answer(error)
         except asyncio.CancelledError:

@@ -17,22 +17,15 @@ from string import Template
 from urllib.parse import urlsplit
 
 import extproc
-from extproc.envoy import identity
+from extproc.envoy import identity, model_cluster
 from extproc.envoy.endpoint import ModelEndpoint, parse_model_url
+from extproc.envoy.parts import endpoint_of, pipe, seconds, transport_socket
 from extproc.http_address import HttpAddress, TcpAddress, UnixAddress
 from extproc.settings import Settings, SettingsError
 
 _TEMPLATES = Path(extproc.__file__).parent.parent / "deploy" / "envoy"
 TEMPLATE = _TEMPLATES / "envoy.yaml"
 PLAIN_TEMPLATE = _TEMPLATES / "plain.yaml"
-
-# Where the distributions keep the certificates of the authorities that they trust.
-CA_BUNDLES = (
-    Path("/etc/ssl/certs/ca-certificates.crt"),  # Debian, Alpine, Arch
-    Path("/etc/pki/tls/certs/ca-bundle.crt"),  # Fedora, RHEL
-    Path("/etc/ssl/ca-bundle.pem"),  # SUSE
-    Path("/etc/ssl/cert.pem"),
-)
 
 # `# <if x>` … `# </if x>`, each on a line of its own.
 _BLOCK = re.compile(
@@ -45,40 +38,37 @@ _ENVOY_UINT32_MAX = (1 << 32) - 1
 
 
 def render(settings: Settings, template: Path = TEMPLATE) -> str:
-    """Return Envoy's config; without a model URL it leads to the demo model's socket."""
-    url = settings.model.url
-    endpoint = parse_model_url(url if url is not None else f"unix:{settings.demo_socket}")
+    """Return Envoy's config."""
     values: dict[str, object] = {
         "admin_socket": str(settings.admin_socket),
         "listen_host": settings.listen.host,
         "listen_port": settings.listen.port,
-        "stream_idle_timeout": _duration(settings.envoy.stream_idle_seconds),
+        "stream_idle_timeout": seconds(settings.envoy.stream_idle_seconds),
         "model_socket": str(settings.model.socket),
         "model_body_limit": min(settings.limits.body_bytes * _BODY_GROWTH, _ENVOY_UINT32_MAX),
-        "model_connect_timeout": _duration(settings.model.connect_seconds),
-        "model_authority": endpoint.authority,
-        "model_discovery": "STATIC" if endpoint.socket or endpoint.literal else "STRICT_DNS",
-        "model_endpoints": [_endpoint(endpoint)],
-        "model_transport_socket": _transport_socket(endpoint, settings.model.ca_file),
-        # Empty means "as it came".
-        "prefix_rewrite": f"{endpoint.base}/" if endpoint.base else "",
         "sidecar_endpoints": [
-            _pipe(settings.worker_socket(index)) for index in range(settings.sidecar.workers)
+            pipe(settings.worker_socket(index)) for index in range(settings.sidecar.workers)
         ],
+        **model_cluster.values(settings),
         **_http(settings),
         **identity.values(settings),
         **_jwks(settings),
     }
     filled = {name: json.dumps(value) for name, value in values.items()}
-    kept = only(identity.blocks(settings), template.read_text(encoding="utf-8"))
+    wanted = identity.blocks(settings) | model_cluster.blocks(settings)
+    kept = only(wanted, template.read_text(encoding="utf-8"))
     return Template(kept).substitute(filled)
 
 
 def render_plain(settings: Settings) -> str:
-    """Return the config without ext_proc; raises SettingsError where the workers serve no HTTP."""
+    """Return the config without ext_proc; raises SettingsError for what it cannot do."""
     if settings.http.listen is None:
         raise SettingsError(
             ["HOLDFAST_HTTP__LISTEN (http.listen) is needed: where is HTTP served?"]
+        )
+    if settings.routing.picker_url is not None:
+        raise SettingsError(
+            ["HOLDFAST_ROUTING__PICKER_URL (routing.picker_url) needs Envoy 1.37 and its ext_proc"]
         )
     return render(settings, PLAIN_TEMPLATE)
 
@@ -97,7 +87,7 @@ def _http(settings: Settings) -> dict[str, object]:
 
 def _http_endpoint(address: HttpAddress) -> dict[str, object]:
     if isinstance(address, UnixAddress):
-        return _pipe(address.path)
+        return pipe(address.path)
     socket = {"address": address.host, "port_value": address.port}
     return {"endpoint": {"address": {"socket_address": socket}}}
 
@@ -120,50 +110,6 @@ def _jwks(settings: Settings) -> dict[str, object]:
     return {
         "jwks_uri": settings.jwt.jwks_uri,
         "jwks_discovery": "STATIC" if endpoint.literal else "STRICT_DNS",
-        "jwks_endpoints": [_endpoint(endpoint)],
-        "jwks_transport_socket": _transport_socket(endpoint, settings.jwt.ca_file),
+        "jwks_endpoints": [endpoint_of(endpoint)],
+        "jwks_transport_socket": transport_socket(endpoint, settings.jwt.ca_file),
     }
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.3f}s"
-
-
-def _pipe(path: Path) -> dict[str, object]:
-    return {"endpoint": {"address": {"pipe": {"path": str(path)}}}}
-
-
-def _endpoint(endpoint: ModelEndpoint) -> dict[str, object]:
-    if endpoint.socket is not None:
-        return _pipe(endpoint.socket)
-    address = {"address": endpoint.host, "port_value": endpoint.port}
-    return {"endpoint": {"address": {"socket_address": address}}}
-
-
-def _transport_socket(endpoint: ModelEndpoint, ca_file: Path | None) -> dict[str, object]:
-    kind = "type.googleapis.com/envoy.extensions.transport_sockets"
-    if not endpoint.tls:
-        raw = {"@type": f"{kind}.raw_buffer.v3.RawBuffer"}
-        return {"name": "envoy.transport_sockets.raw_buffer", "typed_config": raw}
-    # A certificate for a literal address names the address, in a field of another type.
-    san = "IP_ADDRESS" if endpoint.literal else "DNS"
-    tls: dict[str, object] = {
-        "@type": f"{kind}.tls.v3.UpstreamTlsContext",
-        "common_tls_context": {
-            "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
-            "validation_context": {
-                "trusted_ca": {"filename": str(ca_file or ca_bundle())},
-                "match_typed_subject_alt_names": [
-                    {"san_type": san, "matcher": {"exact": endpoint.host}}
-                ],
-            },
-        },
-    }
-    if not endpoint.literal:
-        tls["sni"] = endpoint.host
-    return {"name": "envoy.transport_sockets.tls", "typed_config": tls}
-
-
-def ca_bundle() -> Path:
-    """Return this system's file of trusted authorities (the usual place if there is none here)."""
-    return next((bundle for bundle in CA_BUNDLES if bundle.is_file()), CA_BUNDLES[0])

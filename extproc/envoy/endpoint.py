@@ -1,4 +1,4 @@
-"""The model server's URL, taken apart into what Envoy needs to know.
+"""The URLs of model servers, taken apart into what Envoy needs to know.
 
 The rule: a path on the URL goes in front of the API's `/v1/…`; a final `/v1` is the API's own. So
 `https://host/base` and `https://host/base/v1` are one place.
@@ -32,6 +32,11 @@ class ModelEndpoint:
         return f"{'https' if self.tls else 'http'}://{self.authority}{self.base}"
 
     @property
+    def named(self) -> bool:
+        """Whether there is a name to resolve, perhaps to several servers."""
+        return self.socket is None and not self.literal
+
+    @property
     def literal(self) -> bool:
         """Whether the host is an IP address, for which there is nothing to resolve."""
         try:
@@ -39,6 +44,23 @@ class ModelEndpoint:
         except ValueError:
             return False
         return True
+
+
+def parse_model_urls(urls: str) -> tuple[ModelEndpoint, ...]:
+    """Return the endpoints of a list with commas; raises `ValueError` as for one.
+
+    They serve the same models, so that any may take any turn: Envoy keeps them as one cluster.
+    """
+    servers = tuple(parse_model_url(url.strip()) for url in urls.split(","))
+    if len({(server.tls, server.base) for server in servers}) > 1:
+        raise ValueError("several servers must have one scheme and one path")
+    if len({server.named for server in servers}) > 1:
+        raise ValueError("several servers must all be named, or all be addresses or sockets")
+    if servers[0].tls and len({server.host for server in servers}) > 1:
+        raise ValueError(
+            "several https servers must have one host name; one name may have several addresses"
+        )
+    return servers
 
 
 def parse_model_url(url: str) -> ModelEndpoint:

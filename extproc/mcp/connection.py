@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from importlib.metadata import version
@@ -47,6 +48,7 @@ _SAYS_GOODBYE = 2.0
 _IS_OLD = frozenset((400, 404, 405))
 """Statuses by which a server shows that it knows the older transport only."""
 _ANSWER = TypeAdapter[CallToolResult | InputRequiredResult](CallToolResult | InputRequiredResult)
+_UNREADABLE = re.compile("Failed to parse (JSON response|SSE message): ")
 _INFO = Implementation(name="holdfast", version=version("holdfast"))
 
 
@@ -257,6 +259,9 @@ class McpConnection:
             message, ToolListChangedNotification
         ):
             self._tools = None
+        elif isinstance(message, Exception) and self._legacy:
+            # On the one stream of all calls nobody can say whose answer it was: they would all wait.
+            self._break(f"The MCP server's answer was not taken: {_why(str(message))}.")
 
     def _break(self, reason: str) -> None:
         if not self._end.is_set():
@@ -280,7 +285,7 @@ class McpConnection:
             await asyncio.wait({self._owner}, timeout=_SAYS_GOODBYE)
             return McpFailure(self._reason)
         if exc.code in (CONNECTION_CLOSED, PARSE_ERROR):
-            return McpFailure(f"The MCP server's answer was not taken: {exc.message}")
+            return McpFailure(f"The MCP server's answer was not taken: {_why(exc.message)}.")
         return McpFailure(exc.message, code=exc.code, protocol=True)
 
     def _told(self, exc: MCPError) -> McpFailure:
@@ -292,6 +297,12 @@ class McpConnection:
             # The server has forgotten us: the next user gets a new connection.
             self.retire()
         return McpFailure(exc.message, code=data.http_status, unsent=data.unsent)
+
+
+def _why(message: str) -> str:
+    """Return the reason that the SDK gives, without its own words and what pydantic repeats of the answer."""
+    reason = _UNREADABLE.sub("", message)
+    return "it is no message of the protocol" if "validation error" in reason else reason
 
 
 def _handshake_failure(exc: Exception) -> McpFailure:

@@ -8,10 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-import httpx2
-
 from extproc.mcp.failure import McpFailure
 from extproc.mcp.target import McpLimits, McpTarget
+from extproc.outbound.guards import Guards
 
 if TYPE_CHECKING:
     from extproc.mcp.connection import McpConnection
@@ -23,12 +22,12 @@ Key = tuple[str, McpTarget]
 class McpConnections:
     """Kept by (tenant, URL, headers); the longest unused one makes room for a new one.
 
-    Every request goes through `guarded`, which stays the caller's to close, after this.
+    Every request goes through a transport of `guards`, which stay the caller's to close, after this.
     """
 
-    def __init__(self, guarded: httpx2.AsyncBaseTransport, limits: McpLimits) -> None:
+    def __init__(self, guards: Guards, limits: McpLimits) -> None:
         self.limits = limits
-        self._guarded = guarded
+        self._guards = guards
         self._kept: dict[Key, McpConnection] = {}
         self._closing: set[McpConnection] = set()
         self._closed = False
@@ -66,7 +65,10 @@ class McpConnections:
             if key not in self._kept:
                 self._make_room()
                 self._kept[key] = module.McpConnection(
-                    key[1], self._guarded, self.limits, lambda gone: self._drop(key, gone)
+                    key[1],
+                    self._guards.of(key[1].policy),
+                    self.limits,
+                    lambda gone: self._drop(key, gone),
                 )
         # The longest unused one stands first.
         connection = self._kept[key] = self._kept.pop(key)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from engine.api import checks
 from engine.api.mcp import McpTool, ToolFilter
 from engine.errors import ToolsUnavailable
 from engine.ports import ToolDefinition, ToolOutcome
@@ -30,15 +29,11 @@ def open_provider(
 ) -> McpProvider:
     """Return the provider of a declared server; `param` is the declaration's path.
 
-    Connects to nothing yet. Raises TargetRefused for a URL that can be seen to lead inside, and
-    InvalidRequest for a connector.
+    Connects to nothing yet. Raises TargetRefused for a URL that can be seen to lead inside.
     """
-    if tool.server_url is None:
-        raise checks.unsupported(
-            f"{param}.connector_id", f"there is no connector '{tool.connector_id}' here."
-        )
+    assert tool.server_url is not None, "its connector was not looked up"
     check_url(policy, tool.server_url, f"{param}.server_url")
-    target = McpTarget(tool.server_url, tuple(sorted(tool.sent_headers().items())))
+    target = McpTarget(tool.server_url, tuple(sorted(tool.sent_headers().items())), policy)
     return McpProvider(tool.server_label, (tenant, target), connections, tool.allowed)
 
 
@@ -52,6 +47,10 @@ class McpProvider:
         self._key = key
         self._connections = connections
         self._allowed = allowed
+
+    def forget(self) -> None:
+        """Have the next request ask a new connection, which knows nothing of what was listed before."""
+        self._connections.forget(self._key)
 
     async def definitions(self, *, timeout: float) -> Sequence[ToolDefinition]:
         """Return the server's tools that the client allows; raises ToolsUnavailable."""

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import msgspec
 
+from extproc.outbound.policy import OutboundPolicy
+
 
 class McpTarget(msgspec.Struct, frozen=True):
-    """A server and what it is sent with every request; `headers` are secrets and stay out of `repr()`."""
+    """A server, what it is sent with every request, and how far its connections may reach.
+
+    `headers` are secrets and stay out of `repr()`.
+    """
 
     url: str
     headers: tuple[tuple[str, str], ...] = ()
+    policy: OutboundPolicy = OutboundPolicy()
 
     def __repr__(self) -> str:
         """Return nothing that could be a secret: there are URLs with keys in them."""

@@ -1,31 +1,51 @@
-"""The MCP side of a worker, put together: the guard, the kept connections, what opens a provider."""
+"""The MCP side of a worker, put together: the guards, the kept connections, what opens a provider."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
+import msgspec
+
 from engine.api.mcp import McpTool
-from engine.ports import ToolProvider
 from engine.toolbox import OpenProvider
 from extproc.mcp.connections import McpConnections
-from extproc.mcp.provider import open_provider
+from extproc.mcp.provider import McpProvider, open_provider
 from extproc.mcp.target import McpLimits
+from extproc.outbound.guards import Guards
 from extproc.outbound.policy import OutboundPolicy
-from extproc.outbound.transport import GuardedTransport
+
+
+class McpServers(msgspec.Struct, frozen=True):
+    """What opens the provider of a declared server; `open_anew` one that lists its server's tools anew."""
+
+    open: OpenProvider
+    open_anew: OpenProvider
 
 
 @asynccontextmanager
-async def mcp_servers(policy: OutboundPolicy, limits: McpLimits) -> AsyncIterator[OpenProvider]:
-    """Yield what opens the provider of a declared server; all connections are closed on exit."""
-    guarded = GuardedTransport(policy, body_limit=limits.answer_bytes)
-    connections = McpConnections(guarded, limits)
+async def mcp_servers(
+    policy: OutboundPolicy, limits: McpLimits, trusted: Mapping[str, OutboundPolicy]
+) -> AsyncIterator[McpServers]:
+    """Yield the ways to MCP servers; all connections are closed on exit.
 
-    def opened(tool: McpTool, param: str, tenant: str) -> ToolProvider:
-        return open_provider(tool, param, tenant=tenant, connections=connections, policy=policy)
+    `policy` holds for every server that a request or a tenant names, `trusted` has those of the operator's
+    connectors, by id.
+    """
+    guards = Guards(body_limit=limits.answer_bytes)
+    connections = McpConnections(guards, limits)
+
+    def opened(tool: McpTool, param: str, tenant: str) -> McpProvider:
+        own = trusted.get(tool.connector or "", policy)
+        return open_provider(tool, param, tenant=tenant, connections=connections, policy=own)
+
+    def opened_anew(tool: McpTool, param: str, tenant: str) -> McpProvider:
+        provider = opened(tool, param, tenant)
+        provider.forget()
+        return provider
 
     try:
-        yield opened
+        yield McpServers(opened, opened_anew)
     finally:
         await connections.aclose()
-        await guarded.aclose()
+        await guards.aclose()

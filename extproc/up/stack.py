@@ -26,6 +26,7 @@ from extproc.settings_source import ALIASES, PREFIX, SettingsError
 from extproc.up import probes
 from extproc.up.envoy import envoy_command, public_port
 from extproc.up.processes import Command, StartFailed, running
+from extproc.up.sealing import with_sealing_key
 from extproc.up.terminal import Report, log_report, say
 
 _JOIN_SECONDS = 15.0
@@ -120,6 +121,7 @@ async def whole_stack(settings: Settings, report: Report) -> AsyncIterator[str]:
     _allow_many_files()
     async with AsyncExitStack() as parts:
         parts.enter_context(_only_one(settings))
+        settings = with_sealing_key(settings)
         settings = await _with_database(settings, parts, report)
         await _with_model(settings, parts, report)
         report("Starting Envoy ...")

@@ -25,9 +25,8 @@ from storage.memory.threads import add, conversation_items, drop, history, new_t
 class MemoryConversations:
     """`engine.ports.ConversationStore` in memory."""
 
-    def __init__(self, tenants: Tenants, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._tenants = tenants
+    _clock: Callable[[], float]
+    _tenants: Tenants
 
     async def create_conversation(self, new: NewConversation) -> StoredConversation:
         """Write a conversation and its first items; raises `InvalidRequest` for unstorable names."""

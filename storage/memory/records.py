@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -118,12 +119,12 @@ class Response:
         return run if run is not None and run.owner and run.token == lease.token else None
 
     def log_events(self, batch: EventBatch) -> None:
-        """Add a batch; one that begins where the last did takes its place if it reaches further."""
-        last = self.log[-1] if self.log else None
-        if last is None or batch.first > last.last:
-            self.log.append(batch)
-        elif batch.first == last.first and batch.last > last.last:
-            self.log[-1] = batch
+        """Add a batch in its place; of two that begin alike the one that reaches further counts."""
+        place = bisect_left(self.log, batch.first, key=lambda each: each.first)
+        if place == len(self.log) or self.log[place].first != batch.first:
+            self.log.insert(place, batch)
+        elif self.log[place].last < batch.last:
+            self.log[place] = batch
 
 
 @dataclass

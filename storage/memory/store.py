@@ -27,17 +27,20 @@ from engine.ports import (
     ThreadPoint,
 )
 from storage.limits import check_finished, check_new, duplicate_response, lost, name_of
+from storage.memory.connectors import MemoryConnectors
 from storage.memory.conversations import MemoryConversations
 from storage.memory.pages import batches_of, ordered, past
+from storage.memory.prompts import MemoryPrompts
 from storage.memory.records import Response, Run, Tenants, lease_of, take
 from storage.memory.threads import append, append_output, history, place, remove
 
 
-class MemoryStore(MemoryConversations):
+class MemoryStore(MemoryPrompts, MemoryConnectors, MemoryConversations):
     """`engine.ports.Store` in memory; `clock` gives seconds, for leases and for retention."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        super().__init__(Tenants(), clock)
+        super().__init__(clock)
+        self._tenants = Tenants()
 
     # -- responses --------------------------------------------------------------------------------
 
@@ -274,10 +277,12 @@ class MemoryStore(MemoryConversations):
         return self._remove(old[:limit])
 
     async def remove_tenant(self, tenant: str, *, limit: int) -> int:
-        """Remove up to `limit` responses of a tenant, running ones too, and as many conversations.
+        """Remove all that a tenant has registered, and up to `limit` responses, running ones too.
 
-        Returns how many of both there were.
+        And as many conversations. Returns how many responses and conversations there were.
         """
+        self.forget_connectors(tenant)
+        self.forget_prompts(tenant)
         mine = self._tenants.of(tenant)
         named = list(mine.conversations)[:limit]
         count = len(named) + self._remove(list(mine.responses.values())[:limit])

@@ -17,7 +17,7 @@ def place(mine: Tenant, new: NewResponse) -> Thread:
     """
     if new.after is not None and new.after.thread_id not in mine.threads:
         raise UnknownPreviousResponse(new.previous_response_id or "")
-    return _claim(mine, new.after) or new_thread(mine, new.after)
+    return _claim(mine, new.after) or new_thread(mine, new.after, new.root)
 
 
 def append(mine: Tenant, thread: Thread, items: list[StoredItem], owner: str) -> None:
@@ -98,10 +98,11 @@ def history(mine: Tenant, end: ThreadPoint, response_id: str = "") -> list[Repla
     return items
 
 
-def new_thread(mine: Tenant, after: ThreadPoint | None) -> Thread:
-    """Begin a thread, or a branch."""
+def new_thread(mine: Tenant, after: ThreadPoint | None, root: str | None = None) -> Thread:
+    """Begin a thread, of the family `root` if that is given, or a branch."""
     thread_id = f"thr_{secrets.token_hex(12)}"
-    root_id = thread_id if after is None else mine.threads[after.thread_id].root_id
+    begun = root if root is not None else thread_id
+    root_id = begun if after is None else mine.threads[after.thread_id].root_id
     start = 0 if after is None else after.position
     thread = Thread(thread_id, root_id, after, tip=start, length=start)
     mine.threads[thread_id] = thread

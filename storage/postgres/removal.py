@@ -21,6 +21,8 @@ from storage.postgres.writing import lease_values
 
 _SQL = queries.load("removal.sql")
 _GATES = queries.load("gates.sql")
+# What is removed of a tenant at once, beside its responses.
+_REGISTERED = ("remove_connectors", "remove_prompts")
 
 
 class Removal:
@@ -75,14 +77,16 @@ class Removal:
         return count
 
     async def remove_tenant(self, tenant: str, *, limit: int) -> int:
-        """Remove up to `limit` responses of a tenant, running ones too, and as many conversations.
+        """Remove all that a tenant has registered, and up to `limit` responses, running ones too.
 
-        Returns how many of both there were.
+        And as many conversations. Returns how many responses and conversations there were.
         """
         tenant = wanted(tenant)
 
         async def work(connection: Connection, _attempt: int) -> int:
             async with connection.transaction():
+                for registered in _REGISTERED:
+                    await rows_of(connection, Statement(_SQL[registered], {"tenant": tenant}))
                 ids = await _names(connection, "responses_of_tenant", tenant, limit)
                 await rows_of(connection, _named("lock_runs", tenant, ids))
                 named = await _names(connection, "conversations_of_tenant", tenant, limit)

@@ -147,6 +147,7 @@ def _new_values(new: NewResponse) -> dict[str, Any]:
         "key": None if idempotency is None else idempotency.key,
         "digest": b"" if idempotency is None else idempotency.digest,
         "new_thread": new_thread(),
+        "new_root": new.root,
         "after_thread": None if new.after is None else new.after.thread_id,
         "after_position": None if new.after is None else Int8(new.after.position),
         **_run_values(new),

@@ -11,13 +11,24 @@ import psycopg
 import pytest
 import pytest_asyncio
 
-from engine.ports import Idempotency
+from engine.ports import Idempotency, StoredConnector
 from storage.postgres.pool import open_pool
 from storage.postgres.store import PostgresStore
 from tests.support.fix_postgres import empty_tables
 from tests.support.stored import a_conversation, a_response, an_end, some_events, turn
 
-_TABLES = ["threads", "items", "responses", "runs", "events", "idempotency", "conversations"]
+_TABLES = [
+    "threads",
+    "items",
+    "responses",
+    "runs",
+    "events",
+    "idempotency",
+    "connectors",
+    "prompts",
+    "conversations",
+    "prompt_versions",
+]
 
 
 @pytest_asyncio.fixture
@@ -29,10 +40,12 @@ async def full(owned_database: str) -> str:
         for tenant in ("a", "b"):
             await turn(store, tenant, "done")
             await a_conversation(store, tenant, "conv")
+            await store.add_connector(tenant, StoredConnector("c", "c", b"{}", None, "1"))
             new = a_response(tenant, "running", streamed=True, events=some_events(0, 1))
             key = Idempotency("key", b"")
             await store.accept(a_response(tenant, "keyed", idempotency=key, queued=True))
             await store.finish(an_end(await store.accept(new), events=some_events(2, 3)))
+            await store.add_prompt(tenant, "prompt", b"{}", b"{}")
     return owned_database
 
 
@@ -103,7 +116,11 @@ async def test_a_tenant_sees_and_changes_nothing_of_another(
     [
         "INSERT INTO threads (tenant, id, root_id, tip, length) VALUES ('b', 'x', 'x', 0, 0)",
         "INSERT INTO events VALUES ('b', 'x', 0, 0, '')",
+        "INSERT INTO prompts (tenant, id, head) VALUES ('b', 'x', '')",
+        "INSERT INTO prompt_versions (tenant, prompt_id, version, nonce, body)"
+        " VALUES ('b', 'prompt', 2, 'x', '')",
         "INSERT INTO idempotency VALUES ('b', 'x', '', 'x')",
+        "INSERT INTO connectors VALUES ('b', 'x', 'x', '', NULL, '1')",
         "INSERT INTO runs (tenant, response_id, state, background, attempts, token, work)"
         " VALUES ('b', 'x', 'queued', true, 0, 0, '')",
         "INSERT INTO items (tenant, thread_id, position, id, response_id, side, type, item)"
@@ -179,10 +196,7 @@ async def test_the_owner_of_the_tables_sees_no_content_of_others(full: str) -> N
     """X1: what the functions run as has all runs and may look for old responses, nothing else."""
     async with await psycopg.AsyncConnection.connect(full, autocommit=True) as owner:
         counts = {table: await _count(owner, table) for table in _TABLES}
-        assert counts == {
-            "threads": 0, "items": 0, "events": 0, "idempotency": 0, "runs": 2, "responses": 6,
-            "conversations": 0,
-        }  # fmt: skip
+        assert counts == {**dict.fromkeys(_TABLES, 0), "runs": 2, "responses": 6}
         assert (await owner.execute("DELETE FROM responses")).rowcount == 0
         assert (await owner.execute("UPDATE responses SET model = 'x'")).rowcount == 0
 

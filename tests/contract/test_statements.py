@@ -17,16 +17,26 @@ from storage.postgres.pool import open_pool
 from storage.postgres.store import PostgresStore
 from tests.support.stored import a_response, an_end, turn
 
-_FILES = ("reading.sql", "writing.sql", "runs.sql", "removal.sql", "conversations.sql")
+_FILES = (
+    "reading.sql",
+    "writing.sql",
+    "runs.sql",
+    "removal.sql",
+    "connectors.sql",
+    "prompts.sql",
+    "conversations.sql",
+)
 _STATEMENTS = {name: sql for file in _FILES for name, sql in queries.load(file).items()}
 _GATES = queries.load("gates.sql")
 _VALUES: dict[str, Any] = {
     "tenant": "t", "id": "r", "after": "a", "model": None, "limit": Int8(2), "token": Int8(1),
     "count": Int8(1), "item_ids": ["i"], "types": ["t"], "call_ids": [None], "items": [b""],
     "replays": [None], "status": "s", "head": b"", "worker": "w", "lease_seconds": 1.0,
-    "new_thread": "n", "after_thread": "a", "after_position": Int8(1), "previous": None,
+    "new_thread": "n", "new_root": None, "after_thread": "a", "after_position": Int8(1), "previous": None,
     "key": "k", "digest": b"", "state": "running", "background": True, "owner": "w", "work": b"",
     "first": Int8(0), "last": Int8(1), "frames": b"", "streamed": True, "acceptance": Int8(1),
+    "label": "l", "fields": b"", "sealed": None, "revision": "1",
+    "before": "0", "version": Int8(1), "number": Int8(1), "nonce": b"", "body": b"", "default": True,
     "keep_seconds": None, "ids": ["r"], "conversation": "c", "seen": "s", "joins": True, "change": "c",
     "metadata": b"", "item_id": "i", "wanted": True,
 }  # fmt: skip
@@ -38,6 +48,9 @@ _KEYS = {
     "events": {"response_id"},
     "idempotency": {"key"},
     "conversations": {"id", "created_at", "thread_id"},
+    "connectors": {"id", "label", "created_at"},
+    "prompts": {"id", "created_at"},
+    "prompt_versions": {"prompt_id"},
 }
 
 

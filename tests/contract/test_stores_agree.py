@@ -19,6 +19,7 @@ from engine.ports import (
     Lease,
     Order,
     Store,
+    StoredConnector,
     ThreadPoint,
 )
 from storage.memory import MemoryStore
@@ -34,6 +35,7 @@ _OPERATIONS = (
     "abandon", "delete", "renew", "take_over", "claim", "inherit", "release", "cancel", "wait",
     "remove_expired", "remove_tenant", "converse", "converse", "take_turn", "take_turn", "take_turn",
     "end_turn", "end_turn", "end_turn", "add", "add", "drop", "drop", "end_conversation",
+    "connect", "connect", "reconnect", "disconnect",
 )  # fmt: skip
 _STEPS = st.lists(
     st.tuples(st.sampled_from(_OPERATIONS), st.integers(0, 15), st.integers(0, 3)),
@@ -59,7 +61,8 @@ class _Side:
         page = await self.store.list_responses(
             tenant, limit=99, after=None, order="asc", model=None
         )
-        seen: list[Any] = [page, await self.store.find_items(tenant, ["same", "in-0"])]
+        connectors = await self.store.list_connectors(tenant, limit=99, after=None, order="desc")
+        seen: list[Any] = [page, connectors, await self.store.find_items(tenant, ["same", "in-0"])]
         for name in names:
             context = await self.store.load_context(tenant, name)
             seen.append(None if context is None else (context.status, context.items))
@@ -173,6 +176,18 @@ class _Play:
 
     async def _wait(self, _which: int, count: int) -> None:
         await self._side.wait(20.0 * (count + 1))
+
+    async def _connect(self, which: int, count: int) -> None:
+        new = StoredConnector(f"c{which}", f"label-{count}", b"{}", None, "1")
+        if await self._store.get_connector(_TENANTS[which % 2], new.id) is None:
+            await self._store.add_connector(_TENANTS[which % 2], new)
+
+    async def _reconnect(self, which: int, count: int) -> bool:
+        changed = StoredConnector(f"c{which}", f"label-{count}", b"[]", "sealed", str(count))
+        return await self._store.replace_connector(_TENANTS[which % 2], changed, "1")
+
+    async def _disconnect(self, which: int, _count: int) -> bool:
+        return await self._store.delete_connector(_TENANTS[which % 2], f"c{which}")
 
     async def _remove_expired(self, _which: int, _count: int) -> int:
         return await self._store.remove_expired(limit=99)

@@ -4,32 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 import tempfile
 from asyncio.subprocess import PIPE, STDOUT
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from io import BytesIO
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import aiohttp
 import pytest
-from yarl import URL
 
 from extproc.envoy.config import render, render_plain
 from extproc.settings import Settings
-from extproc.up.envoy import envoy_command, find_binary, public_port
-from extproc.up.processes import running
-from tests.support import replies
+from extproc.up.envoy import find_binary
+from tests.support.bare_envoy import DEADLINE, ask, envoy
 from tests.support.jwts import Issuer
 from tests.support.scripted_model import ScriptedModel
-from tests.support.scripts import Cut, Script
 
-DEADLINE = 15.0
-TURN = "http://model/v1/responses"
 JSON = {"content-type": "application/json"}
 REQUIRED = {"HOLDFAST_TENANCY__MODE": "required"}
 TOKENS = {
@@ -45,57 +34,12 @@ FROM_HEADER = {
 }
 
 
-@dataclass(frozen=True)
-class Answer:
-    """A response, read to its end; header names in small letters."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def error(self) -> dict[str, Any]:
-        error: dict[str, Any] = json.loads(self.body)["error"]
-        assert set(error) == {"message", "type", "param", "code"}
-        return error
-
-
 @pytest.fixture
 def directory() -> Iterator[Path]:
     """A directory with a path short enough for sockets."""
     path = Path(tempfile.mkdtemp(prefix="holdfast-test-"))
     yield path
     shutil.rmtree(path)
-
-
-async def ask(method: str, url: str, socket: Path | None = None, **sent: Any) -> Answer:
-    """Send one request and return the whole answer; the path goes out as it is written."""
-    async with (
-        client(socket) as session,
-        session.request(method, URL(url, encoded=True), **sent) as answer,
-    ):
-        return Answer(
-            answer.status, {k.lower(): v for k, v in answer.headers.items()}, await answer.read()
-        )
-
-
-@asynccontextmanager
-async def envoy(directory: Path, model_url: str) -> AsyncIterator[tuple[str, Settings]]:
-    """An Envoy without any sidecar; gives the public listener's URL."""
-    environ = {"DATA_DIR": str(directory), "BACKEND_URL": model_url, "HOLDFAST_LISTEN__PORT": "0"}
-    settings = Settings.load(None, environ)
-    settings.sidecar.run_dir.mkdir()
-    async with running([envoy_command(settings, os.environ)], lambda line: None):
-        yield f"http://127.0.0.1:{await public_port(settings)}", settings
-
-
-@asynccontextmanager
-async def client(unix_socket: Path | None = None) -> AsyncIterator[aiohttp.ClientSession]:
-    """An HTTP client with a deadline, to the public or to a unix socket."""
-    connector = aiohttp.UnixConnector(str(unix_socket)) if unix_socket else None
-    timeout = aiohttp.ClientTimeout(total=DEADLINE)
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-        yield session
 
 
 @pytest.mark.parametrize(
@@ -110,6 +54,14 @@ async def client(unix_socket: Path | None = None) -> AsyncIterator[aiohttp.Clien
         {"BACKEND_URL": "https://models.example.com:8443/base/v1"},
         {"BACKEND_URL": "https://10.0.0.1/v1"},
         {"BACKEND_URL": "unix:/run/model.sock"},
+        {"BACKEND_URL": "http://127.0.0.1:8000,http://[::1]:8001,unix:/run/model.sock"},
+        {"BACKEND_URL": "http://vllm-0.vllm:8000,http://vllm-1.vllm:8000"},
+        {"HOLDFAST_ROUTING__HEALTH_PATH": "/health", "HOLDFAST_ROUTING__RETRIES": "0"},
+        {
+            "HOLDFAST_ROUTING__PICKER_URL": "http://epp:9002",
+            "HOLDFAST_ROUTING__LOAD_PERCENT": "200",
+        },
+        {"HOLDFAST_ROUTING__PICKER_URL": "https://10.0.0.1:9002"},
         {"HOLDFAST_LISTEN__HOST": "0.0.0.0", "PORT": "0"},
         {"HOLDFAST_LISTEN__HOST": "::1"},
         {**TOKENS, "HOLDFAST_JWT__JWKS_FILE": "jwks.json"},
@@ -149,6 +101,8 @@ async def test_envoy_accepts_the_config(environ: dict[str, str], directory: Path
         {"HOLDFAST_HTTP__LISTEN": ":9000", "HOLDFAST_SIDECAR__WORKERS": "3"},
         {"HOLDFAST_HTTP__LISTEN": "[::1]:9000", "BACKEND_URL": "https://models.example.com/base"},
         {"HOLDFAST_HTTP__LISTEN": "localhost:9000", "BACKEND_URL": "http://10.0.0.1:8000"},
+        {"HOLDFAST_HTTP__LISTEN": ":9000", "BACKEND_URL": "http://[::1]:1,http://[::1]:2"},
+        {"HOLDFAST_HTTP__LISTEN": ":9000", "HOLDFAST_ROUTING__HEALTH_PATH": "/health"},
     ],
     ids=lambda environ: " ".join(environ.values()),
 )
@@ -188,6 +142,8 @@ async def test_without_a_sidecar_owned_routes_answer_503_in_the_shape_of_the_api
                 "/v1//responses/a/cancel",
                 "/v1/conversations",
                 "/v1/conversations/conv_1/items/a?x=y",
+                "/v1/connectors",
+                "/v1/connectors/conn_1/tools?x=y",
             ):
                 answer = await ask(method, url + path)
                 assert answer.status == 503, (method, path)
@@ -240,34 +196,6 @@ async def test_a_path_of_the_model_url_comes_first(directory: Path, model: Scrip
 
     assert [probe.path for probe in model.probes] == ["/base/v1/models?x=y", "/base/v1/models"]
     assert model.probes[0].headers["host"] == f"127.0.0.1:{model.port}"
-
-
-async def test_a_model_turn_is_tried_again_when_the_server_is_busy(
-    directory: Path, model: ScriptedModel
-) -> None:
-    """Promise 5: also with a body that Envoy would not keep by default."""
-    model.script(Script(replies.unavailable()))
-    body = json.dumps({"model": "holdfast-demo", "input": "x" * 3_000_000}).encode()
-    async with envoy(directory, model.url) as (_, settings):
-        answer = await ask("POST", TURN, settings.model.socket, data=BytesIO(body), headers=JSON)
-
-    assert answer.status == 200
-    first, second = model.requests
-    assert first.body == second.body == body
-
-
-async def test_a_model_turn_that_may_have_begun_is_not_tried_again(
-    directory: Path, model: ScriptedModel
-) -> None:
-    """Tokens cost money, and a tool of the model server's own may have had its effect."""
-    model.script(Script(Cut()))
-    body = {"model": "holdfast-demo", "input": "Hello"}
-    async with envoy(directory, model.url) as (_, settings):
-        answer = await ask("POST", TURN, settings.model.socket, json=body)
-
-    assert answer.status == 503
-    assert answer.error["code"] == "model_unavailable"
-    assert len(model.requests) == 1
 
 
 async def test_a_model_server_that_is_not_there_gives_503_in_the_shape_of_the_api(

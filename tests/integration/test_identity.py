@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import aiohttp
 import pytest
@@ -146,6 +147,12 @@ class Teller:
         await reply.answer(Answer(200, json.dumps({"tenant": caller.tenant}).encode()))
 
 
+class Asked(NamedTuple):
+    """All that is asked of the engine here."""
+
+    responses: Teller
+
+
 @asynccontextmanager
 async def told(
     directory: Path,
@@ -169,7 +176,8 @@ async def told(
         named["HOLDFAST_ENVOY__BINARY"] = os.environ.get("HOLDFAST_TEST_ENVOY_BIN", "")
     settings = Settings.load(None, {**base, **named, **(environ or {})})
     settings.sidecar.run_dir.mkdir()
-    worker = transport_of(settings, 0, Teller())  # type: ignore[arg-type]
+    endpoints: Any = Asked(Teller())
+    worker = transport_of(settings, 0, endpoints)
     await worker.start()
     try:
         envoy = envoy_command(settings, os.environ, plain=plain)

@@ -17,11 +17,11 @@ from storage.postgres.embedded import EmbeddedPostgres
 from tests.support.fix_postgres import create_database
 from tests.support.fix_stack import open_session
 from tests.support.mcp_server import McpServer
+from tests.support.mcp_turns import Turns, declared
 from tests.support.replies import call, say, text
-from tests.support.scripted_model import Received, ScriptedModel
+from tests.support.scripted_model import ScriptedModel
 from tests.support.scripts import Hold, Script
 from tests.support.stack import CLIENT_KEY, Stack, eventually, running_stack
-from tests.support.trap import trap
 from tests.support.wire import Wire
 
 DONE = say(text("done"))
@@ -56,31 +56,6 @@ async def mcp_client(stack_to_here: Stack) -> AsyncIterator[openai.AsyncOpenAI]:
         base_url=f"{stack_to_here.url}/v1", api_key=CLIENT_KEY, max_retries=0, timeout=30
     ) as sdk:
         yield sdk
-
-
-def declared(url: str, label: str = "s", **fields: Any) -> dict[str, Any]:
-    """Return a server's declaration."""
-    given = {"server_label": label, "server_url": url, "require_approval": "never"}
-    return {"type": "mcp", **given, **fields}
-
-
-class Turns:
-    """Scripts for the turns of one test, chosen by how many outputs of tools the model was sent."""
-
-    def __init__(self, stack: Stack, *scripts: Script) -> None:
-        self._stack = stack
-        self._seen = len(stack.model.requests)
-        stack.model.script(*scripts)
-
-    @property
-    def asked(self) -> list[Received]:
-        """The model calls since then."""
-        return self._stack.model.requests[self._seen :]
-
-    def outputs(self, number: int) -> list[str]:
-        """The outputs of tools that a turn was sent."""
-        items = self.asked[number].json["input"]
-        return [i["output"] for i in items if i.get("type") == "function_call_output"]
 
 
 @pytest.mark.parametrize("transport", ["http", "sse"])
@@ -263,25 +238,6 @@ async def test_a_server_that_is_not_there_costs_its_own_tools_only(
     gone, listed, called, _ = seen.response["output"]
     assert "gone" in gone["error"]
     assert (len(listed["tools"]) > 3, called["output"]) == (True, "x")
-
-
-@pytest.mark.parametrize(
-    "host",
-    ["127.0.0.1", "[::1]", "169.254.169.254", "2130706433", "[::ffff:127.0.0.1]", "localhost"],
-)
-async def test_a_target_on_the_inside_is_not_reached(stack: Stack, wire: Wire, host: str) -> None:
-    """X3: with the settings of production; nothing connects, and no model is asked."""
-    async with trap() as trapped:
-        before = len(stack.model.requests)
-        seen = await wire.create(model="m", tools=[declared(f"https://{host}:{trapped.port}/mcp")])
-        await trapped.assert_works_and_saw_nothing()
-    if host == "localhost":
-        # A name is refused when it is resolved: an error of its item.
-        assert "not public" in seen.response["output"][0]["error"]
-        return
-    assert seen.status == 400
-    assert (seen.error["param"], seen.error["code"]) == ("tools[0].server_url", "target_refused")
-    assert len(stack.model.requests) == before
 
 
 async def test_secrets_are_not_in_what_is_stored_to_run_it_again(

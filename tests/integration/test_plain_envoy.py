@@ -16,7 +16,8 @@ from tests.support.http_client import Client, request
 from tests.support.replies import say, stream, text
 from tests.support.scripts import Hold
 from tests.support.stack import CLIENT_KEY, Stack, eventually
-from tests.support.wire import DEADLINE, Wire
+from tests.support.tenants import a_connector
+from tests.support.wire import CONNECTORS, DEADLINE, Wire
 
 MEGABYTE = 1 << 20
 ANSWER = stream(text("Hel", "lo"))
@@ -42,6 +43,15 @@ async def test_turns_go_through_envoy_both_ways(plain: Stack, wire: Wire) -> Non
     sent = (await plain.stat("http.model.downstream_rq_total")) - turns
     assert sent == 2
     assert (await wire.get(two.id)).json["previous_response_id"] == one.id
+
+
+async def test_connectors_are_ours_too(wire: Wire) -> None:
+    """H2: the whole API goes to the workers; what only begins alike does not."""
+    made = (await wire.ask("POST", CONNECTORS, json=a_connector("crm"))).json
+    path = f"{CONNECTORS}/{made['id']}"
+    assert (await wire.ask("GET", path)).json == made
+    assert (await wire.ask("GET", path.replace("connectors", "connectorsfoo"))).status == 404
+    assert (await wire.ask("DELETE", path)).json["deleted"] is True
 
 
 async def test_one_request_id_joins_client_and_model(plain: Stack, wire: Wire) -> None:

@@ -23,8 +23,8 @@ from tests.support.jwts import AUDIENCE, Issuer, altered
 from tests.support.replies import say, text
 from tests.support.scripted_model import ScriptedModel
 from tests.support.stack import Stack, running_stack, short_directory, standalone_stack
-from tests.support.tenants import Tenants, bearer, speaking, two_tenants
-from tests.support.wire import RESPONSES, Seen, Wire
+from tests.support.tenants import A_PROMPT, Tenants, a_connector, bearer, speaking, two_tenants
+from tests.support.wire import CONNECTORS, PROMPTS, RESPONSES, Seen, Wire
 
 # Differ from answer to answer, whoever asks.
 PASSING = {"date", "x-request-id"}
@@ -106,10 +106,12 @@ class Probe:
     body: Mapping[str, Any] | None = None
     status: int = 404
     names: str = "response"
-    """Whose id is asked for: a `response`, an `item`, or a `conversation`."""
+    """What is asked for: the id of a `response`, an `item`, a `conversation`, a `connector`, a `prompt`, or a
+    connector's `label`."""
 
 
 REFERENCE = [{"type": "item_reference", "id": "{id}"}, {"role": "user", "content": "hi"}]
+SERVER = {"type": "mcp", "server_label": "s", "require_approval": "never"}
 ITEMS = "/v1/conversations/{my conversation}/items"
 
 
@@ -138,6 +140,21 @@ PROBES: Mapping[Operation, Mapping[str, Probe]] = {
         "conversation, not stored": of_conversation(body={"conversation": "{id}", "store": False}),
         "conversation, in the background": of_conversation(
             body={"conversation": "{id}", "background": True}
+        ),
+        "connector": Probe(
+            body={"tools": [{**SERVER, "connector_id": "{id}"}]}, status=400, names="connector"
+        ),
+        "connector, in the background": Probe(
+            body={"tools": [{**SERVER, "connector_id": "{id}"}], "background": True},
+            status=400,
+            names="connector",
+        ),
+        "prompt": Probe(body={"prompt": {"id": "{id}"}}, status=400, names="prompt"),
+        "prompt, at a version": Probe(
+            body={"prompt": {"id": "{id}", "version": "1"}}, status=400, names="prompt"
+        ),
+        "connector's label": Probe(
+            body={"tools": [{**SERVER, "server_label": "{id}"}]}, status=400, names="label"
         ),
     },
     Operation.LIST: {"after": Probe(query="?after={id}", status=400)},
@@ -178,6 +195,39 @@ PROBES: Mapping[Operation, Mapping[str, Probe]] = {
         "of a conversation": of_conversation(),
         "of mine": Probe(path=ITEMS + "/{id}", names="item"),
     },
+    # It names nothing that there is; labels are tried below.
+    Operation.CREATE_CONNECTOR: {},
+    Operation.LIST_CONNECTORS: {
+        "after": Probe(query="?after={id}", status=400, names="connector"),
+        "after, oldest first": Probe(query="?order=asc&after={id}", status=400, names="connector"),
+    },
+    Operation.RETRIEVE_CONNECTOR: {"plain": Probe(names="connector")},
+    Operation.UPDATE_CONNECTOR: {
+        "plain": Probe(body={"description": "stolen"}, names="connector"),
+        "nothing": Probe(body={}, names="connector"),
+    },
+    Operation.DELETE_CONNECTOR: {"plain": Probe(names="connector")},
+    Operation.CONNECTOR_TOOLS: {"plain": Probe(names="connector")},
+    # It names nothing that there is.
+    Operation.CREATE_PROMPT: {},
+    Operation.LIST_PROMPTS: {
+        "after": Probe(query="?after={id}", status=400, names="prompt"),
+        "after, oldest first": Probe(query="?order=asc&after={id}", status=400, names="prompt"),
+    },
+    Operation.RETRIEVE_PROMPT: {
+        "plain": Probe(names="prompt"),
+        "a version": Probe(query="?version=1", names="prompt"),
+    },
+    Operation.UPDATE_PROMPT: {
+        "plain": Probe(body={"name": "stolen"}, names="prompt"),
+        "default": Probe(body={"default_version": "1"}, names="prompt"),
+    },
+    Operation.DELETE_PROMPT: {"plain": Probe(names="prompt")},
+    Operation.ADD_PROMPT_VERSION: {"plain": Probe(body=A_PROMPT, names="prompt")},
+    Operation.PROMPT_VERSIONS: {
+        "plain": Probe(names="prompt"),
+        "after": Probe(query="?after=1", names="prompt"),
+    },
 }
 
 
@@ -209,6 +259,18 @@ async def asked(
     return await tenants.mine.ask(method, target, json=body)
 
 
+def others_names(tenants: Tenants, probe: Probe) -> Mapping[str, str]:
+    """Return what of the other tenant's a probe asks for."""
+    return {
+        "response": tenants.response_ids,
+        "item": tenants.item_ids,
+        "conversation": tenants.conversation_ids,
+        "connector": tenants.connector_ids,
+        "label": tenants.connector_labels,
+        "prompt": tenants.prompt_ids,
+    }[probe.names]
+
+
 def filled(value: Any, wanted: str, mine: Tenants) -> Any:
     if isinstance(value, str):
         value = value.replace("{id}", wanted).replace("{mine}", mine.mine_id)
@@ -236,12 +298,7 @@ async def test_what_is_anothers_answers_as_what_is_nobodys(
     either: Tenants, method: str, pattern: tuple[str | None, ...], probe: Probe
 ) -> None:
     """X1, M3: status, headers and body are the same bytes, in whichever state the other's is."""
-    found = {
-        "response": either.response_ids,
-        "item": either.item_ids,
-        "conversation": either.conversation_ids,
-    }[probe.names]
-    for state, wanted in found.items():
+    for state, wanted in others_names(either, probe).items():
         unknown = nobodys(wanted)
         first = await asked(either, method, pattern, probe, wanted)
         second = await asked(either, method, pattern, probe, unknown)
@@ -281,6 +338,37 @@ async def test_anothers_requests_change_no_conversation(either: Tenants) -> None
     after = await either.others.ask("GET", f"/v1/conversations/{wanted}/items")
     assert after.raw == items.raw
     assert before.status == items.status == 200
+
+
+async def test_anothers_requests_change_no_connector(either: Tenants) -> None:
+    """X1: after every probe, the owner finds it as it was; its label is free for others."""
+    [wanted] = either.connector_ids.values()
+    [label] = either.connector_labels.values()
+    before = await either.others.ask("GET", f"{CONNECTORS}/{wanted}")
+    for method, pattern, operation in ROUTES:
+        for probe in PROBES[operation].values():
+            await asked(either, method, pattern, probe, wanted)
+    made = await either.mine.ask("POST", CONNECTORS, json=a_connector(label))
+    listed = (await either.mine.ask("GET", CONNECTORS)).json["data"]
+
+    assert (await either.others.ask("GET", f"{CONNECTORS}/{wanted}")).raw == before.raw
+    assert before.status == made.status == 200
+    assert [each["id"] for each in listed] == [made.json["id"]] != [wanted]
+    gone = await either.mine.ask("DELETE", f"{CONNECTORS}/{made.json['id']}")
+    assert gone.status == 200
+
+
+async def test_anothers_requests_change_no_prompt(either: Tenants) -> None:
+    """X1: after every probe, the owner finds it as it was, with its one version."""
+    [wanted] = either.prompt_ids.values()
+    before = await either.others.ask("GET", f"{PROMPTS}/{wanted}/versions")
+    for method, pattern, operation in ROUTES:
+        for probe in PROBES[operation].values():
+            await asked(either, method, pattern, probe, wanted)
+
+    assert (await either.others.ask("GET", f"{PROMPTS}/{wanted}/versions")).raw == before.raw
+    assert len(before.json["data"]) == 1
+    assert (await either.mine.ask("GET", PROMPTS)).json["data"] == []
 
 
 async def test_anothers_cancel_does_not_reach_a_running_response(either: Tenants) -> None:

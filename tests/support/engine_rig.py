@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from zlib import crc32
 
@@ -12,8 +12,11 @@ import msgspec
 
 from engine import sse
 from engine.answers import error_answer
+from engine.api.connectors import Connector
 from engine.api.mcp import McpTool
+from engine.api.ownership import NO_POLICY, ToolPolicy
 from engine.background import Background
+from engine.connectors import Connectors
 from engine.conversations import Conversations
 from engine.detached import Detached
 from engine.errors import EngineError
@@ -22,13 +25,23 @@ from engine.intake import Caller, Intake
 from engine.limits import Limits
 from engine.lines import Lines
 from engine.live import Live
-from engine.ports import Clock, EventBatch, StoredResponse, ToolProvider
+from engine.ports import (
+    Clock,
+    EventBatch,
+    OpenProvided,
+    Sealing,
+    StoredResponse,
+    ToolProvider,
+)
+from engine.prompts import Prompts
 from engine.recovery import Recovery
+from engine.registry import Registry
 from engine.responses import Responses
 from engine.run import Means, Run
 from engine.takeover import TakeOver
 from engine.toolbox import OpenProvider, Toolbox
-from extproc.operations import Api
+from extproc.operations import Endpoints
+from extproc.sealing import AesSealing
 from tests.support.fake_model import FakeModel
 from tests.support.fake_reply import FakeReply
 from tests.support.faulty_store import FaultyStore
@@ -73,6 +86,10 @@ class Rig:
         store: FaultyStore | None = None,
         worker: str = "replica/0#1",
         providers: OpenProvider = no_provider,
+        shared: Sequence[Connector] = (),
+        sealing: Sealing | None = None,
+        policy: ToolPolicy = NO_POLICY,
+        provided: Mapping[str, OpenProvided] | None = None,
     ) -> None:
         self.model = model
         self.store = store if store is not None else FaultyStore()
@@ -81,10 +98,13 @@ class Rig:
         self.limits = limits if limits is not None else SOON
         self.detached = Detached()
         self.clock: Clock = lambda: NOW
-        tools = Toolbox(providers, self.limits)
+        self.sealing = AesSealing([bytes(32)]) if sealing is None else sealing
+        self.registry = Registry(self.store, self.sealing, shared)
+        tools = Toolbox(providers, self.limits, self.registry, policy=policy, provided=provided)
         means = Means(
             model=model,
             tools=tools,
+            sealing=self.sealing,
             store=self.store,
             clock=lambda: self.clock(),
             limits=self.limits,
@@ -92,13 +112,19 @@ class Rig:
             detached=self.detached,
         )
         self.live = Live(means, worker)
+        randomness = counting(worker)
+        self.prompts = Prompts(
+            self.store, randomness=randomness, limits=self.limits, policy=tools.policy
+        )
         self.intake = Intake(
             self.store,
             tools=tools,
+            sealing=self.sealing,
             clock=lambda: self.clock(),
-            randomness=counting(worker),
+            randomness=randomness,
             limits=self.limits,
             worker=worker,
+            expand=self.prompts.expand,
         )
         self.takeover = TakeOver(self.live)
         self.background = Background(self.live, self.takeover, most=2)
@@ -114,9 +140,23 @@ class Rig:
             background=self.background,
         )
         self.conversations = Conversations(
-            store=self.store, lines=self.lines, randomness=counting(f"{worker}, conversations")
+            store=self.store,
+            lines=self.lines,
+            sealing=self.sealing,
+            randomness=counting(f"{worker}, conversations"),
         )
-        self.api = Api(responses=self.responses, conversations=self.conversations)
+        self.connectors = Connectors(
+            self.store,
+            self.registry,
+            open_provider=providers,
+            open_anew=providers,
+            tools=tools,
+            clock=lambda: self.clock(),
+            randomness=counting(worker),
+        )
+        self.endpoints = Endpoints(
+            self.responses, self.conversations, self.connectors, self.prompts
+        )
 
     def _notify(self, response_id: str) -> None:
         self.notified.append(response_id)
@@ -182,6 +222,16 @@ class Rig:
         async with asyncio.timeout(5):
             while True:
                 if happened():
+                    return
+                await asyncio.sleep(0.001)
+
+    async def until_logged(self, wanted: str, part: bytes) -> None:
+        """Wait until the log of a response that has not ended holds some bytes."""
+        async with asyncio.timeout(5):
+            while True:
+                read = await self.store.read_events(CALLER.tenant, wanted, after=-1, limit=1 << 20)
+                assert read is not None
+                if part in b"".join(batch.frames for batch in read.batches):
                     return
                 await asyncio.sleep(0.001)
 

@@ -128,6 +128,7 @@ async def _wait(step: Step) -> None:
         case Hang(until):
             await until.wait()
         case Break(error):
-            raise error or UpstreamFailed("The connection to the model server broke off.")
+            broken = "The connection to the model server broke off."
+            raise error or UpstreamFailed(broken, passing=True)
         case _:
             raise AssertionError(f"{step!r} in the wrong place")

@@ -88,11 +88,16 @@ async def owned_database(postgres_server: EmbeddedPostgres, plain_owner: str) ->
 
 
 async def empty_tables(conninfo: str) -> None:
-    """Remove all rows of a database, whoever's they are."""
+    """Remove all rows of a database, whoever's they are; only what was migrated stays noted."""
     async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
-        await connection.execute(
-            "TRUNCATE threads, items, responses, runs, events, idempotency, conversations"
+        cursor = await connection.execute(
+            """
+            SELECT quote_ident(tablename) FROM pg_tables
+            WHERE schemaname = current_schema() AND tablename <> 'holdfast_migrations'
+            """
         )
+        tables = ", ".join(row[0] for row in await cursor.fetchall())
+        await connection.execute(f"TRUNCATE {tables}".encode())
 
 
 async def let_pass(conninfo: str, seconds: float) -> None:

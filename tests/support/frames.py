@@ -25,7 +25,7 @@ def sse(event: Event) -> bytes:
 
 def numbered(raw: bytes) -> list[tuple[int, bytes]]:
     """Return the events of a stream of ours, each as its number and its frame."""
-    frames = [frame + b"\n\n" for frame in raw.split(b"\n\n") if frame.startswith(b"event: ")]
+    frames = [frame + b"\n\n" for frame in raw.split(b"\n\n") if b"event: " in frame[:200]]
     return [(event_of(frame)["sequence_number"], frame) for frame in frames]
 
 

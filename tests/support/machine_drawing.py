@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engine.response.machine import TRANSITIONS
+from engine.response.transitions import TRANSITIONS
 
 DOCUMENT = Path(__file__).parents[2] / "ARCHITECTURE.md"
 _BEGIN = "<!-- machine: made from TRANSITIONS by `make docs` -->\n"
@@ -15,7 +15,7 @@ def drawing() -> str:
     """Return the table as a Mermaid state diagram; inputs that lead to the same phases share an arrow."""
     arrows: dict[tuple[str, str], list[str]] = {}
     for phase, rows in TRANSITIONS.items():
-        for received, (_, targets) in rows.items():
+        for received, targets in rows.items():
             for target in sorted(targets, key=lambda t: t.value):
                 arrows.setdefault((phase.value, target.value), []).append(received.__name__)
     lines = ["```mermaid", "stateDiagram-v2", "    [*] --> new"]

@@ -11,8 +11,8 @@ from engine.ports import ToolOutcome
 from extproc.mcp.connections import McpConnections
 from extproc.mcp.provider import McpProvider, open_provider
 from extproc.mcp.target import McpLimits
+from extproc.outbound.guards import Guards
 from extproc.outbound.policy import OutboundPolicy
-from extproc.outbound.transport import GuardedTransport
 
 THIS_MACHINE = OutboundPolicy(allow_http=True, networks=(ip_network("127.0.0.0/8"),))
 DEADLINE = 20.0
@@ -43,13 +43,13 @@ async def mcp_rig(
 ) -> AsyncIterator[McpRig]:
     """Yield a worker's MCP side; everything is closed on exit."""
     chosen = limits or McpLimits(connect=5)
-    guarded = GuardedTransport(policy, body_limit=chosen.answer_bytes)
-    connections = McpConnections(guarded, chosen)
+    guards = Guards(body_limit=chosen.answer_bytes)
+    connections = McpConnections(guards, chosen)
     try:
         yield McpRig(connections, policy)
     finally:
         await connections.aclose()
-        await guarded.aclose()
+        await guards.aclose()
 
 
 async def call(

@@ -30,12 +30,32 @@ PIXEL = base64.b64encode(b"\x89PNG\r\n\x1a\n-not-really").decode()
 Transport = Literal["http", "json", "sse"]
 
 
+class Gauge:
+    """How many calls of `slow` run, over several servers, and the most that ran at a time."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.most = 0
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Count a call while it runs."""
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            yield
+        finally:
+            self.now -= 1
+
+
 class McpServer:
     """Tools over one transport: streamable HTTP (answers as events or as JSON), or the older SSE.
 
     `old`: knows nothing of the stateless protocol, so that clients log in. `calls` are the names of the
     tools in the order in which they were started; `requests` are the methods of the HTTP requests.
-    `refuses` is a token that is answered with a 401; `status`, where set, is the answer to everything.
+    `refuses` is a token that is answered with a 401; `status`, where set, is the answer to everything;
+    `spoils` are bytes of its answers, and others of the same length that stand in their place;
+    `moved` are methods of MCP and where their requests are redirected to.
     """
 
     def __init__(
@@ -45,7 +65,11 @@ class McpServer:
         old: bool = False,
         app: ASGIApp | None = None,
         refuses: str | None = None,
+        host: str = "127.0.0.1",
+        gauge: Gauge | None = None,
+        spoils: tuple[bytes, bytes] | None = None,
     ) -> None:
+        self.gauge = gauge or Gauge()
         self.calls: list[str] = []
         self.requests: list[str] = []
         self.headers: list[dict[str, str]] = []
@@ -53,6 +77,9 @@ class McpServer:
         self.given_up = asyncio.Event()
         self.release = asyncio.Event()
         self.status = 0
+        self.moved: dict[str, str] = {}
+        self._host = host
+        self._spoils = spoils
         self._old = old
         self._refuses = refuses
         self._came = asyncio.Condition()
@@ -64,7 +91,12 @@ class McpServer:
     @property
     def url(self) -> str:
         """Return what a client gives as `server_url`."""
-        return f"http://127.0.0.1:{self._port}{self._path}"
+        return f"http://{self._host}:{self._port}{self._path}"
+
+    @property
+    def port(self) -> int:
+        """Return the port, which stays the same over restarts."""
+        return self._port
 
     @property
     def logins(self) -> set[str]:
@@ -96,7 +128,7 @@ class McpServer:
         app = self._app or self._tools_app()
         config = uvicorn.Config(
             self._counted(app),
-            host="127.0.0.1",
+            host=self._host,
             port=self._port,
             log_config=None,
             ws="none",
@@ -134,9 +166,24 @@ class McpServer:
                 if status := self._refusal(headers):
                     await _plain(send, status)
                     return
-            await app(scope, receive, send)
+                if location := self.moved.get(headers.get("mcp-method", "")):
+                    await _plain(send, 307, (b"location", location.encode()))
+                    return
+            await app(scope, receive, self._spoilt(send))
 
         return counted
+
+    def _spoilt(self, send: Send) -> Send:
+        if self._spoils is None:
+            return send
+        old, new = self._spoils
+
+        async def spoil(message: Any) -> None:
+            if "body" in message:
+                message["body"] = message["body"].replace(old, new)
+            await send(message)
+
+        return spoil
 
     def _refusal(self, headers: dict[str, str]) -> int:
         if self._refuses and headers.get("authorization") == f"Bearer {self._refuses}":
@@ -148,8 +195,9 @@ class McpServer:
     def _tools_app(self) -> ASGIApp:
         tools = self._tools()
         if self._transport == "sse":
-            return tools.sse_app()
-        return tools.streamable_http_app(json_response=self._transport == "json")
+            return tools.sse_app(host=self._host)
+        json = self._transport == "json"
+        return tools.streamable_http_app(json_response=json, host=self._host)
 
     def _tools(self) -> MCPServer:
         server = MCPServer("tools", log_level="CRITICAL")
@@ -201,7 +249,8 @@ class McpServer:
             async with self._came:
                 self._came.notify_all()
             try:
-                await self.release.wait()
+                with self.gauge.running():
+                    await self.release.wait()
             except asyncio.CancelledError:
                 self.given_up.set()
                 raise
@@ -267,7 +316,9 @@ async def silent_server() -> AsyncIterator[tuple[str, list[bytes]]]:
 
 
 @asynccontextmanager
-async def scripted_server(*answers: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
+async def scripted_server(
+    *answers: bytes, host: str = "127.0.0.1"
+) -> AsyncIterator[tuple[str, list[bytes]]]:
     """Yield the URL of a server that gives these answers, one a connection, then closes; and what it got."""
     sent: list[bytes] = []
     left = list(answers)
@@ -279,9 +330,9 @@ async def scripted_server(*answers: bytes) -> AsyncIterator[tuple[str, list[byte
             await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    server = await asyncio.start_server(answer, host, 0)
     async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp", sent
+        yield f"http://{host}:{server.sockets[0].getsockname()[1]}/mcp", sent
 
 
 class _Uvicorn(uvicorn.Server):
@@ -300,6 +351,6 @@ class _Uvicorn(uvicorn.Server):
         self.listening.set()
 
 
-async def _plain(send: Send, status: int) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": []})
+async def _plain(send: Send, status: int, *headers: tuple[bytes, bytes]) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": b"no"})

@@ -41,6 +41,7 @@ from tests.support.scripts import (
     SSE_TYPE,
     Asked,
     Body,
+    ByOutputs,
     Cut,
     Hold,
     Pace,
@@ -129,11 +130,21 @@ class ScriptedModel:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        assert self._runner is not None
-        await self._runner.cleanup()
+        await self.stop()
         # A script that broke looked like a 500 to the code under test: say so here.
         if self._failures and error is None:
             raise self._failures[0]
+
+    def twin(self) -> ScriptedModel:
+        """Another server that plays the same scripts, also those of the queue; `requests` are its own."""
+        twin = ScriptedModel(release=self._release, validate=self._validate)
+        twin.named, twin._queues = self.named, self._queues
+        return twin
+
+    async def stop(self) -> None:
+        """Be gone, as a server that died: nobody listens, and what was open is closed."""
+        assert self._runner is not None
+        await self._runner.cleanup()
 
     @property
     def port(self) -> int:
@@ -148,6 +159,10 @@ class ScriptedModel:
     def script(self, *scripts: Script, path: str = RESPONSES) -> None:
         """Queues scripts for the next requests to a path, one each."""
         self._queues[path].extend(scripts)
+
+    def unscript(self) -> None:
+        """Forgets the queued scripts that no request has taken."""
+        self._queues.clear()
 
     async def next_request(self, timeout: float = DEADLINE) -> Received:
         """The first model call that was not given out yet, waiting for it if need be."""
@@ -262,6 +277,8 @@ class _Performance:
                     await self._say(step)
                 case Cut():
                     self._cut(step.reset)
+                case ByOutputs():
+                    await self.play(step.of(self._asked))
         # Steps without a body, or a cut before the status: nothing of this response gets out.
         return self._response or web.Response()
 

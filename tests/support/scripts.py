@@ -175,7 +175,23 @@ class Cut:
     reset: bool = False
 
 
-Step = Stream | Body | Say | Hold | Pace | Start | Cut
+@dataclass(frozen=True, slots=True)
+class ByOutputs:
+    """One script for each turn of a response that runs tools, by how many of their outputs are sent.
+
+    The largest number that is not above it counts, so `{0: …, 2: …}` has a first turn of two calls.
+    """
+
+    scripts: Mapping[int, Script]
+
+    def of(self, asked: Asked) -> Script:
+        given = asked.body.get("input")
+        items = given if isinstance(given, list) else []
+        told = sum(item.get("type") == "function_call_output" for item in items)
+        return self.scripts[max(number for number in self.scripts if number <= told)]
+
+
+Step = Stream | Body | Say | Hold | Pace | Start | Cut | ByOutputs
 
 
 @dataclass(frozen=True, init=False)

@@ -78,18 +78,19 @@ def an_end(
 
 
 async def begin(
-    store: ResponseStore, tenant: str, response_id: str, *, after: str | None = None
+    store: ResponseStore, tenant: str, response_id: str, *, after: str | None = None, **more: Any
 ) -> Lease:
-    """Accept a response that continues `after`."""
+    """Accept a response that continues `after`; `more` are fields of `NewResponse`."""
     point = None if after is None else (await context(store, tenant, after)).end
-    return await store.accept(a_response(tenant, response_id, after=point, previous=after))
+    new = a_response(tenant, response_id, after=point, previous=after, **more)
+    return await store.accept(new)
 
 
 async def turn(
-    store: ResponseStore, tenant: str, response_id: str, *, after: str | None = None
+    store: ResponseStore, tenant: str, response_id: str, *, after: str | None = None, **more: Any
 ) -> Lease:
     """Accept and finish a response that continues `after`: `<id>/in`, then `<id>/out`."""
-    lease = await begin(store, tenant, response_id, after=after)
+    lease = await begin(store, tenant, response_id, after=after, **more)
     await store.finish(an_end(lease))
     return lease
 

@@ -79,7 +79,8 @@ def _is_comment(frame: bytes) -> bool:
 
 
 def _event(frame: bytes) -> Event:
-    lines = frame.split(b"\n")
+    # Comments may stand before an event's lines.
+    lines = [line for line in frame.split(b"\n") if not line.startswith(b":")]
     assert len(lines) == 2, f"R11: {frame[:200]!r}"
     kind, data = lines
     assert kind.startswith(b"event: "), f"R11: {frame[:200]!r}"
@@ -227,7 +228,8 @@ def _check_output(response: Event, *, taken_over: bool) -> None:
                 json.loads(item["arguments"])  # R7
     # A failed call of an owned tool is whole: the model was told of it (T2).
     statuses = [_status(item) for item in output]
-    cut_calls = [item for item in output if item["type"] == OWNED and _status(item) != "completed"]
+    beside = [item for item in output if item["type"] == OWNED or _is_upstream(item)]
+    cut_calls = [item for item in beside if _status(item) != "completed"]
     if taken_over:
         assert set(statuses) <= {"completed", "incomplete"}, f"R9: {statuses}"
     elif cut_calls and status != "completed":
@@ -243,10 +245,17 @@ def _check_output(response: Event, *, taken_over: bool) -> None:
 
 
 def _status(item: Event) -> str:
-    if item["type"] == LISTED:
+    if "status" not in item:
         return "completed"
-    failed = item["type"] == OWNED and item["status"] == "failed"
+    failed = (item["type"] == OWNED or _is_upstream(item)) and item["status"] == "failed"
     return "completed" if failed else str(item["status"])
+
+
+def _is_upstream(item: Event | None) -> bool:
+    """True for items of the model server's tools; tests give its MCP servers the label `theirs`."""
+    if item is None or item.get("server_label") == "theirs":
+        return item is not None
+    return item["type"] in ("web_search_call", "code_interpreter_call", "image_generation_call")
 
 
 def _is_capped(response: Event) -> bool:
@@ -296,6 +305,7 @@ class _Reader:
         self._item: _Item | None = None
         self._waiting: dict[int, _Item] = {}
         """Owned calls whose arguments are whole: the one kind of item that stays open beside others."""
+        self._passed: dict[int, Event] = {}
         self._part: _Part | None = None
 
     @property
@@ -305,6 +315,8 @@ class _Reader:
 
     def take(self, event: Event) -> None:
         kind = event["type"]
+        if self._passed_through(event):
+            return
         for ending, take in _TAKES:
             if kind.endswith(ending):
                 take(self, event)
@@ -314,6 +326,29 @@ class _Reader:
     def end(self) -> None:
         assert self._item is None, "R5: an item was never closed"
         assert not self._waiting, "R5: an owned call was never closed"
+        assert not self._passed, "R5: an item of the model server's was never closed"
+
+    def _passed_through(self, event: Event) -> bool:
+        """Take what tells of an item of the model server's own tools, which may stand open beside others."""
+        item = event.get("item")
+        if event["type"].endswith("output_item.added") and _is_upstream(item):
+            assert self._item is None, "R5: an item begins inside another"
+            assert event["output_index"] == self._count, f"R4: output_index {event['output_index']}"
+            self._count += 1
+            self._passed[event["output_index"]] = event["item"]
+            return True
+        added = self._passed.get(event.get("output_index", -1))
+        if added is None:
+            return False
+        if event["type"].endswith("output_item.done"):
+            done = event["item"]
+            assert (done["id"], done["type"]) == (added["id"], added["type"]), f"R5: {done}"
+            self._done[event["output_index"]] = done
+            del self._passed[event["output_index"]]
+            return True
+        assert event["item_id"] == added["id"], f"R5: {event}"
+        assert event["type"].startswith(f"response.{added['type']}"), f"R6: {event}"
+        return True
 
     # items
 

@@ -6,13 +6,22 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from uuid import uuid4
 
 import aiohttp
 
 from tests.support.replies import say, stream, text
 from tests.support.scripts import Hold, Script
 from tests.support.stack import Stack
-from tests.support.wire import RESPONSES, Wire
+from tests.support.wire import CONNECTORS, PROMPTS, RESPONSES, Wire
+
+
+def a_connector(label: str) -> dict[str, str]:
+    """Return the body that makes a connector to a server that is never asked."""
+    return {"server_label": label, "server_url": "https://mcp.example.com/mcp"}
+
+
+A_PROMPT = {"template": {"model": "demo", "instructions": "be brief"}}
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -41,6 +50,9 @@ class Tenants:
     mine_conversation: str
     conversation_ids: dict[str, str]
     """By state."""
+    connector_ids: dict[str, str]
+    connector_labels: dict[str, str]
+    prompt_ids: dict[str, str]
 
 
 @asynccontextmanager
@@ -71,6 +83,8 @@ async def two_tenants(
         await turn.until("response.created")
         told = await others.ask("GET", f"/v1/conversations/{said}/items")
         made = done.json["id"]
+        connector = await others.ask("POST", CONNECTORS, json=a_connector(f"crm_{uuid4().hex}"))
+        prompt = await others.ask("POST", PROMPTS, json=A_PROMPT)
         items = await others.ask("GET", f"{RESPONSES}/{made}/input_items")
         yield Tenants(
             mine,
@@ -89,6 +103,9 @@ async def two_tenants(
             },
             mine_conversation=mine_conversation,
             conversation_ids={"said": said, "busy": busy},
+            connector_ids={"connector": connector.json["id"]},
+            connector_labels={"connector": connector.json["server_label"]},
+            prompt_ids={"prompt": prompt.json["id"]},
         )
         gate.set()
         await running.rest()

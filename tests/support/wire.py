@@ -23,6 +23,8 @@ from tests.support.transcripts import event_of
 
 DEADLINE = 15.0
 RESPONSES = "/v1/responses"
+CONNECTORS = "/v1/connectors"
+PROMPTS = "/v1/prompts"
 
 Event = dict[str, Any]
 

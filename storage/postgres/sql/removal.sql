@@ -117,3 +117,14 @@ WHERE tenant = %(tenant)s AND id > '' AND writer IS NULL
   AND NOT EXISTS (SELECT FROM conversations WHERE tenant = %(tenant)s AND id > '')
 ORDER BY id
 LIMIT %(limit)s;
+
+-- name: remove_connectors
+-- Removes all connectors of a tenant.
+DELETE FROM connectors WHERE tenant = %(tenant)s AND id > '';
+
+-- name: remove_prompts
+-- Removes all prompts of a tenant with their versions.
+WITH versions AS (
+    DELETE FROM prompt_versions WHERE tenant = %(tenant)s AND prompt_id > ''
+)
+DELETE FROM prompts WHERE tenant = %(tenant)s AND id > '';

@@ -52,7 +52,7 @@ WITH held AS (
 ), branched AS (
     INSERT INTO threads (tenant, id, root_id, parent_id, parent_length, tip, writer, length)
     SELECT
-        %(tenant)s, %(new_thread)s, coalesce(w.root_id, %(new_thread)s),
+        %(tenant)s, %(new_thread)s, coalesce(w.root_id, %(new_root)s, %(new_thread)s),
         %(after_thread)s, %(after_position)s,
         coalesce(%(after_position)s, 0), %(id)s, coalesce(%(after_position)s, 0) + %(count)s
     FROM welcome w

@@ -161,3 +161,17 @@ async def test_an_answer_that_is_no_result_is_an_error() -> None:
         outcome = await call(rig.provider(server.url), "t")
     assert outcome.failed
     assert "not what the protocol prescribes" in outcome.text
+
+
+@pytest.mark.parametrize("transport", ["http", "json", "sse"])
+async def test_an_answer_that_is_no_text_is_an_error_in_our_words(transport: Any) -> None:
+    """T2: half a character; what the SDK repeats of the answer is for nobody."""
+    async with McpServer(transport, spoils=(b"XXXXXX", b"\\ud800")) as server, mcp_rig() as rig:
+        provider = rig.provider(server.url)
+        outcome = await call(provider, "echo", b'{"text":"XXXXXX"}')
+        assert json.loads(outcome.error or b"") == {
+            "type": "http_error",
+            "code": 502,
+            "message": "The MCP server's answer was not taken: it is no message of the protocol.",
+        }
+        assert (await call(provider, "echo", b'{"text":"next"}')).text == "next"

@@ -6,7 +6,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from engine.errors import InvalidRequest, TargetRefused, ToolsUnavailable
+from engine.errors import TargetRefused, ToolsUnavailable
 from extproc.mcp.target import McpLimits
 from extproc.outbound.policy import OutboundPolicy
 from tests.support.mcp_rig import DEADLINE, call, mcp_rig
@@ -89,11 +89,3 @@ async def test_metadata_of_an_authorization_server_is_not_fetched() -> None:
             with pytest.raises(ToolsUnavailable, match="refused the credentials"):
                 await rig.provider(url).definitions(timeout=DEADLINE)
         await waiting.assert_works_and_saw_nothing()
-
-
-async def test_a_connector_that_is_not_known_is_refused() -> None:
-    """H1."""
-    async with mcp_rig() as rig:
-        with pytest.raises(InvalidRequest) as refused:
-            rig.provider("", connector_id="connector_gmail")
-    assert refused.value.param == "tools[0].connector_id"

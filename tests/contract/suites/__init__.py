@@ -11,6 +11,7 @@ import uuid
 import pytest
 
 from tests.contract.suites.cancelling import CancelContract
+from tests.contract.suites.connectors import ConnectorContract
 from tests.contract.suites.conversation_items import ConversationItemContract
 from tests.contract.suites.conversations import ConversationContract
 from tests.contract.suites.ends import EndContract
@@ -18,6 +19,7 @@ from tests.contract.suites.keys import KeyContract
 from tests.contract.suites.leases import LeaseContract
 from tests.contract.suites.lists import ListContract
 from tests.contract.suites.logs import LogContract
+from tests.contract.suites.prompts import PromptContract
 from tests.contract.suites.queue import QueueContract
 from tests.contract.suites.reading import ReadingContract
 from tests.contract.suites.retention import RetentionContract
@@ -47,5 +49,7 @@ class StoreContract(
     LogContract,
     KeyContract,
     RetentionContract,
+    ConnectorContract,
+    PromptContract,
 ):
     """All of it; subclass it as `Test…` in a module with the fixtures."""

@@ -24,6 +24,16 @@ class HistoryContract:
         assert found.end.thread_id == found.root_id
         assert (await context(store, tenant, "r1")).end.thread_id == found.root_id
 
+    async def test_a_tree_of_threads_has_the_root_that_it_was_begun_with(
+        self, store: ResponseStore, tenant: str
+    ) -> None:
+        """Promise 5: over branches, and whatever a continuation says; affinity depends on it."""
+        await turn(store, tenant, "r1", root="of this tree")
+        await turn(store, tenant, "left", after="r1", root="of another")
+        await turn(store, tenant, "right", after="r1")
+        roots = [(await context(store, tenant, id)).root_id for id in ("r1", "left", "right")]
+        assert roots == ["of this tree"] * 3
+
     async def test_two_continuations_do_not_see_each_other(
         self, store: ResponseStore, tenant: str
     ) -> None:

@@ -70,7 +70,8 @@ async def test_the_model_is_called_with_the_callers_headers() -> None:
 
     await rig.create()
 
-    assert rig.model.headers == [CALLER.model_headers]
+    [headers] = rig.model.headers
+    assert headers.items() >= CALLER.model_headers.items()
 
 
 async def test_events_that_came_together_leave_together() -> None:
@@ -365,7 +366,8 @@ async def test_a_model_that_breaks_ends_the_stream_in_order(name: str) -> None:
     response = final(events)
     assert response["status"] == "failed"
     assert response == await rig.retrieve(response["id"])
-    assert len(rig.model.bodies) == 1
+    # What broke off before its first delta was asked for once more.
+    assert len(rig.model.bodies) == (2 if name == "ends with no event" else 1)
 
 
 async def test_text_behind_a_start_token_is_bounded_too() -> None:

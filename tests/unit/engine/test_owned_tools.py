@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from engine.api.json import encode
+from engine.api.response_object import Usage
 from engine.intake import Caller
 from engine.ports import EventBatch, ToolOutcome
-from engine.response.effects import Send
+from engine.response.effects import Effect, RunTools, Send
 from engine.response.inputs import (
     ArgumentsDelta,
     Input,
@@ -24,7 +25,7 @@ from engine.response.inputs import (
 from tests.support import replies
 from tests.support.dead_worker import GONE
 from tests.support.engine_rig import CALLER, NOW, Rig, final, small
-from tests.support.fake_model import Break, FakeModel, Step, frames_of
+from tests.support.fake_model import Break, FakeModel, Hang, Step, frames_of
 from tests.support.fake_reply import FakeReply
 from tests.support.fake_tools import FakeProvider, FakeServers, server
 from tests.support.replies import call, text
@@ -305,6 +306,39 @@ async def test_a_call_whose_result_is_stored_is_not_made_again(background_stream
     assert sent(rig, 0)[-1]["output"] == "found"
 
 
+async def test_a_response_that_is_taken_over_twice_goes_on() -> None:
+    """P4, T2, R10: the first time in the middle of a call; what ended before is kept, its usage too."""
+    provider = FakeProvider("s", "look", "other")
+    servers = FakeServers(provider)
+    dead = Rig(FakeModel(), limits=small(lease=GONE), worker="replica/1#1", providers=servers)
+    wanted = await leave_behind_a_call(dead, stream=True)
+    never = FakeModel(Hang(asyncio.Event()))
+    other = Rig(
+        never,
+        store=dead.store,
+        limits=small(lease=GONE, log_interval=0.0),
+        worker="replica/2#1",
+        providers=servers,
+    )
+    [claim] = await other.store.claim(other.live.worker, GONE, queued=0, expired=1)
+    run = await other.takeover.take_over(claim)
+    await other.until(lambda: never.bodies)
+    await other.until_logged(wanted, b'"incomplete"')
+    rig = Rig(FakeModel(*DONE), store=dead.store, providers=servers)
+    [claim] = await rig.store.claim(rig.live.worker, rig.limits.lease, queued=0, expired=1)
+    await (await rig.takeover.take_over(claim))
+    response = await rig.retrieve(wanted)
+    run.cancel()
+    await asyncio.wait([run])
+
+    assert response["status"] == "completed", response["error"]
+    assert [i["status"] for i in response["output"][1:3]] == ["completed", "incomplete"]
+    assert provider.calls == []
+    assert rig.model.bodies == never.bodies
+    assert response["usage"]["input_tokens"] == 7 + 3
+    assert final(check_stream(await rig.log(wanted), taken_over=True)) == response
+
+
 async def test_a_stream_in_the_foreground_with_calls_fails_when_its_worker_dies() -> None:
     """P4, R1: its items stay and are closed; nothing is run again."""
     provider = FakeProvider("s", "look", "other")
@@ -350,9 +384,11 @@ async def leave_behind_a_call(rig: Rig, *, stream: bool, background: bool = True
         ItemStarted("function_call", "other"),
     ]
     frames = b""
-    for received in (*begun, *calls, TurnEnded(NOW, None)):
-        frames += b"".join(e.frames for e in machine.receive(received) if isinstance(e, Send))
-    called = machine._round[0].item_id
+    effects: list[Effect] = []
+    for received in (*begun, *calls, TurnEnded(NOW, Usage(input_tokens=3))):
+        effects = machine.receive(received)
+        frames += b"".join(e.frames for e in effects if isinstance(e, Send))
+    called = next(e.calls[0].item_id for e in effects if isinstance(e, RunTools))
     for effect in machine.receive(ToolEnded(called, ToolOutcome(text="found"))):
         assert isinstance(effect, Send)
         frames += effect.frames

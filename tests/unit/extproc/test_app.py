@@ -101,7 +101,7 @@ async def test_a_worker_of_both_transports_ends_with_what_runs_over_http(begun: 
         settings.sidecar.run_dir.mkdir()
         model = FakeModel(*frames[:5], Hang(asyncio.Event()))
         engine = Engine(MemoryStore(), model, no_provider, settings, "replica/0#1")
-        transport = transport_of(settings, 0, engine.api)
+        transport = transport_of(settings, 0, engine.endpoints)
         stop = asyncio.Event()
         await transport.start()
         async with asyncio.timeout(20), Client.to(address) as client:

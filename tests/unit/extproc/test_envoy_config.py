@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from extproc.envoy.config import PLAIN_TEMPLATE, TEMPLATE, only, render, render_plain
-from extproc.envoy.endpoint import ModelEndpoint, parse_model_url
-from extproc.settings import Settings
+from extproc.envoy.endpoint import ModelEndpoint, parse_model_url, parse_model_urls
+from extproc.settings import Settings, SettingsError
 
 TOKENS = {
     "HOLDFAST_TENANCY__MODE": "required",
@@ -42,6 +42,63 @@ def rendered(**environ: str) -> str:
 def test_a_base_url_says_where_and_below_which_path(url: str, endpoint: ModelEndpoint) -> None:
     """With or without a final /v1, as people write base URLs."""
     assert parse_model_url(url) == endpoint
+
+
+@pytest.mark.parametrize(
+    ("urls", "problem"),
+    [
+        ("http://a,https://a", "scheme"),
+        ("http://a/x,http://a/y", "path"),
+        ("http://a,http://10.0.0.1", "addresses"),
+        ("http://a,unix:/s", "addresses"),
+        ("https://a,https://b", "host name"),
+        ("http://a,", "http://"),
+    ],
+)
+def test_servers_that_are_no_one_cluster_are_refused(urls: str, problem: str) -> None:
+    """H1: what Envoy could not treat alike is said at the start."""
+    with pytest.raises(ValueError, match=problem):
+        parse_model_urls(urls)
+    with pytest.raises(SettingsError):
+        rendered(BACKEND_URL=urls)
+
+
+def test_several_servers_are_several_endpoints() -> None:
+    """Promise 5: each with its own Host; the first says what is common."""
+    config = rendered(BACKEND_URL="http://a:1/base, http://b/base/v1")
+
+    assert [server.authority for server in parse_model_urls("http://a:1, http://b")] == ["a:1", "b"]
+    assert '"hostname": "a:1"' in config
+    assert '"hostname": "b"' in config
+    assert config.count('prefix_rewrite: "/base/"') == 3
+    assert len(parse_model_urls("https://a:1,https://a:2")) == 2
+    assert len(parse_model_urls("unix:/a,http://10.0.0.1")) == 2
+
+
+def test_without_envoy_nobody_chooses_among_servers() -> None:
+    """H1: `model.via = "url"` is one server."""
+    with pytest.raises(SettingsError, match="only Envoy"):
+        Settings.load(None, {"BACKEND_URL": "http://a,http://b", "HOLDFAST_MODEL__VIA": "url"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("HEALTH_PATH", "health"), ("PICKER_URL", "epp:9002"), ("PICKER_URL", "http://epp:9002/x")],
+)
+def test_routing_settings_that_make_no_sense_are_refused(name: str, value: str) -> None:
+    """H1: at the start, by name."""
+    with pytest.raises(SettingsError, match=name):
+        rendered(**{f"HOLDFAST_ROUTING__{name}": value})
+
+
+def test_a_picker_needs_ext_proc() -> None:
+    """H1: an Envoy without it cannot ask one."""
+    environ = {
+        "HOLDFAST_HTTP__LISTEN": "unix:/run/h.sock",
+        "HOLDFAST_ROUTING__PICKER_URL": "http://epp:9002",
+    }
+    with pytest.raises(SettingsError, match="PICKER"):
+        render_plain(Settings.load(None, environ))
 
 
 def test_no_placeholder_is_left_over() -> None:
@@ -113,12 +170,15 @@ def test_a_block_is_there_only_if_it_is_asked_for() -> None:
     assert only({"y"}, template) == only(set(), template) == "a\nd\n"
 
 
-HEADER_BLOCKS = {"identity", "own_tenant_header"}
+HEADER_BLOCKS = {"identity", "own_tenant_header", "health"}
 
 
 @pytest.mark.parametrize(
     ("path", "known"),
-    [(TEMPLATE, {*HEADER_BLOCKS, "jwt", "jwks_file", "jwks_uri"}), (PLAIN_TEMPLATE, HEADER_BLOCKS)],
+    [
+        (TEMPLATE, {*HEADER_BLOCKS, "jwt", "jwks_file", "jwks_uri", "picker"}),
+        (PLAIN_TEMPLATE, HEADER_BLOCKS),
+    ],
     ids=["envoy", "plain"],
 )
 def test_every_block_of_the_template_is_known_and_closed(path: Path, known: set[str]) -> None:

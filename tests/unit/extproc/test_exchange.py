@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from engine import affinity
 from extproc.admission import Admission
 from extproc.exchange import Exchanges
 from extproc.identity import Identify, from_header, nobody_in_particular
@@ -49,7 +50,7 @@ class Served:
         admission = Admission(
             body_limit=limit, forward_authorization=authorization, identify=identify
         )
-        self.exchanges = Exchanges(self.rig.api, admission)
+        self.exchanges = Exchanges(self.rig.endpoints, admission)
 
     async def send(self, *messages: ProcessingRequest, patient: bool = False) -> FakeEnvoy:
         envoy = FakeEnvoy(*messages, patient=patient)
@@ -180,7 +181,8 @@ async def test_chosen_headers_reach_the_model_and_no_others() -> None:
         expected = {"x-request-id": "r", "traceparent": "t"}
         if authorization:
             expected["authorization"] = "a"
-        assert served.rig.model.headers == [expected]
+        [sent] = served.rig.model.headers
+        assert {**sent, affinity.HEADER: ""} == {**expected, affinity.HEADER: ""}
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ async def test_an_exchange_runs_over_a_real_stream() -> None:
     """The whole way from gRPC to the engine and back."""
     rig = Rig(FakeModel(*HELLO))
     admission = Admission(body_limit=1000, forward_authorization=False)
-    exchanges = Exchanges(rig.api, admission)
+    exchanges = Exchanges(rig.endpoints, admission)
     async with asyncio.timeout(DEADLINE), served(exchanges.serve) as one:
         call = one.process()
         await call.write(head("POST", "/v1/responses"))
@@ -188,7 +188,7 @@ async def test_a_client_that_leaves_over_grpc_finds_its_response(
     gate = asyncio.Event()
     rig = Rig(FakeModel(*HELLO[:where], Hang(gate), *HELLO[where:]))
     admission = Admission(body_limit=1000, forward_authorization=False)
-    exchanges = Exchanges(rig.api, admission)
+    exchanges = Exchanges(rig.endpoints, admission)
     async with asyncio.timeout(DEADLINE), served(exchanges.serve) as one:
         call = one.process()
         await call.write(head("POST", "/v1/responses"))

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from engine import affinity
 from engine.ports import Reply
 from extproc.admission import Admission
 from extproc.http_address import HttpAddress, UnixAddress, parse_http_address
@@ -67,7 +68,9 @@ async def serving(
     )
     with tempfile.TemporaryDirectory(prefix="hf-") as folder:
         path = Path(folder) / "http.sock"
-        transport = HttpTransport(address or UnixAddress(path), HttpExchanges(rig.api, admission))
+        transport = HttpTransport(
+            address or UnixAddress(path), HttpExchanges(rig.endpoints, admission)
+        )
         await transport.start()
         try:
             yield Served(rig, transport, transport.addresses[0][:2] if address else path)
@@ -189,7 +192,10 @@ async def test_chosen_headers_reach_the_model_and_no_others() -> None:
     given = {"x-request-id": "r", "traceparent": "t", "authorization": "a", "cookie": "c"}
     async with serving() as served:
         await served.ask("POST", "/v1/responses", REQUEST, given)
-        assert served.rig.model.headers == [{"x-request-id": "r", "traceparent": "t"}]
+        [sent] = served.rig.model.headers
+        assert {**sent, affinity.HEADER: ""} == {
+            "x-request-id": "r", "traceparent": "t", affinity.HEADER: ""
+        }  # fmt: skip
 
 
 # -- whose it is ---------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ async def test_each_operation_reaches_the_engine() -> None:
 
     async def ask(method: str, target: str, body: bytes = b"") -> FakeReply:
         reply = FakeReply()
-        await perform(rig.api, find(method, target), CALLER, body, reply)
+        await perform(rig.endpoints, find(method, target), CALLER, body, reply)
         return reply
 
     made = (await ask("POST", "/v1/responses", b'{"model":"m","input":"hi"}')).json

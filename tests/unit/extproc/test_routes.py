@@ -34,6 +34,12 @@ from extproc.routes import Operation, find
         ("GET", "/v1/conversations/c/items?limit=2", Operation.LIST_ITEMS, "c", "limit=2"),
         ("GET", "/v1/conversations/c/items/i", Operation.RETRIEVE_ITEM, "c", ""),
         ("DELETE", "/v1/conversations/c%20d/items/i", Operation.DELETE_ITEM, "c d", ""),
+        ("POST", "/v1/connectors", Operation.CREATE_CONNECTOR, "", ""),
+        ("GET", "/v1/connectors?limit=1", Operation.LIST_CONNECTORS, "", "limit=1"),
+        ("GET", "/v1/connectors/conn_1", Operation.RETRIEVE_CONNECTOR, "conn_1", ""),
+        ("POST", "/v1/connectors/conn_1", Operation.UPDATE_CONNECTOR, "conn_1", ""),
+        ("DELETE", "/v1/connectors/conn_1", Operation.DELETE_CONNECTOR, "conn_1", ""),
+        ("GET", "/v1/connectors/conn_1/tools", Operation.CONNECTOR_TOOLS, "conn_1", ""),
     ],
 )  # fmt: skip
 def test_a_path_is_an_operation(
@@ -56,7 +62,8 @@ def test_an_item_of_a_conversation_has_two_ids() -> None:
     [
         "/", "", "*", "/v1", "/v1/", "/responses", "/v2/responses", "/v1/responses/",
         "/v1/responses//input_items", "/v1/responses/a/b", "/v1/responses/a/cancel/",
-        "/v1/models", "//v1/responses", "/V1/responses", "/v1/responses/a/input_items/b",
+        "/v1/models", "/v1/connectors/", "/v1/connectors/a/b", "/v1/prompts/", "/v1/prompts/a/b",
+        "//v1/responses", "/V1/responses", "/v1/responses/a/input_items/b",
         "/v1/conversations/", "/v1/conversations//items", "/v1/conversations/c/items/i/x",
     ],
 )  # fmt: skip
@@ -79,6 +86,8 @@ def test_an_unknown_path_is_a_404(method: str, target: str) -> None:
         ("HEAD", "/v1/responses/resp_1", "GET, DELETE"),
         ("post", "/v1/responses", "POST, GET"),
         ("", "/v1/responses", "POST, GET"),
+        ("PATCH", "/v1/connectors/conn_1", "GET, POST, DELETE"),
+        ("POST", "/v1/connectors/conn_1/tools", "GET"),
     ],
 )
 def test_a_wrong_method_is_a_405_that_names_the_right_ones(

@@ -50,15 +50,32 @@ TABLE: dict[str, tuple[list[Any], list[tuple[Any, str, str]]]] = {
         [(2.1, "", "invalid_value"), ("1", "", "invalid_type"), (True, "", "invalid_type")],
     ),
     "include": (
-        [[], [name for name in INCLUDABLE if name != "reasoning.encrypted_content"]],
+        [[], list(INCLUDABLE)],
         [
             (["x"], "[0]", "invalid_value"),
             ([INCLUDABLE[0], 7], "[1]", "invalid_type"),
             ("x", "", "invalid_type"),
-            (["reasoning.encrypted_content"], "[0]", "unsupported_value"),
         ],
     ),
-    "instructions": (["be brief", ""], [([], "", "invalid_type"), (7, "", "invalid_type")]),
+    "instructions": (
+        [
+            "be brief",
+            "",
+            [
+                {
+                    "type": "message",
+                    "role": "developer",
+                    "content": [{"type": "input_text", "text": "be brief"}],
+                }
+            ],
+        ],
+        [
+            ({}, "", "invalid_type"),
+            (7, "", "invalid_type"),
+            ([{"role": "user"}], "[0].content", "missing_required_parameter"),
+            ([{"type": "reasoning"}], "[0].type", "invalid_value"),
+        ],
+    ),
     "max_output_tokens": (
         [1, 100],
         [(0, "", "invalid_value"), (1.5, "", "invalid_type"), (True, "", "invalid_type")],
@@ -79,7 +96,7 @@ TABLE: dict[str, tuple[list[Any], list[tuple[Any, str, str]]]] = {
     "parallel_tool_calls": ([True, False], [("true", "", "invalid_type")]),
     "presence_penalty": ([2], [(-2.1, "", "invalid_value"), ([], "", "invalid_type")]),
     "previous_response_id": (["resp_1"], [("", "", "invalid_value"), ({}, "", "invalid_type")]),
-    "prompt": ([], [({"id": "p"}, "", "unsupported_value")]),
+    "prompt": ([{"id": "p"}], [("p", "", "invalid_type")]),
     "prompt_cache_key": (["k"], [("k" * 1025, "", "invalid_value"), (1, "", "invalid_type")]),
     "reasoning": (
         [{}, {"effort": "low", "summary": "auto"}, {"effort": None}],

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from engine.api.tools import FunctionTool, ToolChoice, parse_tool_choice, parse_tools
+from engine.api.ownership import ToolPolicy
+from engine.api.tool_choice import Selection, ToolChoice, parse_tool_choice
+from engine.api.tools import FunctionTool, parse_tools
 from engine.errors import InvalidRequest
 
 F = {"type": "function", "name": "f"}
@@ -14,8 +16,17 @@ G = {"type": "function", "name": "g"}
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}
 
 
+POLICY = ToolPolicy(
+    upstream_types=frozenset({"web_search"}),
+    upstream_labels=frozenset({"theirs"}),
+    provided=frozenset({"dice"}),
+)
+
+
 def choose(value: object, *tools: dict[str, Any]) -> ToolChoice:
-    return parse_tool_choice(value, "tool_choice", parse_tools(list(tools), "tools", most=9))
+    declared = parse_tools(list(tools), "tools", most=9, policy=POLICY)
+    functions = frozenset(tool.name for tool in declared if isinstance(tool, FunctionTool))
+    return parse_tool_choice(value, "tool_choice", declared, functions)
 
 
 def test_a_function_is_shown_with_all_keys_and_sent_without_nulls() -> None:
@@ -107,7 +118,8 @@ def test_a_choice_is_taken_in_each_of_its_forms(
     """What is shown is what was asked; the server is told only what changes something."""
     choice = choose(value, *tools)
     assert (choice.shown, choice.sent) == (value, sent)
-    assert choice.allowed == (None if allowed is None else frozenset(allowed))
+    selected = None if allowed is None else Selection(functions=frozenset(allowed))
+    assert choice.allowed == selected
 
 
 @pytest.mark.parametrize("given", [{"mode": None}, {}])
@@ -138,7 +150,7 @@ def test_allowed_tools_are_auto_unless_told(given: dict[str, Any]) -> None:
         ({**ALLOWED, "tools": []}, ".tools", "invalid_value"),
         ({**ALLOWED, "tools": None}, ".tools", "missing_required_parameter"),
         ({**ALLOWED, "tools": [{**F, "name": "x"}]}, ".tools[0].name", "invalid_value"),
-        ({**ALLOWED, "tools": [F, {"type": "mcp"}]}, ".tools[1].type", "invalid_value"),
+        ({**ALLOWED, "tools": [F, {"type": "mcp"}]}, ".tools[1].type", "unsupported_value"),
         ({**ALLOWED, "tools": ["f"]}, ".tools[0]", "invalid_type"),
         ({**ALLOWED, "mode": "none"}, ".mode", "invalid_value"),
         ({**ALLOWED, "x": 1}, ".x", "unknown_parameter"),
@@ -163,7 +175,6 @@ def test_a_required_call_needs_a_tool() -> None:
     [
         ({"server_url": "https://x/"}, "tools[0].require_approval"),
         ({"server_url": "https://x/", "require_approval": "always"}, "tools[0].require_approval"),
-        ({"connector_id": "c", "require_approval": "never"}, "tools[0].connector_id"),
     ],
 )
 def test_what_of_a_server_cannot_be_honoured_is_refused(fields: dict[str, Any], param: str) -> None:

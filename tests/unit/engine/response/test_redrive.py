@@ -32,7 +32,8 @@ from engine.response.inputs import (
     TextDelta,
     TurnEnded,
 )
-from engine.response.machine import Phase, ResponseMachine
+from engine.response.machine import ResponseMachine
+from engine.response.phase import Phase
 from engine.response.redrive import NotRedrivable, Redrive, Redriven
 from engine.response.turn import TurnRequest, TurnRules
 from engine.upstream.responses import ResponsesStream

@@ -19,6 +19,9 @@ from engine.response.inputs import (
     RefusalDelta,
     SummaryDelta,
     TextDelta,
+    UpstreamEnded,
+    UpstreamEvent,
+    UpstreamStarted,
 )
 from engine.response.turn import TurnRules
 from engine.upstream.responses import ResponsesStream
@@ -80,6 +83,8 @@ def read(*events: bytes, rules: TurnRules = TOOLS) -> tuple[Shown, ResponsesStre
                 TextDelta() | RefusalDelta() | ArgumentsDelta() | ReasoningDelta() | SummaryDelta()
             ):
                 shown[-1] = (shown[-1][0], shown[-1][1] + piece.text)
+            case UpstreamStarted() | UpstreamEvent() | UpstreamEnded():
+                raise AssertionError("no tool of the server's was declared")
     return shown, stream
 
 

@@ -1,0 +1,79 @@
+"""The turns of a response and the rounds of owned calls between them, counted (rule T4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from engine.context.tool_names import ToolKey
+from engine.ports import StoredItem
+from engine.response.agenda import Agenda, Listing, OwnedTools
+from engine.response.effects import RunTools, ToolCall
+from engine.response.owned_items import OpenMcpCall
+from engine.response.turn import TurnRequest
+
+_OVER = "'max_tool_calls' is reached."
+_FORBIDDEN = "'tool_choice' does not allow this tool."
+
+
+class Rounds:
+    """What was asked of the model and of owned tools so far; of use only where there is an agenda."""
+
+    def __init__(self) -> None:
+        self.listed = False
+        self._agenda: Agenda | None = None
+        self._turns = 0
+        self._rounds = 0
+        self._round: tuple[ToolCall, ...] = ()
+        self._calls = 0
+
+    @property
+    def ran_tools(self) -> bool:
+        """True once a tool was run."""
+        return self._calls > 0
+
+    def follow(self, agenda: Agenda) -> None:
+        """Make the turns of this agenda from now on."""
+        self._agenda = agenda
+
+    def list(self, listings: Iterable[Listing]) -> OwnedTools:
+        """Return the tools that are the gateway's, as they are listed."""
+        self.listed = True
+        return self._followed.tools(listings)
+
+    def turn(self, owned: OwnedTools, made: Sequence[StoredItem]) -> TurnRequest:
+        """Return the next turn, behind all that was made: what tools answered is input now (rule M9)."""
+        replay = (item.replay for item in made if item.replay is not None)
+        self._turns += 1
+        # One that a dead worker asked for and that called nothing is the first again.
+        return self._followed.turn(owned, replay, first=not self._rounds)
+
+    def run(self, waiting: Iterable[OpenMcpCall]) -> RunTools:
+        """Return the next round: the calls that the model made."""
+        self._rounds += 1
+        self._round = tuple(map(self._call, waiting))
+        return RunTools(self._round)
+
+    def cap(self) -> str | None:
+        """Return what keeps the model from another turn: none of its calls was made, or it had enough."""
+        refused = {call.refused for call in self._round}
+        if None not in refused and _OVER in refused:
+            return "max_tool_calls"
+        return "max_turns" if self._turns >= self._followed.most_turns else None
+
+    @property
+    def _followed(self) -> Agenda:
+        assert self._agenda is not None
+        return self._agenda
+
+    def _call(self, waiting: OpenMcpCall) -> ToolCall:
+        refused = self._refusal(waiting.key)
+        self._calls += refused is None
+        label, name = waiting.key
+        return ToolCall(waiting.id, label, name, waiting.arguments.encode(), refused)
+
+    def _refusal(self, key: ToolKey) -> str | None:
+        request = self._followed.request
+        if not request.tool_choice.allows_owned(key):
+            return _FORBIDDEN
+        most = request.max_tool_calls
+        return _OVER if most is not None and self._calls >= most else None
