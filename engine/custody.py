@@ -15,6 +15,9 @@ from engine.run import Means, Run
 
 _log = logging.getLogger(__name__)
 
+# What its client saw as an answer, whole or not, is said; the rest leaves a conversation as it was.
+_JOINING = ("completed", "incomplete")
+
 
 class Custody:
     """Holds the lease of one run and does all of its writing.
@@ -57,7 +60,15 @@ class Custody:
         events = None
         if self.log is not None:
             events = await self.log.end(save.ending, self._save_wait)
-        finished = FinishedResponse(lease, save.status, save.head, save.output, events, save.asked)
+        finished = FinishedResponse(
+            lease,
+            save.status,
+            save.head,
+            save.output,
+            events,
+            asked=save.asked,
+            joins=save.status in _JOINING,
+        )
         await outlast(
             lambda again: self._store.finish(finished, again=again),
             lease.response_id,

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from itertools import chain
 
 import msgspec
 
 from engine import affinity
 from engine.api.headers import OnDisconnect, read_idempotency_key, read_on_disconnect
-from engine.api.items import Reference, require_pairs
+from engine.api.items import require_pairs
 from engine.api.request import CreateRequest, parse_create
 from engine.api.response_object import ResponseObject, State
-from engine.consents import read_consents
-from engine.context.history import EMPTY, usable_history
+from engine.consents import Consents, read_consents
 from engine.context.listed import NOTHING_SHOWN, Shown, shown_lists
 from engine.context.owned_calls import with_calls
 from engine.context.seals import Seals
-from engine.errors import InvalidRequest, UnknownPreviousResponse
+from engine.continuation import Continuation, continuation
+from engine.errors import InvalidRequest
 from engine.ids import RANDOM_BYTES, ItemIds, response_id
 from engine.limits import Limits
+from engine.lines import Visit
 from engine.ports import (
     AnswerClaim,
     Clock,
-    Context,
     EventBatch,
     Idempotency,
     NewResponse,
@@ -34,6 +34,7 @@ from engine.ports import (
     Store,
     StoredItem,
 )
+from engine.references import resolve
 from engine.response.agenda import Agenda
 from engine.response.consent import ASKING, ApprovedCall, Asking
 from engine.response.effects import Send
@@ -46,8 +47,6 @@ from engine.truncation import Truncation
 from engine.upstream.choice import Choice
 from engine.upstream.rules import turn_rules
 from engine.work import pack
-
-UNFINISHED = ("queued", "in_progress")
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -102,44 +101,32 @@ class Intake:
         self._keys = consent_keys
         self._more_turns = more_turns
 
-    async def admit(self, caller: Caller, body: bytes) -> Run:
-        """Return the run of a request; raises InvalidRequest, StorageUnavailable."""
+    async def admit(self, caller: Caller, body: bytes, visit: Visit) -> Run:
+        """Return the run of a request; `visit` is where it waits for its turn in a conversation.
+
+        Raises InvalidRequest, NotFound and ConversationMoved for a conversation, StorageUnavailable.
+        """
         own_id = response_id(self._randomness(RANDOM_BYTES))
         ids = ItemIds(own_id)
         asked = digest(body)
         body = await self._expand(caller.tenant, body)
         seals = Seals(self._sealing, caller.tenant)
-        request = parse_create(body, ids, self._limits, self._tools.policy, seals.unseal)
-        if request.seals:
-            seals.require("include")
-        if not self._more_turns:
-            _check_single_turn(request)
-        if request.background:
-            _check_repeatable(caller, request)
+        request = await self._checked(caller, body, ids, seals)
         dialect = self._choice.dialect(request.model)
-        dialect.check(request)
-        request = await self._tools.resolved(request, caller.tenant)
         providers = self._tools.open(request, caller.tenant)
         on_disconnect = read_on_disconnect(caller.on_disconnect, self._on_disconnect)
         key = read_idempotency_key(caller.idempotency_key, store=request.store)
-        items = await self._resolve(caller.tenant, request.input)
-        context = await self._context(caller.tenant, request.previous_response_id)
-        history = EMPTY if context is None else usable_history(context.items)
-        require_pairs(history.pending, items)
+        items = await resolve(self._store, caller.tenant, request.input)
+        before = await continuation(self._store, caller.tenant, request, key, visit)
         asking = Asking(stored=request.store, keys=self._consent_keys(caller.tenant))
-        consents = await read_consents(
-            self._store,
-            caller.tenant,
-            request,
-            _with_calls(request, items),
-            () if context is None else context.items,
-            keys=asking.keys,
-            repeatable=key is not None,
-        )
+        consents = await self._consents(caller.tenant, request, items, before, asking, key)
         items = consents.items
-        replay = [*history.replay, *(item.replay for item in items if item.replay is not None)]
+        replay = [
+            *before.history.replay,
+            *(item.replay for item in items if item.replay is not None),
+        ]
         self._check_size(replay)
-        root = context.root_id if context is not None else _root(request, replay)
+        root = before.root if before.root is not None else _root(request, replay)
         headers = turn_headers(caller.model_headers, caller.tenant, root)
         wanted = self._choice.asking(request, caller.tenant)
         if not request.background:
@@ -152,7 +139,7 @@ class Intake:
             self._limits,
             dialect,
             approved=consents.approved,
-            shown=_shown(context, items),
+            shown=_shown(before.items, items),
             asking=asking,
         )
         shape = ResponseObject(own_id, self._clock(), request)
@@ -171,9 +158,11 @@ class Intake:
                 input=items,
                 worker=self._worker,
                 lease_seconds=self._limits.lease,
-                after=None if context is None else context.end,
+                after=before.after,
                 root=root,
                 previous_response_id=request.previous_response_id,
+                conversation=request.conversation,
+                seen=before.seen,
                 streamed=logged,
                 work=pack(body, caller.model_headers, ids.minted, consents.approved),
                 idempotency=None if key is None else Idempotency(key, asked),
@@ -199,6 +188,44 @@ class Intake:
             approved=bool(consents.approved),
         )
 
+    async def _checked(
+        self, caller: Caller, body: bytes, ids: ItemIds, seals: Seals
+    ) -> CreateRequest:
+        """Return a request that can be honoured, its connectors found."""
+        request = parse_create(body, ids, self._limits, self._tools.policy, seals.unseal)
+        if request.seals:
+            seals.require("include")
+        if not self._more_turns:
+            _check_single_turn(request)
+        if request.background:
+            _check_repeatable(caller, request)
+        self._choice.dialect(request.model).check(request)
+        return await self._tools.resolved(request, caller.tenant)
+
+    async def _consents(
+        self,
+        tenant: str,
+        request: CreateRequest,
+        items: list[StoredItem],
+        before: Continuation,
+        asking: Asking,
+        key: str | None,
+    ) -> Consents:
+        """Return the input with all that it answers; of a retry nothing is judged."""
+        told = _with_calls(request, items)
+        if not before.checked:
+            return Consents((), (), told)
+        require_pairs(before.history.pending, items)
+        return await read_consents(
+            self._store,
+            tenant,
+            request,
+            told,
+            before.items,
+            keys=asking.keys,
+            repeatable=key is not None,
+        )
+
     def _consent_keys(self, tenant: str) -> tuple[bytes, ...]:
         """Return the keys for one tenant: no other can make a request of its."""
         name = tenant.encode("utf-8", "surrogatepass")
@@ -215,40 +242,6 @@ class Intake:
                 code="context_length_exceeded",
             )
 
-    async def _resolve(
-        self, tenant: str, entries: list[StoredItem | Reference]
-    ) -> list[StoredItem]:
-        """Put stored items in the place of references to them."""
-        wanted = [entry.id for entry in entries if isinstance(entry, Reference)]
-        found = await self._store.find_items(tenant, wanted) if wanted else {}
-        items = []
-        for entry in entries:
-            if isinstance(entry, StoredItem):
-                items.append(entry)
-            elif entry.id in found:
-                items.append(found[entry.id])
-            else:
-                raise InvalidRequest(
-                    f"Item with id '{entry.id}' not found.",
-                    param=f"{entry.param}.id",
-                    code="item_not_found",
-                )
-        return items
-
-    async def _context(self, tenant: str, previous: str | None) -> Context | None:
-        if previous is None:
-            return None
-        context = await self._store.load_context(tenant, previous)
-        if context is None:
-            raise UnknownPreviousResponse(previous)
-        if context.status in UNFINISHED:
-            raise InvalidRequest(
-                f"Previous response '{previous}' is still {context.status}.",
-                param="previous_response_id",
-                code="previous_response_not_finished",
-            )
-        return context
-
 
 def _is_logged(request: CreateRequest) -> bool:
     """True if its events are logged: for a client that resumes, or so that no tool is run twice."""
@@ -263,7 +256,7 @@ def _check_single_turn(request: CreateRequest) -> None:
     for param in ["background"] if request.background else tools:
         raise InvalidRequest(
             "This gateway can call the model once for each request, as the request itself: tools that it "
-            "runs, responses in the background, and truncation by the model server's count of tokens, need more "
+            "runs, responses in the background, and truncation by the model server's count need more "
             "(setting model.via).",
             param=param,
             code="unsupported_value",
@@ -347,9 +340,8 @@ def _with_calls(request: CreateRequest, items: list[StoredItem]) -> list[StoredI
     return with_calls(items, labels=labels, taken={each.name for each in request.functions})
 
 
-def _shown(context: Context | None, items: list[StoredItem]) -> Shown:
+def _shown(history: Sequence[ReplayItem], items: list[StoredItem]) -> Shown:
     """Return the lists of tools that history and input show, by their labels."""
-    history = () if context is None else context.items
     both: Iterable[ReplayItem | StoredItem] = chain(history, items)
     return shown_lists((item.type, item.call_id, item.id) for item in both)
 

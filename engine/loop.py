@@ -274,8 +274,8 @@ class Loop:
     async def _open(self, call: CarefulCall) -> None:
         """Return when the model answered and the accepted row is written: the first event waits for both."""
         new = self.run_of.new
-        if new is not None and new.idempotency is not None:
-            # Whoever comes second with the same key must not call the model at all.
+        if new is not None and (new.idempotency is not None or new.conversation is not None):
+            # Whoever comes second, with a key or to a conversation, must not call the model at all.
             await self._custody.accepted()
         opening = asyncio.ensure_future(call.open())
         try:

@@ -15,10 +15,12 @@ from ipaddress import ip_network
 from engine.api.ownership import ToolPolicy
 from engine.background import Background
 from engine.connectors import Connectors
+from engine.conversations import Conversations
 from engine.detached import Detached
 from engine.following import Following
 from engine.intake import Intake
 from engine.limits import Limits
+from engine.lines import Lines
 from engine.live import Live
 from engine.ports import ModelClient, Sealing, Store
 from engine.prompts import Prompts
@@ -109,6 +111,7 @@ class Worker:
         # Those who read what runs elsewhere, or read slowly, have the same time.
         await asyncio.wait({stopping}, timeout=max(0.0, deadline - clock()))
         following.stop()
+        self._engine.lines.stop()
         await self._transport.stop(_LAST_WORDS)
         await stopping
         # A stream that was still reading its body may have started a run after the others were counted.
@@ -173,9 +176,14 @@ class Engine:
             Upkeep(store),
             *scouts,
         )
+        self.lines = Lines(store, limits.conversation_wait)
+        conversations = Conversations(
+            store=store, lines=self.lines, sealing=sealing, randomness=os.urandom
+        )
         prompts = Prompts(store, randomness=os.urandom, limits=limits, policy=tools.policy)
         responses = Responses(
             store=store,
+            lines=self.lines,
             intake=Intake(
                 store,
                 tools=tools,
@@ -205,7 +213,7 @@ class Engine:
             clock=_now,
             randomness=os.urandom,
         )
-        self.endpoints = Endpoints(responses, connectors, prompts)
+        self.endpoints = Endpoints(responses, conversations, connectors, prompts)
 
     def start(self) -> None:
         """Begin with what is done beside the requests."""
@@ -396,6 +404,7 @@ def _limits(settings: Settings) -> Limits:
         log_bytes=settings.postgres.log_bytes,
         log_interval=settings.postgres.log_seconds,
         keep=settings.postgres.retention_days * _DAY or None,
+        conversation_wait=settings.conversations.wait_seconds,
         turns=settings.tools.turns,
         tool_list=settings.tools.list_seconds,
         tool_call=settings.tools.call_seconds,

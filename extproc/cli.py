@@ -221,7 +221,7 @@ def _purge(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
         removed = asyncio.run(work())
     except EngineError as error:
         raise StartFailed(str(error)) from error
-    say(f"{removed} response(s) of tenant '{tenant}' removed.")
+    say(f"{removed} response(s) and conversation(s) of tenant '{tenant}' removed.")
 
 
 def _confirm(tenant: str) -> None:

@@ -8,7 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from engine.errors import Conflict, InvalidRequest, LeaseLost
-from engine.ports import FinishedResponse, Lease, NewResponse, StoredConnector, StoredItem
+from engine.ports import (
+    FinishedResponse,
+    Lease,
+    NewConversation,
+    NewResponse,
+    StoredConnector,
+    StoredItem,
+)
 
 MAX_NAME_BYTES = 512
 """Far above every id that is minted anywhere, and below what a btree entry holds (2,704 bytes)."""
@@ -35,6 +42,7 @@ def check_new(new: NewResponse) -> None:
     """Raise `InvalidRequest` if a name in an accepted request cannot be stored."""
     _check(new.model, param="model")
     _check(new.previous_response_id, param="previous_response_id")
+    _check(new.conversation, param="conversation")
     _check(new.tenant or "\0", param=None)  # no tenant is not a tenant
     _check(new.id, param=None)
     _check(new.worker, param=None)
@@ -47,6 +55,18 @@ def check_new(new: NewResponse) -> None:
 def check_finished(finished: FinishedResponse) -> None:
     """Raise `InvalidRequest` if a name in an output item cannot be stored."""
     _check_items(finished.output, param=None)
+
+
+def check_conversation(new: NewConversation) -> None:
+    """Raise `InvalidRequest` if a name in a new conversation cannot be stored."""
+    _check(new.tenant or "\0", param=None)
+    _check(new.id, param=None)
+    _check_items(new.items, param="items")
+
+
+def check_added(items: Iterable[StoredItem]) -> None:
+    """Raise `InvalidRequest` if a name in items for a conversation cannot be stored."""
+    _check_items(items, param="items")
 
 
 def check_connector(tenant: str, connector: StoredConnector) -> None:

@@ -59,12 +59,24 @@ def parse_input(
         ]
     if not isinstance(value, list):
         raise checks.wrong_type(value, "input", "a string or an array")
-    entries: list[object] = value
-    if not entries:
+    if not value:
         raise checks.wrong_value("[]", "input", "at least one item")
+    return _entries(value, "input", ids, most, unseal)
+
+
+def parse_items(
+    raw: msgspec.Raw, param: str, ids: ItemIds, *, most: int, unseal: Unseal
+) -> list[StoredItem | Reference]:
+    """Check a list of items, which may be empty; raises InvalidRequest that names the bad place."""
+    return _entries(checks.array(read_value(raw, param), param), param, ids, most, unseal)
+
+
+def _entries(
+    entries: list[object], param: str, ids: ItemIds, most: int, unseal: Unseal
+) -> list[StoredItem | Reference]:
     if len(entries) > most:
-        raise checks.wrong_value(f"{len(entries)} items", "input", f"at most {most}")
-    return [_entry(entry, f"input[{i}]", ids, unseal) for i, entry in enumerate(entries)]
+        raise checks.wrong_value(f"{len(entries)} items", param, f"at most {most}")
+    return [_entry(entry, f"{param}[{i}]", ids, unseal) for i, entry in enumerate(entries)]
 
 
 def parse_messages(value: object, param: str) -> list[dict[str, object]]:

@@ -19,6 +19,14 @@ from engine.ports.connectors import (
     ConnectorStore,
     StoredConnector,
 )
+from engine.ports.conversations import (
+    ConversationContext,
+    ConversationPage,
+    ConversationPlace,
+    ConversationStore,
+    NewConversation,
+    StoredConversation,
+)
 from engine.ports.prompts import (
     PromptPage,
     PromptStore,
@@ -68,7 +76,15 @@ from engine.ports.world import (
 )
 
 
-class Store(ResponseStore, RunStore, ApprovalStore, ConnectorStore, PromptStore, Protocol):
+class Store(
+    ResponseStore,
+    RunStore,
+    ConversationStore,
+    ApprovalStore,
+    ConnectorStore,
+    PromptStore,
+    Protocol,
+):
     """Everything that one store keeps."""
 
 
@@ -83,6 +99,10 @@ __all__ = [
     "ConnectorPage",
     "ConnectorStore",
     "Context",
+    "ConversationContext",
+    "ConversationPage",
+    "ConversationPlace",
+    "ConversationStore",
     "EventBatch",
     "FinishedResponse",
     "Idempotency",
@@ -90,6 +110,7 @@ __all__ = [
     "LoggedEvents",
     "ModelAnswer",
     "ModelClient",
+    "NewConversation",
     "NewResponse",
     "OpenProvided",
     "Order",
@@ -106,6 +127,7 @@ __all__ = [
     "Store",
     "StoredApproval",
     "StoredConnector",
+    "StoredConversation",
     "StoredItem",
     "StoredPrompt",
     "StoredResponse",

@@ -91,6 +91,9 @@ class NewResponse(msgspec.Struct, frozen=True, kw_only=True):
     again (the engine's own JSON). `streamed` says that it has an event log, of which `events` are the
     first ones, if any. `keep_seconds` is how long it is kept (None: for ever), counted from creation.
     `answers` are those to requests for consent that it takes.
+
+    A response of a conversation has its id and, as `seen`, the `change` of the place that it continues;
+    `after` is that place then.
     """
 
     tenant: str
@@ -104,6 +107,8 @@ class NewResponse(msgspec.Struct, frozen=True, kw_only=True):
     after: ThreadPoint | None = None
     root: str | None = None
     previous_response_id: str | None = None
+    conversation: str | None = None
+    seen: str = ""
     background: bool = False
     queued: bool = False
     streamed: bool = False
@@ -126,7 +131,8 @@ class FinishedResponse(msgspec.Struct, frozen=True):
     """The terminal state of a response: written whole, in one transaction, or not at all.
 
     `events` is what of its event log is not yet written, the terminal event being the last; None where
-    it has no log. `asked` are the requests for consent in its output.
+    it has no log. `asked` are the requests for consent in its output. `joins`: input and output become items
+    of its conversation, if it has one.
     """
 
     lease: Lease
@@ -135,6 +141,7 @@ class FinishedResponse(msgspec.Struct, frozen=True):
     output: list[StoredItem]
     events: EventBatch | None = None
     asked: tuple[AskedApproval, ...] = ()
+    joins: bool = True
 
 
 class LoggedEvents(msgspec.Struct, frozen=True):

@@ -56,6 +56,16 @@ class Removal:
 
         return await self._pool.run(work) > 0
 
+    async def delete_conversation(self, tenant: str, conversation_id: str) -> bool:
+        """Remove a conversation, and its items with the threads that nothing else needs."""
+        tenant = wanted(tenant)
+
+        async def work(connection: Connection, _attempt: int) -> int:
+            async with connection.transaction():
+                return await _remove(connection, tenant, [conversation_id], "delete_conversation")
+
+        return await self._pool.run(work) > 0
+
     async def remove_expired(self, *, limit: int) -> int:
         """Remove up to `limit` finished responses whose time has come, as `delete` does.
 
@@ -71,7 +81,7 @@ class Removal:
     async def remove_tenant(self, tenant: str, *, limit: int) -> int:
         """Remove all that a tenant has registered, and up to `limit` responses, running ones too.
 
-        Returns how many responses there were.
+        And as many conversations. Returns how many responses and conversations there were.
         """
         tenant = wanted(tenant)
 
@@ -81,7 +91,9 @@ class Removal:
                     await rows_of(connection, Statement(_SQL[registered], {"tenant": tenant}))
                 ids = await _names(connection, "responses_of_tenant", tenant, limit)
                 await rows_of(connection, _named("lock_runs", tenant, ids))
+                named = await _names(connection, "conversations_of_tenant", tenant, limit)
                 count = await _remove(connection, tenant, ids)
+                count += await _remove(connection, tenant, named, "delete_conversation")
                 await _prune(
                     connection, tenant, await _names(connection, "bare_threads", tenant, limit)
                 )
@@ -105,9 +117,11 @@ class Removal:
         return await self._pool.run(work)
 
 
-async def _remove(connection: Connection, tenant: str, ids: list[str]) -> int:
-    """Remove responses in the transaction that is open; returns how many there were."""
-    removals = [Statement(_SQL["delete"], key(tenant, response_id)) for response_id in ids]
+async def _remove(
+    connection: Connection, tenant: str, ids: list[str], statement: str = "delete"
+) -> int:
+    """Remove responses, or conversations, in the transaction that is open; returns how many there were."""
+    removals = [Statement(_SQL[statement], key(tenant, each)) for each in ids]
     threads = [row[0] for rows in await rows_of(connection, *removals) for row in rows]
     await _prune(connection, tenant, threads)
     return len(threads)

@@ -16,7 +16,7 @@ from engine.ports import AskedApproval, Idempotency, StoredConnector
 from storage.postgres.pool import open_pool
 from storage.postgres.store import PostgresStore
 from tests.support.fix_postgres import empty_tables
-from tests.support.stored import a_response, an_end, some_events, turn
+from tests.support.stored import a_conversation, a_response, an_end, some_events, turn
 
 _TABLES = [
     "threads",
@@ -28,6 +28,7 @@ _TABLES = [
     "approvals",
     "connectors",
     "prompts",
+    "conversations",
     "prompt_versions",
 ]
 
@@ -40,6 +41,7 @@ async def full(owned_database: str) -> str:
         store = PostgresStore(pool)
         for tenant in ("a", "b"):
             await turn(store, tenant, "done")
+            await a_conversation(store, tenant, "conv")
             await store.add_connector(tenant, StoredConnector("c", "c", b"{}", None, "1"))
             new = a_response(tenant, "running", streamed=True, events=some_events(0, 1))
             key = Idempotency("key", b"")

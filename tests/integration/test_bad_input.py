@@ -176,7 +176,7 @@ async def test_what_is_no_json_object_is_400(wire: Wire, body: bytes) -> None:
         ({"tool_choice": {"type": "function", "name": "f"}}, "tool_choice.name"),
         ({"text": {"format": {"type": "json_schema"}}}, "text.format.name"),
         ({"background": True, "store": False}, "background"),
-        ({"conversation": "conv_1"}, "conversation"),
+        ({"conversation": 7}, "conversation"),
         ({"truncation": "auto"}, "truncation"),
         ({"include": ["everything"]}, "include[0]"),
         ({"previous_response_id": 5}, "previous_response_id"),

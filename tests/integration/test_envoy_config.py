@@ -146,6 +146,8 @@ async def test_without_a_sidecar_owned_routes_answer_503_in_the_shape_of_the_api
                 "/v1/responses",
                 "/v1/responses/resp_1?x=y",
                 "/v1//responses/a/cancel",
+                "/v1/conversations",
+                "/v1/conversations/conv_1/items/a?x=y",
                 "/v1/connectors",
                 "/v1/connectors/conn_1/tools?x=y",
             ):

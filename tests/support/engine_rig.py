@@ -17,11 +17,13 @@ from engine.api.mcp import McpTool
 from engine.api.ownership import NO_POLICY, ToolPolicy
 from engine.background import Background
 from engine.connectors import Connectors
+from engine.conversations import Conversations
 from engine.detached import Detached
 from engine.errors import EngineError
 from engine.following import Following
 from engine.intake import Caller, Intake
 from engine.limits import Limits
+from engine.lines import Lines
 from engine.live import Live
 from engine.ports import (
     Clock,
@@ -35,7 +37,7 @@ from engine.prompts import Prompts
 from engine.recovery import Recovery
 from engine.registry import Registry
 from engine.responses import Responses
-from engine.run import Means
+from engine.run import Means, Run
 from engine.takeover import TakeOver
 from engine.toolbox import OpenProvider, Toolbox
 from engine.truncation import Truncation
@@ -137,13 +139,21 @@ class Rig:
         self.takeover = TakeOver(self.live)
         self.background = Background(self.live, self.takeover, most=2)
         self.recovery = Recovery(self.live, self.takeover, self.background)
+        self.lines = Lines(self.store, self.limits.conversation_wait)
         self.responses = Responses(
             store=self.store,
+            lines=self.lines,
             intake=self.intake,
             live=self.live,
             following=self.following,
             takeover=self.takeover,
             background=self.background,
+        )
+        self.conversations = Conversations(
+            store=self.store,
+            lines=self.lines,
+            sealing=self.sealing,
+            randomness=counting(f"{worker}, conversations"),
         )
         self.connectors = Connectors(
             self.store,
@@ -154,11 +164,18 @@ class Rig:
             clock=lambda: self.clock(),
             randomness=counting(worker),
         )
-        self.endpoints = Endpoints(self.responses, self.connectors, self.prompts)
+        self.endpoints = Endpoints(
+            self.responses, self.conversations, self.connectors, self.prompts
+        )
 
     def _notify(self, response_id: str) -> None:
         self.notified.append(response_id)
         self.following.notify(response_id)
+
+    async def admit(self, body: bytes, caller: Caller = CALLER) -> Run:
+        """Return the run of a request, without starting it."""
+        with self.lines.visit() as visit:
+            return await self.intake.admit(caller, body, visit)
 
     async def create(
         self, reply: FakeReply | None = None, *, caller: Caller = CALLER, **fields: Any

@@ -33,6 +33,7 @@ WITH RECURSIVE response AS (
         SELECT position, type, call_id, replay, side, id
         FROM items
         WHERE tenant = %(tenant)s AND thread_id = c.id AND position < c.until
+          AND (NOT dropped OR response_id = %(id)s)
         OFFSET 0
     ) i
 )
@@ -192,7 +193,7 @@ FROM (SELECT DISTINCT unnest(%(item_ids)b::text[]) AS id) wanted
 CROSS JOIN LATERAL (
     SELECT id, type, item, replay, call_id
     FROM items
-    WHERE tenant = %(tenant)s AND id = wanted.id
+    WHERE tenant = %(tenant)s AND id = wanted.id AND NOT dropped
     ORDER BY created_at DESC, position DESC
     LIMIT 1
 ) i;

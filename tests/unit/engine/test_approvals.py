@@ -649,7 +649,7 @@ async def leave_a_call(rig: Rig, **fields: Any) -> str:
     body = json.dumps(
         {"model": "m", "input": "hi", "stream": True, "tools": [server("s")], **fields}
     )
-    run = await rig.intake.admit(CALLER, body.encode())
+    run = await rig.admit(body.encode())
     assert run.new is not None
     lease = await rig.store.accept(run.new)
     listed = await rig.live.means.tools.list(run.providers)
