@@ -50,6 +50,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """How long a cancel waits for the response's end before it shows the response as it is."""
     keep: float | None = None
     """How long a stored response is kept; None is for ever."""
+    conversation_wait: float = 60.0
+    """How long a turn waits for those before it in its conversation."""
     turns: int = 32
     """Most model turns of one response."""
     tool_list: float = 15.0

@@ -11,7 +11,7 @@ _AT_ONCE = 500
 
 
 async def purge(store: RunStore, tenant: str, progress: Callable[[str], None]) -> int:
-    """Remove every response of a tenant, running ones too; return how many there were."""
+    """Remove every response of a tenant, running ones too, and every conversation; return how many."""
     removed = 0
     while batch := await store.remove_tenant(tenant, limit=_AT_ONCE):
         removed += batch

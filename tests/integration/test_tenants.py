@@ -98,7 +98,7 @@ def either(request: pytest.FixtureRequest) -> Tenants:
 
 @dataclass(frozen=True)
 class Probe:
-    """A request with an id in it; `{id}` and `{mine}` stand in its query and body values."""
+    """A request with an id in it; `{id}`, `{mine}` and `{my conversation}` stand in its path and values."""
 
     path: str = ""
     """Empty: the route's own."""
@@ -106,12 +106,20 @@ class Probe:
     body: Mapping[str, Any] | None = None
     status: int = 404
     names: str = "response"
-    """What is asked for: the id of a `response`, an `item`, a `connector`, a `prompt`, or a
+    """What is asked for: the id of a `response`, an `item`, a `conversation`, a `connector`, a `prompt`, or a
     connector's `label`."""
 
 
 REFERENCE = [{"type": "item_reference", "id": "{id}"}, {"role": "user", "content": "hi"}]
 SERVER = {"type": "mcp", "server_label": "s", "require_approval": "never"}
+ITEMS = "/v1/conversations/{my conversation}/items"
+
+
+def of_conversation(**more: Any) -> Probe:
+    """Return a probe for a conversation's id."""
+    return Probe(names="conversation", **more)
+
+
 PROBES: Mapping[Operation, Mapping[str, Probe]] = {
     Operation.CREATE: {
         "previous": Probe(body={"previous_response_id": "{id}"}, status=400),
@@ -124,6 +132,14 @@ PROBES: Mapping[Operation, Mapping[str, Probe]] = {
         "reference": Probe(body={"input": REFERENCE}, status=400, names="item"),
         "reference, after mine": Probe(
             body={"input": REFERENCE, "previous_response_id": "{mine}"}, status=400, names="item"
+        ),
+        "conversation": of_conversation(body={"conversation": "{id}"}),
+        "conversation, streamed": of_conversation(
+            body={"conversation": {"id": "{id}"}, "stream": True}
+        ),
+        "conversation, not stored": of_conversation(body={"conversation": "{id}", "store": False}),
+        "conversation, in the background": of_conversation(
+            body={"conversation": "{id}", "background": True}
         ),
         "connector": Probe(
             body={"tools": [{**SERVER, "connector_id": "{id}"}]}, status=400, names="connector"
@@ -155,6 +171,29 @@ PROBES: Mapping[Operation, Mapping[str, Probe]] = {
         "after an item": Probe(
             path=f"{RESPONSES}/{{mine}}/input_items", query="?after={id}", status=400, names="item"
         ),
+    },
+    Operation.CREATE_CONVERSATION: {
+        "reference": Probe(body={"items": REFERENCE}, status=400, names="item"),
+    },
+    Operation.LIST_CONVERSATIONS: {"after": of_conversation(query="?after={id}", status=400)},
+    Operation.RETRIEVE_CONVERSATION: {"plain": of_conversation()},
+    Operation.UPDATE_CONVERSATION: {"plain": of_conversation(body={"metadata": {"a": "b"}})},
+    Operation.DELETE_CONVERSATION: {"plain": of_conversation()},
+    Operation.ADD_ITEMS: {
+        "plain": of_conversation(body={"items": [{"role": "user", "content": "mine"}]}),
+        "reference": Probe(path=ITEMS, body={"items": REFERENCE}, status=400, names="item"),
+    },
+    Operation.LIST_ITEMS: {
+        "plain": of_conversation(query="?order=asc"),
+        "after an item": Probe(path=ITEMS, query="?after={id}", status=400, names="item"),
+    },
+    Operation.RETRIEVE_ITEM: {
+        "of a conversation": of_conversation(),
+        "of mine": Probe(path=ITEMS + "/{id}", names="item"),
+    },
+    Operation.DELETE_ITEM: {
+        "of a conversation": of_conversation(),
+        "of mine": Probe(path=ITEMS + "/{id}", names="item"),
     },
     # It names nothing that there is; labels are tried below.
     Operation.CREATE_CONNECTOR: {},
@@ -215,8 +254,8 @@ async def asked(
     body = None
     if probe.body is not None:
         asking = {"model": "demo", "input": "hi"} if pattern == ("responses",) else {}
-        body = filled({**asking, **probe.body}, wanted, tenants.mine_id)
-    target = filled(path + probe.query, wanted, tenants.mine_id)
+        body = filled({**asking, **probe.body}, wanted, tenants)
+    target = filled(path + probe.query, wanted, tenants)
     return await tenants.mine.ask(method, target, json=body)
 
 
@@ -225,15 +264,17 @@ def others_names(tenants: Tenants, probe: Probe) -> Mapping[str, str]:
     return {
         "response": tenants.response_ids,
         "item": tenants.item_ids,
+        "conversation": tenants.conversation_ids,
         "connector": tenants.connector_ids,
         "label": tenants.connector_labels,
         "prompt": tenants.prompt_ids,
     }[probe.names]
 
 
-def filled(value: Any, wanted: str, mine: str) -> Any:
+def filled(value: Any, wanted: str, mine: Tenants) -> Any:
     if isinstance(value, str):
-        return value.replace("{id}", wanted).replace("{mine}", mine)
+        value = value.replace("{id}", wanted).replace("{mine}", mine.mine_id)
+        return value.replace("{my conversation}", mine.mine_conversation)
     if isinstance(value, list):
         return [filled(part, wanted, mine) for part in value]
     if isinstance(value, dict):
@@ -278,6 +319,24 @@ async def test_anothers_requests_change_nothing(either: Tenants, state: str) -> 
 
     assert (await either.others.get(wanted)).raw == before.raw
     assert (await either.others.ask("GET", f"{RESPONSES}/{wanted}/input_items")).raw == items.raw
+    assert before.status == items.status == 200
+
+
+async def test_anothers_requests_change_no_conversation(either: Tenants) -> None:
+    """X1, M7: nor its items."""
+    wanted = either.conversation_ids["said"]
+    before = await either.others.ask("GET", f"/v1/conversations/{wanted}")
+    items = await either.others.ask("GET", f"/v1/conversations/{wanted}/items")
+    for method, pattern, operation in ROUTES:
+        for probe in PROBES[operation].values():
+            await asked(either, method, pattern, probe, wanted)
+            if probe.names == "item":
+                for item in either.item_ids.values():
+                    await asked(either, method, pattern, probe, item)
+
+    assert (await either.others.ask("GET", f"/v1/conversations/{wanted}")).raw == before.raw
+    after = await either.others.ask("GET", f"/v1/conversations/{wanted}/items")
+    assert after.raw == items.raw
     assert before.status == items.status == 200
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from extproc.envoy.config import TEMPLATE, fill, values
+from extproc.envoy.config import TEMPLATE, blocks, fill, values
 from extproc.settings import Settings
 
 CHART = Path(__file__).parents[2] / "deploy" / "helm" / "holdfast"
@@ -39,13 +39,13 @@ EXPRESSIONS = {
 def envoy_template() -> str:
     """Return the config of an Envoy elsewhere, without tenancy, as a template of Helm's."""
     filled = {name: json.dumps(value) for name, value in values(_somewhere()).items()}
-    return _made("#") + fill(TEMPLATE, filled | EXPRESSIONS, set())
+    return _made("#") + fill(TEMPLATE, filled | EXPRESSIONS, blocks(_somewhere()))
 
 
 def ext_proc() -> str:
     """Return the pieces that a mesh is told by a resource of its own, as YAML."""
     filled = {name: json.dumps(value) for name, value in values(_somewhere()).items()}
-    config = yaml.safe_load(fill(TEMPLATE, filled, set()))
+    config = yaml.safe_load(fill(TEMPLATE, filled, blocks(_somewhere())))
     public = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]
     connections = public["typed_config"]
     routes = {

@@ -47,6 +47,9 @@ class Tenants:
     response_ids: dict[str, str]
     """By state."""
     item_ids: dict[str, str]
+    mine_conversation: str
+    conversation_ids: dict[str, str]
+    """By state."""
     connector_ids: dict[str, str]
     connector_labels: dict[str, str]
     prompt_ids: dict[str, str]
@@ -72,6 +75,13 @@ async def two_tenants(
             others.open(model=stack.plays(Script(frames[:4], Hold(gate), frames[4:])))
         )
         created = await running.until("response.created")
+        mine_conversation = await _conversation(mine)
+        said, busy = await _conversation(others), await _conversation(others)
+        turn = await parts.enter_async_context(
+            others.open(model=stack.plays(frames[:4], Hold(gate), frames[4:]), conversation=busy)
+        )
+        await turn.until("response.created")
+        told = await others.ask("GET", f"/v1/conversations/{said}/items")
         made = done.json["id"]
         connector = await others.ask("POST", CONNECTORS, json=a_connector(f"crm_{uuid4().hex}"))
         prompt = await others.ask("POST", PROMPTS, json=A_PROMPT)
@@ -89,10 +99,23 @@ async def two_tenants(
             item_ids={
                 "input": items.json["data"][0]["id"],
                 "output": done.json["output"][0]["id"],
+                "of a conversation": told.json["data"][0]["id"],
             },
+            mine_conversation=mine_conversation,
+            conversation_ids={"said": said, "busy": busy},
             connector_ids={"connector": connector.json["id"]},
             connector_labels={"connector": connector.json["server_label"]},
             prompt_ids={"prompt": prompt.json["id"]},
         )
         gate.set()
         await running.rest()
+        await turn.rest()
+
+
+async def _conversation(wire: Wire) -> str:
+    """Create a conversation with an item; return its id."""
+    items = [{"role": "user", "content": "said"}]
+    seen = await wire.ask("POST", "/v1/conversations", json={"items": items})
+    assert seen.status == 200, seen.raw
+    made: str = seen.json["id"]
+    return made

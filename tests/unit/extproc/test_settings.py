@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from extproc.settings import Settings, SettingsError, Sidecar
+from extproc.settings import Settings, SettingsError
+from extproc.settings_sidecar import Sidecar
 
 
 def load(**environ: str) -> Settings:
@@ -253,3 +254,28 @@ def test_workers_share_no_port() -> None:
     assert three.worker_addresses(2) == ("unix:/r/worker-2.sock", "[::1]:9002")
     with pytest.raises(SettingsError, match="HOST:PORT"):
         Settings.load(None, {"HOLDFAST_SIDECAR__LISTEN": "unix:/x"})
+
+
+def test_a_picker_and_requests_that_travel_on_exclude_each_other() -> None:
+    """H1: the picker is on the model listener, where the first turn does not come by."""
+    said = problems(
+        HOLDFAST_ENVOY__INLINE="true", HOLDFAST_ROUTING__PICKER_URL="http://picker:9002"
+    )
+    assert "HOLDFAST_ROUTING__PICKER_URL" in said
+
+
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        ({}, "HOLDFAST_ENVOY__INLINE"),
+        (
+            {"HOLDFAST_ENVOY__INLINE": "true", "HOLDFAST_HTTP__LISTEN": ":8081"},
+            "HOLDFAST_HTTP__LISTEN",
+        ),
+    ],
+)
+def test_a_model_that_is_reached_by_requests_alone_needs_them_to_travel_on(
+    environ: dict[str, str], named: str
+) -> None:
+    """H1: said at the start, not by each request."""
+    assert named in problems(HOLDFAST_MODEL__VIA="request", **environ)
