@@ -28,16 +28,16 @@ _STARTS = ("<unk>", "<s>", END, "<|im_start|>")
 def write_model(path: Path, template: str, chains: Iterable[Sequence[str]]) -> None:
     """Write a model with that chat template.
 
-    The first token of a chain is a cue: one that only the template writes, and nobody reads. No token may
-    stand in two places, but for `END`, behind which nothing follows.
+    The first token of a chain is a cue: one that only the template writes, and nobody reads. Where a token
+    stands in two chains, what follows in the first of them is more likely, and in the second is said if a
+    grammar forbids that.
     """
     lines = [list(chain) for chain in chains]
-    control = [*_STARTS, *(line[0] for line in lines)]
-    text = [token for line in lines for token in line[1:] if token != END]
+    text = list(dict.fromkeys(token for line in lines for token in line[1:] if token != END))
+    cues = dict.fromkeys(line[0] for line in lines if line[0] not in text)
+    control = [*_STARTS, *cues]
     byte = [f"<0x{value:02X}>" for value in range(256)]
     tokens = [*control, *text, *byte]
-    if len(set(tokens)) != len(tokens):
-        raise ValueError("a token stands in two places")
     kinds = [_CONTROL] * len(control) + [_TEXT] * len(text) + [_BYTE] * len(byte)
     width = -(-len(tokens) // 64) * 64
     path.write_bytes(
@@ -78,16 +78,16 @@ def _facts(width: int, template: str, tokens: list[str], kinds: list[int]) -> di
 
 
 def _tensors(
-    width: int, tokens: list[str], pairs: Iterable[tuple[str, str]]
+    width: int, tokens: list[str], pairs: list[tuple[str, str]]
 ) -> dict[str, tuple[tuple[int, ...], bytes]]:
     """Return the weights by name, each with its shape, the fastest dimension first."""
     place = {token: index for index, token in enumerate(tokens)}
     embedding = _matrix(width, len(tokens), {(i, i): 1.0 for i in range(len(tokens))})
-    output = _matrix(
-        width,
-        len(tokens),
-        _babble(tokens) | {(place[b], place[a]): _SURE for a, b in pairs},
-    )
+    likely = _babble(tokens)
+    for before, after in pairs:
+        said = sum(first == before for first, _ in pairs[: pairs.index((before, after))])
+        likely[place[after], place[before]] = _SURE / (1 + said)
+    output = _matrix(width, len(tokens), likely)
     ones = array("f", [1.0]) * width
     shapes = {
         "attn_q": (width, width),

@@ -6,8 +6,11 @@ word by word and token by token; asked to babble it says anything.
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import xllamacpp
@@ -15,6 +18,7 @@ import xllamacpp
 from tests.support.gguf import END, write_model
 
 MODEL = "tiny"
+_START_SECONDS = 30.0
 
 # What follows is chosen here: the model itself only goes on from the last token.
 TEMPLATE = """\
@@ -37,9 +41,12 @@ TEMPLATE = """\
 {%- if add_generation_prompt %}
 {{- '<|im_start|>assistant\n' }}
 {%- set last = messages[-1] %}
-{%- if last.role == 'user' and 'babble' in last.content %}
-{%- elif last.role == 'user' and 'think' in last.content %}{{ '<|think|>' }}
-{%- elif last.role == 'user' and tools and 'weather' in last.content %}{{ '<|call|>' }}
+{%- if last.role == 'user' and ('babble' in last.content or 'Count' in last.content) %}
+{%- elif last.role == 'user' and ('think' in last.content or 'Think' in last.content) %}{{ '<|think|>' }}
+{%- elif last.role == 'user' and tools and 'weather' in last.content %}
+{{- '<|call|>' if tools | length > 1 else '<|one|>' }}
+{%- elif last.role == 'user' and tools and 'ping' in last.content %}{{ '<|ping|>' }}
+{%- elif last.role == 'user' and 'Ada' in last.content %}{{ '<|ada|>' }}
 {%- else %}{{ '<|say|>' }}
 {%- endif %}
 {%- endif %}"""
@@ -51,7 +58,35 @@ CHAINS = [
         ' "arguments": {"city":', ' "Paris"}}\n', "</tool_call>", "\n<tool_call>\n",
         '{"name": "get_time", "arguments"', ": {}}", "\n</tool_call>", END,
     ],
+    # Where its schema demands an argument.
+    ['{"name": "get_time", "arguments"', ': {"tz": "CET"}}', "\n</tool_call>"],
+    # What the doctor asks for beside.
+    [
+        "<|one|>", '<tool_call>\n{"name": "get_weather"', ', "arguments": {"city"', ': "Paris"}}',
+        "\n</tool_call>", END,
+    ],
+    ["<|ping|>", '<tool_call>\n{"name":', ' "ping", "arguments": {}}', "\n</tool_call>"],
+    ["<|ada|>", '{"name":', ' "Ada", "age": 36', "}", END],
 ]  # fmt: skip
+
+
+@asynccontextmanager
+async def serving(directory: Path) -> AsyncIterator[str]:
+    """Run one in a process of its own, for what it does to its process is not for tests; yield its URL."""
+    with (directory / "log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.support.llamacpp", str(directory)),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=log,
+        )
+    try:
+        assert process.stdout is not None
+        url = await asyncio.wait_for(process.stdout.readline(), _START_SECONDS)
+        assert url, (directory / "log").read_text(errors="replace")[-2000:]
+        yield url.decode().strip()
+    finally:
+        process.terminate()
+        await process.wait()
 
 
 def serve(directory: Path) -> None:
