@@ -173,15 +173,22 @@ async def test_a_schema_is_followed_or_the_request_refused(wire: Wire, served: S
         assert told(seen.json) == [("message", '{"name": "Ada", "age": 36}')]
 
 
-@pytest.mark.parametrize("dialect", ["auto", "responses"])
-async def test_the_doctor_finds_nothing_broken(llamacpp: str, dialect: str) -> None:
-    """Issue 5, part 9, against a server that nobody scripted."""
+@pytest.mark.parametrize(("dialect", "broken"), [("auto", []), ("responses", ["structured output"])])
+async def test_the_doctor_tells_what_it_is_good_for(
+    llamacpp: str, dialect: str, broken: list[str]
+) -> None:
+    """Issue 5, part 9, with a server that nobody scripted."""
     doctor = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "extproc", "doctor", "--backend", llamacpp, "--json"),
         stdout=asyncio.subprocess.PIPE,
-        env={"PATH": "", "PYTHONPATH": ":".join(sys.path), "HOLDFAST_MODEL__DIALECT": dialect},
+        env={"PYTHONPATH": ":".join(sys.path), "HOLDFAST_MODEL__DIALECT": dialect},
     )
     said, _ = await asyncio.wait_for(doctor.communicate(), 60)
     report = json.loads(said)
-    assert doctor.returncode == 0
+    found = {probe["probe"]: probe["verdict"] for probe in report["probes"]}
+
     assert report["server"] == "llamacpp"
+    assert [probe for probe, verdict in found.items() if verdict == "broken"] == broken
+    assert doctor.returncode == (1 if broken else 0)
+    working = {"truncation", "reasoning", "tool call", "parallel calls", "answer to a call"}
+    assert {found[probe] for probe in working} <= {"works", "repaired"}
