@@ -151,7 +151,7 @@ async def test_babble_is_delivered_and_can_be_continued(wire: Wire) -> None:
 
 
 async def test_its_refusals_are_told_in_our_form(wire: Wire) -> None:
-    """R15, M6: a prompt that is too long has the code that clients look for; images are not for this model."""
+    """R15, M6: a prompt that is too long has the code that clients look for; this model sees no images."""
     long = await wire.create(model=MODEL, input="x" * 20_000, stream=False)
     image = {"type": "input_image", "image_url": "data:image/png;base64,AA"}
     seen = await wire.create(
@@ -173,7 +173,9 @@ async def test_a_schema_is_followed_or_the_request_refused(wire: Wire, served: S
         assert told(seen.json) == [("message", '{"name": "Ada", "age": 36}')]
 
 
-@pytest.mark.parametrize(("dialect", "broken"), [("auto", []), ("responses", ["structured output"])])
+@pytest.mark.parametrize(
+    ("dialect", "broken"), [("auto", []), ("responses", ["structured output"])]
+)
 async def test_the_doctor_tells_what_it_is_good_for(
     llamacpp: str, dialect: str, broken: list[str]
 ) -> None:

@@ -11,6 +11,7 @@ import random
 import struct
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 _CONTROL, _TEXT, _BYTE = 3, 4, 6
@@ -46,7 +47,7 @@ def write_model(path: Path, template: str, chains: Iterable[Sequence[str]]) -> N
 
 
 def _pairs(lines: Iterable[Sequence[str]]) -> list[tuple[str, str]]:
-    return [pair for line in lines for pair in zip(line, line[1:], strict=False)]
+    return [pair for line in lines for pair in pairwise(line)]
 
 
 def _facts(width: int, template: str, tokens: list[str], kinds: list[int]) -> dict[str, bytes]:
@@ -127,7 +128,9 @@ def _matrix(width: int, rows: int, values: Mapping[tuple[int, int], float]) -> b
     return cells.tobytes()
 
 
-def _file(facts: Mapping[str, bytes], tensors: Mapping[str, tuple[tuple[int, ...], bytes]]) -> bytes:
+def _file(
+    facts: Mapping[str, bytes], tensors: Mapping[str, tuple[tuple[int, ...], bytes]]
+) -> bytes:
     """Return a GGUF file of version 3."""
     head = bytearray(b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(facts)))
     for name, fact in facts.items():
@@ -140,7 +143,7 @@ def _file(facts: Mapping[str, bytes], tensors: Mapping[str, tuple[tuple[int, ...
     return _aligned(head) + data
 
 
-def _aligned(data: bytes) -> bytes:
+def _aligned(data: bytes | bytearray) -> bytes:
     return bytes(data) + bytes(-len(data) % _ALIGNMENT)
 
 

@@ -110,6 +110,21 @@ async def test_a_field_that_a_server_does_not_honour_is_refused(
     assert rig.model.bodies == []
 
 
+@pytest.mark.parametrize("server", ["llamacpp", "transformers"])
+async def test_a_schema_that_its_responses_pass_over_is_refused(server: str) -> None:
+    """H1: what is not asked for is not refused, and others are asked."""
+    schema = {"type": "json_schema", "name": "x", "schema": {"type": "object"}}
+    for kind, named, status in ((schema, server, 400), ({"type": "text"}, server, 200)):
+        rig = Rig(
+            FakeModel(*servers.frames("llamacpp", "responses_text")),
+            choice=Choice("responses", server=named),
+        )
+        reply = await rig.create(text={"format": kind})
+        assert reply.whole is not None
+        assert reply.whole.status == status
+        assert (status == 200) == bool(rig.model.bodies)
+
+
 @pytest.mark.parametrize("server", ["ollama", "transformers"])
 async def test_what_is_asked_for_our_own_sake_is_left_out(server: str) -> None:
     """Neither a count of tokens nor serial calls nor `tool_choice: none` need the server's help."""
