@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from engine.upstream.choice import Choice
+from engine.upstream.refusal import refusal
 from engine.upstream.servers import SERVERS, Profile, recognise
 from tests.support import servers, strictness
 from tests.support.engine_rig import Rig
@@ -133,6 +134,15 @@ async def test_what_is_asked_for_our_own_sake_is_left_out(server: str) -> None:
     body = json.loads(rig.model.bodies[0])
     assert not body.keys() & {"tools", "tool_choice", "parallel_tool_calls"}
     assert ("stream_options" in body) == (server == "ollama")
+
+
+def test_a_real_llamacpp_is_known_and_understood() -> None:
+    """R15: by its recorded list of models, where `/version` is a 404; and by how it says too long."""
+    folder = servers.FOLDER / "llamacpp"
+    told = [(folder / f"recorded-{name}.json").read_bytes() for name in ("version", "models")]
+    assert recognise(*told).server.name == "llamacpp"
+    long = refusal(400, (folder / "recorded-error_long.json").read_bytes(), None)
+    assert long.code == "context_length_exceeded"
 
 
 STREAMS = [
