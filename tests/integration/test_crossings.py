@@ -132,6 +132,22 @@ async def test_of_many_answers_in_a_conversation_one_counts(crossing: Bench) -> 
     assert sorted(each.status for each in seen) == [200, *[409] * 11]
 
 
+async def test_of_answers_in_a_conversation_and_beside_it_one_counts(crossing: Bench) -> None:
+    """T6, M7, M10: `previous_response_id` leads to the same request; another conversation does not."""
+    name, other = await crossing.conversation(), await crossing.conversation()
+    model = takes_turns(crossing.stack, ASKS, DONE)
+    async with McpServer() as server:
+        fields: Any = {"model": model, "tools": [guarded(server.url)]}
+        first = await crossing.made(**fields, conversation=name)
+        sent = {**fields, "input": answer(request_in(first))}
+        elsewhere = await crossing.wire.create(**sent, conversation=other)
+        assert (elsewhere.status, elsewhere.error["code"]) == (400, "approval_request_not_found")
+        ways = [{"conversation": name}, {"previous_response_id": first.id}] * 4
+        seen = await asyncio.gather(*(crossing.wire.create(30, **sent, **way) for way in ways))
+        assert server.calls == ["echo"]
+    assert sorted(each.status for each in seen) == [200, *[409] * 7]
+
+
 async def test_a_repeated_answer_is_served_what_the_first_made(crossing: Bench) -> None:
     """T6, M7: with its Idempotency-Key, in a conversation that has moved on."""
     name = await crossing.conversation()
