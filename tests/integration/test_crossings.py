@@ -368,4 +368,3 @@ async def test_a_worker_dies_in_a_conversation_s_tool_call(
     assert first.status == ("completed" if background else "failed")
     assert [item.status for item in first.output if item.type == "mcp_call"] == ["incomplete"]
     assert second.status == "completed"
-    stack.model.unscript()
