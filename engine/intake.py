@@ -48,6 +48,7 @@ class Caller(msgspec.Struct, frozen=True):
     model_headers: Mapping[str, str] = {}
     on_disconnect: str | None = None
     idempotency_key: str | None = None
+    byte_range: str | None = None
 
 
 Expand = Callable[[str, bytes], Awaitable[bytes]]

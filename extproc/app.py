@@ -14,11 +14,14 @@ from engine.api.ownership import ToolPolicy
 from engine.background import Background
 from engine.connectors import Connectors
 from engine.detached import Detached
+from engine.file_sweep import FileSweep
+from engine.files import Files
 from engine.following import Following
 from engine.intake import Intake
+from engine.keeping import Keeping
 from engine.limits import Limits
 from engine.live import Live
-from engine.ports import ModelClient, Sealing, Store
+from engine.ports import BlobStore, ModelClient, Sealing, Store
 from engine.prompts import Prompts
 from engine.recovery import Recovery
 from engine.registry import Registry
@@ -28,6 +31,7 @@ from engine.run import Means
 from engine.takeover import TakeOver
 from engine.toolbox import OpenProvider, Toolbox
 from engine.upkeep import Upkeep
+from engine.uploads import Uploads
 from extproc.admission import Admission
 from extproc.connectors import shared_connectors, shared_policies
 from extproc.envoy.endpoint import ModelEndpoint, parse_model_url
@@ -51,6 +55,7 @@ from extproc.sealing import AesSealing, NoSealing
 from extproc.settings import Settings, SettingsError
 from extproc.settings_tenancy import JWT_KEY, JWT_NAMESPACE
 from extproc.transport import Together, Transport
+from storage.blobs.store import open_blobs
 from storage.postgres.pool import open_pool
 from storage.postgres.store import PostgresStore
 
@@ -114,6 +119,7 @@ class Engine:
     def __init__(
         self,
         store: Store,
+        blobs: BlobStore,
         model: ModelClient,
         open_provider: OpenProvider,
         settings: Settings,
@@ -151,7 +157,12 @@ class Engine:
         self.live = Live(means, worker_name)
         takeover = TakeOver(self.live)
         background = Background(self.live, takeover, most=settings.background.concurrency)
-        self._chores = (background, Recovery(self.live, takeover, background), Upkeep(store))
+        self._chores = (
+            background,
+            Recovery(self.live, takeover, background),
+            Upkeep(store),
+            FileSweep(store, blobs),
+        )
         prompts = Prompts(store, randomness=os.urandom, limits=limits, policy=tools.policy)
         responses = Responses(
             store=store,
@@ -180,7 +191,10 @@ class Engine:
             clock=_now,
             randomness=os.urandom,
         )
-        self.endpoints = Endpoints(responses, connectors, prompts)
+        keeping = Keeping(store, blobs, os.urandom)
+        files = Files(store, keeping, randomness=os.urandom, limits=limits)
+        uploads = Uploads(store, keeping, clock=_now, randomness=os.urandom, limits=limits)
+        self.endpoints = Endpoints(responses, connectors, prompts, files, uploads)
 
     def start(self) -> None:
         """Begin with what is done beside the requests."""
@@ -211,6 +225,7 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
     ):
         engine = Engine(
             PostgresStore(pool),
+            _blobs(settings),
             model,
             servers.open,
             settings,
@@ -219,6 +234,13 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
             sealing=_sealing(settings),
         )
         yield Worker(transport_of(settings, index, engine.endpoints), engine, settings)
+
+
+def _blobs(settings: Settings) -> BlobStore:
+    try:
+        return open_blobs(settings.files.url, settings.files.directory)
+    except (OSError, ValueError) as error:
+        raise SettingsError([f"files: the file store cannot be opened: {error}"]) from error
 
 
 def _now() -> int:
@@ -327,4 +349,8 @@ def _limits(settings: Settings) -> Limits:
         tool_call=settings.tools.call_seconds,
         tool_calls=settings.tools.calls,
         response_tool_calls=settings.tools.response_calls,
+        file_bytes=settings.files.file_bytes,
+        part_bytes=settings.files.part_bytes,
+        upload_bytes=settings.files.upload_bytes,
+        upload_seconds=settings.files.upload_seconds,
     )

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
 
 from engine.answers import Answer
 from engine.errors import EngineError
 from extproc import messages, routes
 from extproc.admission import Admission
+from extproc.file_operations import STREAMED, perform_streamed
 from extproc.messages import Head
 from extproc.operations import STREAM_HEADERS, Endpoints, answer_errors, perform
 from extproc.pb.ext_proc_pb2 import ProcessingMode, ProcessingRequest, ProcessingResponse
@@ -42,12 +44,17 @@ class ExtProcReply:
         self._streaming = True
         await self._stream.write(messages.stream_head(STREAM_HEADERS))
 
+    async def begin(self, status: int, headers: dict[str, str]) -> None:
+        """Start an answer of bytes."""
+        self._streaming = True
+        await self._stream.write(messages.stream_head(headers.items(), status))
+
     async def write(self, frames: bytes) -> None:
-        """Send whole events."""
+        """Send whole events, or more of an answer of bytes."""
         await self._stream.write(messages.stream_body(frames))
 
     async def end(self) -> None:
-        """End the event stream."""
+        """End what was begun."""
         await self._stream.write(messages.stream_end())
 
 
@@ -76,6 +83,11 @@ class Exchanges:
         tenant = self._admission.identify(first)
         head = messages.read_head(first.request_headers)
         match = routes.find(head.method, head.target)
+        caller = self._admission.caller(tenant, head)
+        if match.operation in STREAMED:
+            pieces = self._pieces(stream, first)
+            await perform_streamed(self._endpoints, match, caller, head, pieces, reply)
+            return
         body = b""
         if match.takes_body:
             self._admission.check_head(head)
@@ -83,14 +95,13 @@ class Exchanges:
             if whole is None:
                 return
             body = whole
-        await perform(self._endpoints, match, self._admission.caller(tenant, head), body, reply)
+        await perform(self._endpoints, match, caller, body, reply)
 
     async def _body(
         self, stream: MessageStream, first: ProcessingRequest, head: Head
     ) -> bytes | None:
         """Return the body; None where it will never be whole and nobody waits for our answer."""
-        if first.protocol_config.request_body_mode != ProcessingMode.FULL_DUPLEX_STREAMED:
-            raise EngineError("This route's request body mode must be FULL_DUPLEX_STREAMED.")
+        _check_mode(first)
         pieces: list[bytes] = []
         size = 0
         while (message := await self._next(stream)) is not None:
@@ -110,6 +121,22 @@ class Exchanges:
             return None
         return self._admission.decoded(head, b"".join(pieces))
 
+    async def _pieces(
+        self, stream: MessageStream, first: ProcessingRequest
+    ) -> AsyncIterator[bytes]:
+        """Yield a body as it arrives; raises asyncio.CancelledError where it will never be whole."""
+        _check_mode(first)
+        while (message := await self._next(stream)) is not None:
+            kind = message.WhichOneof("request")
+            if kind == "request_body" and message.request_body.body:
+                yield message.request_body.body
+            if kind == "response_headers":
+                await _pass_all(stream, message)
+                break
+            if kind == "request_trailers" or message.request_body.end_of_stream:
+                return
+        raise asyncio.CancelledError("the client has gone")
+
     async def _next(self, stream: MessageStream) -> ProcessingRequest | None:
         """Return the next message of a body that is still coming; raises TooSlow."""
         try:
@@ -117,6 +144,11 @@ class Exchanges:
                 return await stream.read()
         except TimeoutError:
             raise self._admission.too_slow() from None
+
+
+def _check_mode(first: ProcessingRequest) -> None:
+    if first.protocol_config.request_body_mode != ProcessingMode.FULL_DUPLEX_STREAMED:
+        raise EngineError("This route's request body mode must be FULL_DUPLEX_STREAMED.")
 
 
 async def _pass_all(stream: MessageStream, first: ProcessingRequest) -> None:

@@ -30,6 +30,7 @@ from pydantic_settings import (
 from extproc.envoy.endpoint import parse_model_urls
 from extproc.http_address import HttpAddress, UnixAddress, of_worker, parse_http_address
 from extproc.settings_connectors import Connectors
+from extproc.settings_files import Files
 from extproc.settings_model import Model
 from extproc.settings_postgres import Postgres
 from extproc.settings_routing import Routing
@@ -203,6 +204,7 @@ class Settings(BaseSettings):
     outbound: Outbound = Field(default_factory=Outbound)
     sealing: Sealing = Field(default_factory=Sealing)
     connectors: Connectors = Field(default_factory=Connectors)
+    files: Files = Field(default_factory=Files)
 
     SECTIONS: ClassVar[dict[str, type[Section]]] = {
         "sidecar": Sidecar,
@@ -220,6 +222,7 @@ class Settings(BaseSettings):
         "outbound": Outbound,
         "sealing": Sealing,
         "connectors": Connectors,
+        "files": Files,
     }
 
     @classmethod
@@ -267,10 +270,14 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _derive_paths(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Put the sockets below `data_dir` where nothing else was asked for."""
+        """Put the sockets and the files below `data_dir` where nothing else was asked for."""
+        data_dir, files = Path(values.get("data_dir", ".data")), _given(values.get("files"))
+        if isinstance(files, dict):
+            files.setdefault("directory", data_dir / "files")
+            values = {**values, "files": files}
         sidecar, model = _given(values.get("sidecar")), _given(values.get("model"))
         if isinstance(sidecar, dict) and isinstance(model, dict):
-            sidecar.setdefault("run_dir", Path(values.get("data_dir", ".data")) / "run")
+            sidecar.setdefault("run_dir", data_dir / "run")
             model.setdefault("socket", Path(sidecar["run_dir"]) / "model.sock")
             return {**values, "sidecar": sidecar, "model": model}
         return values

@@ -7,10 +7,28 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from engine.ports.blobs import (
+    Blob,
+    BlobStore,
+)
 from engine.ports.connectors import (
     ConnectorPage,
     ConnectorStore,
     StoredConnector,
+)
+from engine.ports.files import (
+    Dropped,
+    FilePage,
+    FileStore,
+    NewFile,
+    NewUpload,
+    StoredFile,
+    StoredUpload,
+)
+from engine.ports.forms import (
+    BodyReply,
+    Form,
+    FormPart,
 )
 from engine.ports.prompts import (
     PromptPage,
@@ -61,25 +79,35 @@ from engine.ports.world import (
 )
 
 
-class Store(ResponseStore, RunStore, ConnectorStore, PromptStore, Protocol):
+class Store(ResponseStore, RunStore, ConnectorStore, PromptStore, FileStore, Protocol):
     """Everything that one store keeps."""
 
 
 __all__ = [
+    "Blob",
+    "BlobStore",
+    "BodyReply",
     "CancelAsked",
     "Claim",
     "Clock",
     "ConnectorPage",
     "ConnectorStore",
     "Context",
+    "Dropped",
     "EventBatch",
+    "FilePage",
+    "FileStore",
     "FinishedResponse",
+    "Form",
+    "FormPart",
     "Idempotency",
     "Lease",
     "LoggedEvents",
     "ModelAnswer",
     "ModelClient",
+    "NewFile",
     "NewResponse",
+    "NewUpload",
     "OpenProvided",
     "Order",
     "Page",
@@ -94,9 +122,11 @@ __all__ = [
     "Sealing",
     "Store",
     "StoredConnector",
+    "StoredFile",
     "StoredItem",
     "StoredPrompt",
     "StoredResponse",
+    "StoredUpload",
     "ThreadPoint",
     "ToolDeclaration",
     "ToolDefinition",

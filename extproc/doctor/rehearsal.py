@@ -22,7 +22,7 @@ from engine.ports import ModelAnswer, ModelClient, ToolProvider
 from extproc.app import Engine
 from extproc.doctor.stream_faults import Event
 from extproc.settings import Settings
-from storage.memory import MemoryStore
+from storage.memory import MemoryBlobs, MemoryStore
 
 _CALLER = Caller("doctor")
 # More than any probe makes; what a runaway model sends beyond it is not kept.
@@ -97,7 +97,9 @@ class Rehearsal:
 
     def __init__(self, model: ModelClient) -> None:
         self._recorder = _Recorder(model)
-        self._engine = Engine(MemoryStore(), self._recorder, _no_servers, _settings(), "doctor")
+        self._engine = Engine(
+            MemoryStore(), MemoryBlobs(), self._recorder, _no_servers, _settings(), "doctor"
+        )
 
     async def turn(self, turn: Turn | None = None, /, **body: Any) -> Turn:
         """Create a response, and wait for its end; errors are in the turn."""

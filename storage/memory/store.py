@@ -28,17 +28,19 @@ from engine.ports import (
 )
 from storage.limits import check_finished, check_new, duplicate_response, lost, name_of
 from storage.memory.connectors import MemoryConnectors
+from storage.memory.files import MemoryFiles
 from storage.memory.pages import batches_of, ordered, past
 from storage.memory.prompts import MemoryPrompts
 from storage.memory.records import Response, Run, Tenants, lease_of, take
 from storage.memory.threads import append, append_output, history, place, remove
 
 
-class MemoryStore(MemoryPrompts, MemoryConnectors):
+class MemoryStore(MemoryPrompts, MemoryConnectors, MemoryFiles):
     """`engine.ports.Store` in memory; `clock` gives seconds, for leases and for retention."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         super().__init__(clock)
+        MemoryFiles.__init__(self, clock)
         self._tenants = Tenants()
 
     # -- responses --------------------------------------------------------------------------------
@@ -267,6 +269,7 @@ class MemoryStore(MemoryPrompts, MemoryConnectors):
         """
         self.forget_connectors(tenant)
         self.forget_prompts(tenant)
+        self.forget_files(tenant)
         count = self._remove(list(self._tenants.of(tenant).responses.values())[:limit])
         if not self._tenants.of(tenant).responses:
             self._tenants.forget(tenant)

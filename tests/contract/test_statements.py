@@ -24,6 +24,7 @@ _FILES = (
     "removal.sql",
     "connectors.sql",
     "prompts.sql",
+    "files.sql",
 )
 _STATEMENTS = {name: sql for file in _FILES for name, sql in queries.load(file).items()}
 _GATES = queries.load("gates.sql")
@@ -36,6 +37,8 @@ _VALUES: dict[str, Any] = {
     "first": Int8(0), "last": Int8(1), "frames": b"", "streamed": True, "acceptance": Int8(1),
     "keep_seconds": None, "ids": ["r"], "label": "l", "fields": b"", "sealed": None, "revision": "1",
     "before": "0", "version": Int8(1), "number": Int8(1), "nonce": b"", "body": b"", "default": True,
+    "seconds": 1.0, "keep": 3600, "purpose": "p", "filename": "f", "bytes": Int8(1), "sha256": b"",
+    "media_type": "m", "file_id": "f", "keys": ["k"],
 }  # fmt: skip
 _KEYS = {
     "threads": {"id", "parent_id"},
@@ -47,6 +50,9 @@ _KEYS = {
     "connectors": {"id", "label", "created_at"},
     "prompts": {"id", "created_at"},
     "prompt_versions": {"prompt_id"},
+    "files": {"id", "created_at"},
+    "uploads": {"id"},
+    "blobs": {"key", "holder"},
 }
 
 

@@ -19,8 +19,10 @@ from engine.background import Background
 from engine.connectors import Connectors
 from engine.detached import Detached
 from engine.errors import EngineError
+from engine.files import Files
 from engine.following import Following
 from engine.intake import Caller, Intake
+from engine.keeping import Keeping
 from engine.limits import Limits
 from engine.live import Live
 from engine.ports import (
@@ -38,8 +40,10 @@ from engine.responses import Responses
 from engine.run import Means
 from engine.takeover import TakeOver
 from engine.toolbox import OpenProvider, Toolbox
+from engine.uploads import Uploads
 from extproc.operations import Endpoints
 from extproc.sealing import AesSealing
+from storage.memory import MemoryBlobs
 from tests.support.fake_model import FakeModel
 from tests.support.fake_reply import FakeReply
 from tests.support.faulty_store import FaultyStore
@@ -144,7 +148,19 @@ class Rig:
             clock=lambda: self.clock(),
             randomness=counting(worker),
         )
-        self.endpoints = Endpoints(self.responses, self.connectors, self.prompts)
+        self.blobs = MemoryBlobs()
+        keeping = Keeping(self.store, self.blobs, randomness)
+        self.files = Files(self.store, keeping, randomness=randomness, limits=self.limits)
+        self.uploads = Uploads(
+            self.store,
+            keeping,
+            clock=lambda: self.clock(),
+            randomness=randomness,
+            limits=self.limits,
+        )
+        self.endpoints = Endpoints(
+            self.responses, self.connectors, self.prompts, self.files, self.uploads
+        )
 
     def _notify(self, response_id: str) -> None:
         self.notified.append(response_id)

@@ -13,6 +13,7 @@ import pytest
 from tests.contract.suites.cancelling import CancelContract
 from tests.contract.suites.connectors import ConnectorContract
 from tests.contract.suites.ends import EndContract
+from tests.contract.suites.files import FileContract
 from tests.contract.suites.keys import KeyContract
 from tests.contract.suites.leases import LeaseContract
 from tests.contract.suites.lists import ListContract
@@ -47,5 +48,6 @@ class StoreContract(
     RetentionContract,
     ConnectorContract,
     PromptContract,
+    FileContract,
 ):
     """All of it; subclass it as `Test…` in a module with the fixtures."""

@@ -12,7 +12,7 @@ from engine.runs import Runs
 from extproc.app import Engine, Worker, transport_of, worker
 from extproc.settings import Settings, SettingsError
 from extproc.transport import Transport
-from storage.memory import MemoryStore
+from storage.memory import MemoryBlobs, MemoryStore
 from tests.support import replies
 from tests.support.engine_rig import final, no_provider
 from tests.support.fake_model import FakeModel, Hang, frames_of
@@ -67,7 +67,7 @@ class FakeTransport:
 async def test_a_worker_that_stops_brings_every_run_to_its_end(late: bool) -> None:
     """E4, P4: also one that a stream began while the others were being stopped."""
     settings = Settings.load(None, NOW)
-    engine = Engine(MemoryStore(), FakeModel(), no_provider, settings, "replica/0#1")
+    engine = Engine(MemoryStore(), MemoryBlobs(), FakeModel(), no_provider, settings, "replica/0#1")
     runs, stop = engine.live._runs, asyncio.Event()
     transport = FakeTransport(runs, late)
     built = Worker(transport, engine, settings)
@@ -100,7 +100,7 @@ async def test_a_worker_of_both_transports_ends_with_what_runs_over_http(begun: 
         settings = Settings.load(None, environ)
         settings.sidecar.run_dir.mkdir()
         model = FakeModel(*frames[:5], Hang(asyncio.Event()))
-        engine = Engine(MemoryStore(), model, no_provider, settings, "replica/0#1")
+        engine = Engine(MemoryStore(), MemoryBlobs(), model, no_provider, settings, "replica/0#1")
         transport = transport_of(settings, 0, engine.endpoints)
         stop = asyncio.Event()
         await transport.start()
