@@ -8,20 +8,22 @@ from __future__ import annotations
 import argparse
 import asyncio
 
-from bench import commits, durability, loop, readers, streams
+from bench import commits, conversations, durability, loop, readers, streams
 
-_SECTIONS = ("streams", "durability", "readers", "commits", "loop")
+_SECTIONS = ("streams", "durability", "readers", "commits", "loop", "conversations")
 
 
 async def _main(given: argparse.Namespace) -> None:
     if "streams" in given.sections:
-        await streams.run(given.streams, given.seconds)
+        await streams.run(given.streams, given.seconds, inline=given.inline)
     if "durability" in given.sections:
         await durability.run(max(given.streams), given.seconds)
     if "readers" in given.sections:
         await readers.run(given.readers)
     if "commits" in given.sections:
         await commits.run(given.seconds)
+    if "conversations" in given.sections:
+        await conversations.run(given.turns)
     if "loop" in given.sections:
         await loop.run(given.seconds)
 
@@ -32,4 +34,6 @@ if __name__ == "__main__":
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 16, 200])
     parser.add_argument("--seconds", type=float, default=8.0, help="of one measurement, roughly")
     parser.add_argument("--readers", type=int, default=1000, help="clients that do not read")
+    parser.add_argument("--inline", action="store_true", help="streams: requests travel on")
+    parser.add_argument("--turns", type=int, default=500, help="of one conversation")
     asyncio.run(_main(parser.parse_args()))

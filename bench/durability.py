@@ -60,7 +60,7 @@ async def _cost(
     with tempfile.TemporaryDirectory(prefix="hf-bench-") as directory:
         socket = Path(directory) / "model.sock"
         settings = Settings(data_dir=Path(directory)).having(
-            listen={"port": 0}, model={"url": f"unix:{socket}"}
+            listen={"port": 0}, model={"url": f"unix:{socket}", "dialect": "responses"}
         )
         settings = settings.having(**sections) if sections else settings
         async with (
@@ -82,7 +82,7 @@ async def _resuming() -> None:
     with tempfile.TemporaryDirectory(prefix="hf-bench-") as directory:
         socket = Path(directory) / "model.sock"
         settings = Settings(data_dir=Path(directory)).having(
-            listen={"port": 0}, model={"url": f"unix:{socket}"}
+            listen={"port": 0}, model={"url": f"unix:{socket}", "dialect": "responses"}
         )
         async with (
             backend(socket, 2000, _RATE),

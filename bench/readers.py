@@ -26,7 +26,7 @@ async def run(readers: int) -> None:
     with tempfile.TemporaryDirectory(prefix="hf-bench-") as directory:
         path = Path(directory) / "model.sock"
         settings = Settings(data_dir=Path(directory)).having(
-            listen={"port": 0}, model={"url": f"unix:{path}"}
+            listen={"port": 0}, model={"url": f"unix:{path}", "dialect": "responses"}
         )
         async with (
             backend(path, _EVENTS, 0.0),

@@ -74,11 +74,15 @@ async def _measure(port: int, way: tuple[str, str, bool], streams: int, requests
     sys.stdout.flush()
 
 
-async def _section(streams: list[int], events: int, rate: float, seconds: float) -> None:
+async def _section(
+    streams: list[int], events: int, rate: float, seconds: float, *, inline: bool
+) -> None:
     with tempfile.TemporaryDirectory(prefix="hf-bench-") as directory:
         socket = Path(directory) / "model.sock"
         settings = Settings(data_dir=Path(directory)).having(
-            listen={"port": 0}, model={"url": f"unix:{socket}"}
+            listen={"port": 0},
+            model={"url": f"unix:{socket}", "dialect": "responses"},
+            envoy={"inline": inline},
         )
         async with (
             backend(socket, events, rate),
@@ -104,10 +108,10 @@ def _requests(streams: int, events: int, rate: float, seconds: float) -> int:
     return max(streams, int(seconds * pace / events))
 
 
-async def run(streams: list[int], seconds: float) -> None:
+async def run(streams: list[int], seconds: float, *, inline: bool) -> None:
     """Print the three tables; `seconds` is how long one measurement takes, roughly."""
     # Time to the first token, with streams so short that nothing else is measured; then a model's pace,
     # then all that goes.
-    await _section([1], events=5, rate=0.0, seconds=seconds / 8)
-    await _section(streams, events=200, rate=50.0, seconds=seconds)
-    await _section(streams, events=200, rate=0.0, seconds=seconds)
+    await _section([1], events=5, rate=0.0, seconds=seconds / 8, inline=inline)
+    await _section(streams, events=200, rate=50.0, seconds=seconds, inline=inline)
+    await _section(streams, events=200, rate=0.0, seconds=seconds, inline=inline)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 
-from engine.model_turn import ModelTurn
+from engine.careful_call import CarefulCall
 from engine.response.inputs import Begin, Ending, Failed, Resumed
 from engine.response.machine import ResponseMachine
 from engine.retries import passes
@@ -30,7 +30,7 @@ class Anew:
         self.pending = False
         """True from a failure until the turn that is asked for in its place."""
 
-    def allows(self, turn: ModelTurn, ending: Ending) -> bool:
+    def allows(self, turn: CarefulCall, ending: Ending) -> bool:
         """Return whether the turn that ended so is begun anew; it is counted then."""
         if not isinstance(ending, Failed) or not turn.begun:
             return False

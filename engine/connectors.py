@@ -17,7 +17,7 @@ from engine.ids import RANDOM_BYTES, connector_id
 from engine.intake import Caller
 from engine.ports import Clock, ConnectorStore, StoredConnector
 from engine.registry import Registry
-from engine.response.owned_items import shown_tool
+from engine.response.agenda import shown_tool
 from engine.toolbox import OpenProvider, Toolbox
 
 _REVISION_BYTES = 8

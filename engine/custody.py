@@ -15,6 +15,9 @@ from engine.run import Means, Run
 
 _log = logging.getLogger(__name__)
 
+# What its client saw as an answer, whole or not, is said; the rest leaves a conversation as it was.
+_JOINING = ("completed", "incomplete")
+
 
 class Custody:
     """Holds the lease of one run and does all of its writing.
@@ -57,7 +60,15 @@ class Custody:
         events = None
         if self.log is not None:
             events = await self.log.end(save.ending, self._save_wait)
-        finished = FinishedResponse(lease, save.status, save.head, save.output, events)
+        finished = FinishedResponse(
+            lease,
+            save.status,
+            save.head,
+            save.output,
+            events,
+            asked=save.asked,
+            joins=save.status in _JOINING,
+        )
         await outlast(
             lambda again: self._store.finish(finished, again=again),
             lease.response_id,
@@ -72,10 +83,11 @@ class Custody:
         except Exception:
             # Nothing was accepted, and that is what the client is told.
             return
-        if self.lease is None:
-            return
         try:
-            await self._store.abandon(self.lease)
+            if self.lease is not None:
+                await self._store.abandon(self.lease)
+            elif self._run.claim is not None:
+                await self._store.free_answers(self._run.claim)
         except EngineError as error:
             _log.warning("%s could not be taken back: %s", self._run.id, error)
 
@@ -98,6 +110,8 @@ class Custody:
 
     async def _accept(self) -> None:
         run = self._run
+        if run.claim is not None:
+            await self._store.take_answers(run.claim)
         self.lease = run.lease if run.new is None else await self._store.accept(run.new)
         if self.log is not None and self.lease is not None:
             self.log.open(self.lease)

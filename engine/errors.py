@@ -13,6 +13,8 @@ the default `code` of the body (rule R15), so that no adapter has to choose.
       MethodNotAllowed        405  invalid_request_error
       Conflict                409  invalid_request_error
         AlreadyAccepted       409  idempotency_key_reused
+        AlreadyAnswered       409  approval_already_answered
+        ConversationMoved     409  conversation_locked
       TooSlow                 408  invalid_request_error
       TooLarge                413  invalid_request_error
       UnsupportedMedia        415  invalid_request_error
@@ -124,6 +126,32 @@ class AlreadyAccepted(Conflict):
         super().__init__("This Idempotency-Key was used for another request.")
         self.response_id = response_id
         self.digest = digest
+
+
+class AlreadyAnswered(Conflict):
+    """Another response took the answer to a request for consent (rule T6); `param` is the answer's place."""
+
+    default_code = "approval_already_answered"
+
+    def __init__(self, request_id: str, param: str) -> None:
+        super().__init__(
+            f"The approval request '{request_id}' was answered already; it can be answered once.",
+            param=f"{param}.approval_request_id",
+        )
+
+
+class ConversationMoved(Conflict):
+    """Somebody else's turn, or items, came to the conversation first; or it is gone (rule M7)."""
+
+    default_code = "conversation_locked"
+    retry_after = 1
+
+    def __init__(self, conversation_id: str) -> None:
+        super().__init__(
+            f"Conversation '{conversation_id}' is in use: another response of it is not finished. Turns of "
+            "one conversation are made one after the other; please try again later.",
+            param="conversation",
+        )
 
 
 class TooSlow(EngineError):

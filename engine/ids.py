@@ -14,13 +14,18 @@ def response_id(random_bytes: bytes) -> str:
     return f"resp_{random_bytes.hex()}"
 
 
+def conversation_id(random_bytes: bytes) -> str:
+    """Return `conv_` + the hex of `random_bytes`."""
+    return f"conv_{random_bytes.hex()}"
+
+
 def connector_id(random_bytes: bytes) -> str:
     """Return `conn_` + the hex of `random_bytes` (RANDOM_BYTES of them)."""
     return f"conn_{random_bytes.hex()}"
 
 
 class ItemIds:
-    """Mints the item ids and call ids of one response, in order."""
+    """Mints the item ids and call ids of one response, or of items that are added, in order."""
 
     def __init__(self, of_response: str, *, minted: int = 0) -> None:
         self._stem = of_response.removeprefix("resp_")

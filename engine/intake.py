@@ -3,42 +3,50 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping
+import hmac
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from itertools import chain
 
 import msgspec
 
 from engine import affinity
 from engine.api.headers import OnDisconnect, read_idempotency_key, read_on_disconnect
-from engine.api.items import Reference, require_pairs
+from engine.api.items import require_pairs
 from engine.api.request import CreateRequest, parse_create
 from engine.api.response_object import ResponseObject, State
-from engine.context.history import EMPTY, usable_history
+from engine.consents import Consents, read_consents
+from engine.context.listed import NOTHING_SHOWN, Shown, shown_lists
+from engine.context.owned_calls import with_calls
 from engine.context.seals import Seals
-from engine.context.upstream import upstream_request
-from engine.errors import InvalidRequest, UnknownPreviousResponse
+from engine.continuation import Continuation, continuation
+from engine.errors import InvalidRequest
 from engine.ids import RANDOM_BYTES, ItemIds, response_id
 from engine.limits import Limits
+from engine.lines import Visit
 from engine.ports import (
+    AnswerClaim,
     Clock,
-    Context,
     EventBatch,
     Idempotency,
     NewResponse,
-    ResponseStore,
+    ReplayItem,
     Sealing,
+    Store,
     StoredItem,
 )
+from engine.references import Attach, resolve
 from engine.response.agenda import Agenda
+from engine.response.consent import ASKING, ApprovedCall, Asking
 from engine.response.effects import Send
 from engine.response.inputs import Begin, Queued
 from engine.response.machine import ResponseMachine
-from engine.response.turn import TurnRequest
+from engine.response.turn import Encoder, TurnRequest
 from engine.run import Run
 from engine.toolbox import Toolbox
+from engine.truncation import Truncation
+from engine.upstream.choice import Choice
 from engine.upstream.rules import turn_rules
 from engine.work import pack
-
-UNFINISHED = ("queued", "in_progress")
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -58,12 +66,14 @@ Expand = Callable[[str, bytes], Awaitable[bytes]]
 class Intake:
     """Checks requests and makes runs of them; `worker` names this process in leases.
 
-    `on_disconnect` is what a client's leaving does where its request does not say.
+    `on_disconnect` is what a client's leaving does where its request does not say. `consent_keys` vouch for
+    requests for consent of responses that are not stored, the first for new ones. `more_turns`: the
+    model can be called more than once for a request, and without one.
     """
 
     def __init__(
         self,
-        store: ResponseStore,
+        store: Store,
         *,
         tools: Toolbox,
         sealing: Sealing,
@@ -71,45 +81,75 @@ class Intake:
         randomness: Callable[[int], bytes],
         limits: Limits,
         worker: str,
+        choice: Choice,
+        truncation: Truncation,
         expand: Expand,
+        attach: Attach,
         on_disconnect: OnDisconnect = "continue",
+        consent_keys: tuple[bytes, ...] = (),
+        more_turns: bool = True,
     ) -> None:
         self._store = store
         self._expand = expand
+        self._attach = attach
         self._tools = tools
         self._sealing = sealing
         self._clock = clock
         self._randomness = randomness
         self._limits = limits
         self._worker = worker
+        self._choice = choice
+        self._truncation = truncation
         self._on_disconnect = on_disconnect
+        self._keys = consent_keys
+        self._more_turns = more_turns
 
-    async def admit(self, caller: Caller, body: bytes) -> Run:
-        """Return the run of a request; raises InvalidRequest, StorageUnavailable."""
+    async def admit(self, caller: Caller, body: bytes, visit: Visit) -> Run:
+        """Return the run of a request; `visit` is where it waits for its turn in a conversation.
+
+        Raises InvalidRequest, NotFound and ConversationMoved for a conversation, StorageUnavailable.
+        """
         own_id = response_id(self._randomness(RANDOM_BYTES))
         ids = ItemIds(own_id)
         asked = digest(body)
         body = await self._expand(caller.tenant, body)
         seals = Seals(self._sealing, caller.tenant)
-        request = parse_create(body, ids, self._limits, self._tools.policy, seals.unseal)
-        if request.seals:
-            seals.require("include")
-        if request.background:
-            _check_repeatable(caller, request)
-        request = await self._tools.resolved(request, caller.tenant)
+        request = await self._checked(caller, body, ids, seals)
+        dialect = self._choice.dialect(request.model)
         providers = self._tools.open(request, caller.tenant)
         on_disconnect = read_on_disconnect(caller.on_disconnect, self._on_disconnect)
         key = read_idempotency_key(caller.idempotency_key, store=request.store)
-        items = await self._resolve(caller.tenant, request.input)
-        context = await self._context(caller.tenant, request.previous_response_id)
-        history = EMPTY if context is None else usable_history(context.items)
-        require_pairs(history.pending, items)
-        replay = [*history.replay, *(item.replay for item in items if item.replay is not None)]
+        items = await resolve(self._store, self._attach, caller.tenant, request.input)
+        before = await continuation(self._store, caller.tenant, request, key, visit)
+        asking = Asking(stored=request.store, keys=self._consent_keys(caller.tenant))
+        consents = await self._consents(caller.tenant, request, items, before, asking, key)
+        items = consents.items
+        replay = [
+            *before.history.replay,
+            *(item.replay for item in items if item.replay is not None),
+        ]
         self._check_size(replay)
-        root = context.root_id if context is not None else _root(request, replay)
+        root = before.root if before.root is not None else _root(request, replay)
+        headers = turn_headers(caller.model_headers, caller.tenant, root)
+        wanted = self._choice.asking(request, caller.tenant)
+        if not request.background:
+            # What waits in the queue is cut when its time comes.
+            replay = await self._truncation.fitting(wanted, replay, headers)
+        turn = asked_for(
+            wanted,
+            replay,
+            headers,
+            self._limits,
+            dialect,
+            approved=consents.approved,
+            shown=_shown(before.items, items),
+            asking=asking,
+        )
         shape = ResponseObject(own_id, self._clock(), request)
         seal = seals.seal if request.seals else None
         machine = ResponseMachine(shape, ids, store=request.store, seal=seal)
+        # Who takes over what was approved must know that it was called.
+        logged = _is_logged(request) or bool(consents.approved)
         new = None
         if request.store:
             new = NewResponse(
@@ -121,28 +161,78 @@ class Intake:
                 input=items,
                 worker=self._worker,
                 lease_seconds=self._limits.lease,
-                after=None if context is None else context.end,
+                after=before.after,
                 root=root,
                 previous_response_id=request.previous_response_id,
-                streamed=_is_logged(request),
-                work=pack(body, caller.model_headers, ids.minted),
+                conversation=request.conversation,
+                seen=before.seen,
+                streamed=logged,
+                work=pack(body, caller.model_headers, ids.minted, consents.approved),
                 idempotency=None if key is None else Idempotency(key, asked),
                 keep_seconds=self._limits.keep,
+                answers=consents.answers,
             )
+        claim = None
+        if new is None and consents.answers:
+            claim = AnswerClaim(caller.tenant, own_id, consents.answers)
         if request.background and new is not None:
             new = _queued(new, shape, machine)
-        headers = turn_headers(caller.model_headers, caller.tenant, root)
         return Run(
             id=own_id,
             machine=machine,
-            first=Begin(asked_for(request, replay, headers, self._limits)),
+            first=Begin(turn),
             new=new,
             stream=request.stream,
-            streamed=_is_logged(request) and request.store,
+            streamed=logged and request.store,
             background=request.background,
             on_disconnect=on_disconnect,
             providers=providers,
+            claim=claim,
+            approved=bool(consents.approved),
         )
+
+    async def _checked(
+        self, caller: Caller, body: bytes, ids: ItemIds, seals: Seals
+    ) -> CreateRequest:
+        """Return a request that can be honoured, its connectors found."""
+        request = parse_create(body, ids, self._limits, self._tools.policy, seals.unseal)
+        if request.seals:
+            seals.require("include")
+        if not self._more_turns:
+            _check_single_turn(request)
+        if request.background:
+            _check_repeatable(caller, request)
+        self._choice.dialect(request.model).check(request)
+        return await self._tools.resolved(request, caller.tenant)
+
+    async def _consents(
+        self,
+        tenant: str,
+        request: CreateRequest,
+        items: list[StoredItem],
+        before: Continuation,
+        asking: Asking,
+        key: str | None,
+    ) -> Consents:
+        """Return the input with all that it answers; of a retry nothing is judged."""
+        told = _with_calls(request, items)
+        if not before.checked:
+            return Consents((), (), told)
+        require_pairs(before.history.pending, items)
+        return await read_consents(
+            self._store,
+            tenant,
+            request,
+            told,
+            before.items,
+            keys=asking.keys,
+            repeatable=key is not None,
+        )
+
+    def _consent_keys(self, tenant: str) -> tuple[bytes, ...]:
+        """Return the keys for one tenant: no other can make a request of its."""
+        name = tenant.encode("utf-8", "surrogatepass")
+        return tuple(hmac.new(key, name, hashlib.sha256).digest() for key in self._keys)
 
     def _check_size(self, replay: list[bytes]) -> None:
         """Bound what one turn is sent: references and history cost their client nothing (rule X5)."""
@@ -155,44 +245,25 @@ class Intake:
                 code="context_length_exceeded",
             )
 
-    async def _resolve(
-        self, tenant: str, entries: list[StoredItem | Reference]
-    ) -> list[StoredItem]:
-        """Put stored items in the place of references to them."""
-        wanted = [entry.id for entry in entries if isinstance(entry, Reference)]
-        found = await self._store.find_items(tenant, wanted) if wanted else {}
-        items = []
-        for entry in entries:
-            if isinstance(entry, StoredItem):
-                items.append(entry)
-            elif entry.id in found:
-                items.append(found[entry.id])
-            else:
-                raise InvalidRequest(
-                    f"Item with id '{entry.id}' not found.",
-                    param=f"{entry.param}.id",
-                    code="item_not_found",
-                )
-        return items
-
-    async def _context(self, tenant: str, previous: str | None) -> Context | None:
-        if previous is None:
-            return None
-        context = await self._store.load_context(tenant, previous)
-        if context is None:
-            raise UnknownPreviousResponse(previous)
-        if context.status in UNFINISHED:
-            raise InvalidRequest(
-                f"Previous response '{previous}' is still {context.status}.",
-                param="previous_response_id",
-                code="previous_response_not_finished",
-            )
-        return context
-
 
 def _is_logged(request: CreateRequest) -> bool:
     """True if its events are logged: for a client that resumes, or so that no tool is run twice."""
     return request.stream or (request.background and bool(request.owned))
+
+
+def _check_single_turn(request: CreateRequest) -> None:
+    """Refuse what needs the model again, or later, where it is only reached by the request itself."""
+    tools = [f"{param}.type" for param, _ in request.owned]
+    if request.values.get("truncation") == "auto":
+        tools.append("truncation")
+    for param in ["background"] if request.background else tools:
+        raise InvalidRequest(
+            "This gateway can call the model once for each request, as the request itself: tools that it "
+            "runs, responses in the background, and truncation by the model server's count need more "
+            "(setting model.via).",
+            param=param,
+            code="unsupported_value",
+        )
 
 
 def _check_repeatable(caller: Caller, request: CreateRequest) -> None:
@@ -237,16 +308,45 @@ def turn_headers(headers: Mapping[str, str], tenant: str, root: str) -> dict[str
 
 
 def asked_for(
-    request: CreateRequest, replay: list[bytes], headers: Mapping[str, str], limits: Limits
+    request: CreateRequest,
+    replay: list[bytes],
+    headers: Mapping[str, str],
+    limits: Limits,
+    encoder: Encoder,
+    *,
+    approved: tuple[ApprovedCall, ...] = (),
+    shown: Shown = NOTHING_SHOWN,
+    asking: Asking = ASKING,
 ) -> TurnRequest | Agenda:
     """Return the one turn of a request, or the agenda of one with tools that the gateway runs.
 
-    `replay` is what the model is sent of history and input.
+    `replay` is what the model is sent of history and input, `shown` the lists of tools among these.
     """
     replay = [*request.preface, *replay]
     if request.owned:
-        return Agenda(request=request, replay=replay, headers=headers, most_turns=limits.turns)
-    return TurnRequest(upstream_request(request, replay), headers, turn_rules(request))
+        return Agenda(
+            request=request,
+            encoder=encoder,
+            replay=replay,
+            headers=headers,
+            most_turns=limits.turns,
+            approved=approved,
+            shown=shown,
+            asking=asking,
+        )
+    body = encoder.encode(request, replay)
+    return TurnRequest(body, headers, turn_rules(request), encoder.name)
+
+
+def _with_calls(request: CreateRequest, items: list[StoredItem]) -> list[StoredItem]:
+    labels = {server.server_label for _, server in request.servers}
+    return with_calls(items, labels=labels, taken={each.name for each in request.functions})
+
+
+def _shown(history: Sequence[ReplayItem], items: list[StoredItem]) -> Shown:
+    """Return the lists of tools that history and input show, by their labels."""
+    both: Iterable[ReplayItem | StoredItem] = chain(history, items)
+    return shown_lists((item.type, item.call_id, item.id) for item in both)
 
 
 def digest(body: bytes) -> bytes:

@@ -50,6 +50,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """How long a cancel waits for the response's end before it shows the response as it is."""
     keep: float | None = None
     """How long a stored response is kept; None is for ever."""
+    conversation_wait: float = 60.0
+    """How long a turn waits for those before it in its conversation."""
     turns: int = 32
     """Most model turns of one response."""
     tool_list: float = 15.0
@@ -66,6 +68,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """One part of an upload."""
     upload_bytes: int = 8 * 2**30
     """All parts of an upload."""
+    input_file_bytes: int = 10 * 2**20
+    """One file in a request that becomes text."""
     upload_seconds: float = 3600.0
     """How long an upload may be added to."""
     buffer_bytes: int = 4 * 2**20

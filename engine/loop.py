@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import aclosing
 
 from engine.anew import Anew
 from engine.answers import Answer
+from engine.careful_call import CarefulCall
 from engine.custody import Custody, lease_lost
 from engine.delivery import Delivery
 from engine.detached import Absence
@@ -66,7 +67,7 @@ class Loop:
         self._saving: asyncio.Future[Saved | SaveFailed] | None = None
         self._abandoning: asyncio.Future[None] | None = None
         self._releasing: asyncio.Future[None] | None = None
-        self._call: ModelTurn | None = None
+        self._call: CarefulCall | None = None
         self._partings: list[asyncio.Task[None]] = []
         self._news = News()
         self._leaving = False
@@ -220,25 +221,35 @@ class Loop:
         self._custody.accept()
         ending = self._news.ending
         if ending is None:
-            call = self._model_turn(turn)
+            call = self._call_of(turn)
             ending = await self._read_turn(call)
             if self._news.ending is None and self._anew.allows(call, ending):
                 return await self._unless_news(self._anew.begin())
         return None if self._leaving and ending is self._news.ending else ending
 
-    def _model_turn(self, turn: TurnRequest) -> ModelTurn:
+    def _call_of(self, turn: TurnRequest) -> CarefulCall:
         again, self._anew.pending = self._anew.pending, False
-        return ModelTurn(
-            turn,
-            self._means.model,
-            self._limits,
+
+        def made(held: Callable[[], int]) -> ModelTurn:
+            return ModelTurn(
+                turn,
+                self.run_of.model or self._means.model,
+                self._limits,
+                held,
+                budget=self._means.retries,
+                run=self.run_of.id,
+                again=again,
+            )
+
+        return CarefulCall(
+            made,
+            turn.rules,
             lambda: self._machine.held,
-            budget=self._means.retries,
-            run=self.run_of.id,
-            again=again,
+            self._means.choice.care,
+            unseen=not (self.run_of.stream or self.run_of.streamed),
         )
 
-    async def _read_turn(self, call: ModelTurn) -> Ending:
+    async def _read_turn(self, call: CarefulCall) -> Ending:
         self._call = call
         broken: Ending | None = None
         try:
@@ -260,11 +271,11 @@ class Loop:
         self._partings.append(asyncio.get_running_loop().create_task(call.finish()))
         return self._ending(call)
 
-    async def _open(self, call: ModelTurn) -> None:
+    async def _open(self, call: CarefulCall) -> None:
         """Return when the model answered and the accepted row is written: the first event waits for both."""
         new = self.run_of.new
-        if new is not None and new.idempotency is not None:
-            # Whoever comes second with the same key must not call the model at all.
+        if new is not None and (new.idempotency is not None or new.conversation is not None):
+            # Whoever comes second, with a key or to a conversation, must not call the model at all.
             await self._custody.accepted()
         opening = asyncio.ensure_future(call.open())
         try:
@@ -277,7 +288,7 @@ class Loop:
             raise
         await self._delivery.feed([ModelAnswered()])
 
-    async def _read(self, call: ModelTurn) -> None:
+    async def _read(self, call: CarefulCall) -> None:
         async with aclosing(call.contents()) as chunks:
             async for contents in chunks:
                 await self._delivery.feed(contents)
@@ -288,7 +299,7 @@ class Loop:
         if self._call is not None:
             await self._delivery.feed(self._call.rest())
 
-    def _ending(self, call: ModelTurn) -> TurnEnded | Failed:
+    def _ending(self, call: CarefulCall) -> TurnEnded | Failed:
         outcome = call.outcome
         assert outcome is not None
         if outcome.error is not None:

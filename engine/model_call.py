@@ -10,21 +10,28 @@ from engine.limits import Limits
 from engine.ports import ModelAnswer, ModelClient
 from engine.response.inputs import Content
 from engine.response.turn import TurnRequest
+from engine.upstream.care import Made
+from engine.upstream.dialect import DIALECTS
 from engine.upstream.refusal import refusal
-from engine.upstream.responses import Outcome, ResponsesStream
+from engine.upstream.rules import Outcome
 
 
 class ModelCall:
     """Calls the model once. `held` is asked how much output is already held besides (rule X5)."""
 
     def __init__(
-        self, turn: TurnRequest, model: ModelClient, limits: Limits, held: Callable[[], int]
+        self,
+        turn: TurnRequest,
+        model: ModelClient,
+        limits: Limits,
+        held: Callable[[], int],
     ) -> None:
         self._turn = turn
         self._model = model
         self._limits = limits
         self._held = held
-        self._upstream = ResponsesStream(turn.rules)
+        self._dialect = DIALECTS[turn.dialect]
+        self._upstream = self._dialect.open(turn.rules)
         self._answer: ModelAnswer | None = None
 
     @property
@@ -33,13 +40,20 @@ class ModelCall:
         return self._upstream.outcome
 
     @property
+    def made(self) -> Made:
+        """What was let through."""
+        return self._upstream.made
+
+    @property
     def held_back(self) -> int:
         """Characters that came and were not let through yet."""
         return self._upstream.held
 
     async def open(self) -> None:
         """Send the request and wait for a 200; raises UpstreamRefused, UpstreamFailed."""
-        answer = self._answer = await self._model.call(self._turn.body, self._turn.headers)
+        answer = self._answer = await self._model.call(
+            self._dialect.path, self._turn.body, self._turn.headers
+        )
         if answer.status != 200:
             raise refusal(
                 answer.status,

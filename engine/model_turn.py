@@ -12,6 +12,7 @@ from engine.ports import ModelClient
 from engine.response.inputs import Content
 from engine.response.turn import TurnRequest
 from engine.retries import RetryBudget, once, passes
+from engine.upstream.care import Made
 from engine.upstream.rules import Outcome
 
 
@@ -51,6 +52,11 @@ class ModelTurn:
     def outcome(self) -> Outcome | None:
         """How the turn ended, by the model's own word; None where it has not ended."""
         return self._call.outcome
+
+    @property
+    def made(self) -> Made:
+        """What was let through."""
+        return self._call.made
 
     async def open(self) -> None:
         """Send the request and wait for a 200; raises UpstreamRefused, UpstreamFailed."""

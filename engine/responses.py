@@ -16,12 +16,21 @@ from engine.api.json import encode
 from engine.api.lists import list_object, no_parameters, parse_list, parse_retrieve
 from engine.api.response_object import ResponseObject, State, join
 from engine.background import Background
-from engine.errors import AlreadyAccepted, Conflict, EngineError, InvalidRequest, NotFound
+from engine.continuation import UNFINISHED
+from engine.errors import (
+    AlreadyAccepted,
+    Conflict,
+    ConversationMoved,
+    EngineError,
+    InvalidRequest,
+    NotFound,
+)
 from engine.following import Following
-from engine.intake import UNFINISHED, Caller, Intake
+from engine.intake import Caller, Intake
+from engine.lines import Lines, Visit
 from engine.live import Live
 from engine.pipe import Heartbeat, Pipe
-from engine.ports import Reply, Store, StoredResponse
+from engine.ports import ModelClient, Reply, Store, StoredResponse
 from engine.run import Run
 from engine.takeover import TakeOver
 
@@ -37,6 +46,7 @@ class Responses:
         *,
         store: Store,
         intake: Intake,
+        lines: Lines,
         live: Live,
         following: Following,
         takeover: TakeOver,
@@ -44,6 +54,7 @@ class Responses:
     ) -> None:
         self._store = store
         self._intake = intake
+        self._lines = lines
         self._live = live
         self._following = following
         self._takeover = takeover
@@ -52,39 +63,64 @@ class Responses:
 
     # -- create ---------------------------------------------------------------------------------
 
-    async def create(self, caller: Caller, body: bytes, query: str, reply: Reply) -> None:
-        """Run `POST /v1/responses` and relay it to the client until its end."""
+    async def create(
+        self,
+        caller: Caller,
+        body: bytes,
+        query: str,
+        reply: Reply,
+        *,
+        model: ModelClient | None = None,
+    ) -> None:
+        """Run `POST /v1/responses` and relay it to the client until its end.
+
+        `model` makes the turns of this response alone, while its client stays; None: the worker's.
+        """
         no_parameters(query)
-        run = await self._intake.admit(caller, body)
+        with self._lines.visit() as visit:
+            while True:
+                admitted = await self._intake.admit(caller, body, visit)
+                run = msgspec.structs.replace(admitted, model=model)
+                try:
+                    await self._carry_out(caller.tenant, run, visit, reply)
+                    return
+                except ConversationMoved:
+                    # Another worker's turn came first, and is waited for: nothing was done yet.
+                    continue
+
+    async def _carry_out(self, tenant: str, run: Run, visit: Visit, reply: Reply) -> None:
         if run.background:
-            await self._enqueue(caller.tenant, run, reply)
+            await self._enqueue(tenant, run, visit, reply)
             return
         pipe = Pipe(self._limits.buffer_bytes, spills=run.streamed)
         self._live.start(run, pipe)
         try:
-            await self._relay(caller.tenant, run, pipe, reply)
+            await self._relay(tenant, run, pipe, visit, reply)
         except AlreadyAccepted as earlier:
-            await self._repeat(caller.tenant, run, earlier, reply)
+            await self._repeat(tenant, run, earlier, visit, reply)
         finally:
             # The run goes its own way if it has not ended: that is what its client's leaving means to it.
             pipe.abandon()
 
-    async def _enqueue(self, tenant: str, run: Run, reply: Reply) -> None:
+    async def _enqueue(self, tenant: str, run: Run, visit: Visit, reply: Reply) -> None:
         """Accept a run for the queue; its client is shown that it waits, or follows its log."""
         assert run.new is not None
         try:
             await self._store.accept(run.new)
         except AlreadyAccepted as earlier:
-            await self._repeat(tenant, run, earlier, reply)
+            await self._repeat(tenant, run, earlier, visit, reply)
             return
+        visit.leave()
         self._background.wake()
         if run.stream:
             await self._following.follow(tenant, run.id, -1, reply)
         else:
             await reply.answer(Answer(200, join(run.new.head, ())))
 
-    async def _relay(self, tenant: str, run: Run, pipe: Pipe, reply: Reply) -> None:
+    async def _relay(self, tenant: str, run: Run, pipe: Pipe, visit: Visit, reply: Reply) -> None:
         answer = await pipe.first()
+        # It is accepted: its conversation is its own, and whoever is next may look for its end.
+        visit.leave()
         if answer is not None:
             await reply.answer(answer)
             return
@@ -101,8 +137,11 @@ class Responses:
         else:
             await reply.end()
 
-    async def _repeat(self, tenant: str, run: Run, earlier: AlreadyAccepted, reply: Reply) -> None:
+    async def _repeat(
+        self, tenant: str, run: Run, earlier: AlreadyAccepted, visit: Visit, reply: Reply
+    ) -> None:
         """Serve a retry with what its first request makes; the model is not called again."""
+        visit.leave()
         assert run.new is not None
         assert run.new.idempotency is not None
         if earlier.digest != run.new.idempotency.digest:

@@ -11,6 +11,7 @@ from engine.detached import Detached
 from engine.eventlog import Notify
 from engine.limits import Limits
 from engine.ports import (
+    AnswerClaim,
     Clock,
     EventBatch,
     Lease,
@@ -24,6 +25,8 @@ from engine.response.inputs import Input
 from engine.response.machine import ResponseMachine
 from engine.retries import RetryBudget
 from engine.toolbox import Toolbox
+from engine.truncation import Truncation
+from engine.upstream.choice import Choice
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,11 +39,17 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     `stream`: the client sees events. `streamed`: the events are logged; `unlogged` are some that a machine
     that was redriven has made beyond its log. `on_disconnect` says what its client's leaving does to a
     stored response, and `background` that there is no client. `providers` run the tools that are ours.
+
+    `claim` are answers to requests for consent that it takes without being stored; `approved` says that
+    calls come before its first turn.
+
+    `model` makes its turns; None: the worker's own way.
     """
 
     id: str
     machine: ResponseMachine
     first: Input
+    model: ModelClient | None = None
     new: NewResponse | None = None
     lease: Lease | None = None
     stream: bool = False
@@ -49,11 +58,18 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     background: bool = False
     on_disconnect: OnDisconnect = "continue"
     providers: tuple[ToolProvider, ...] = ()
+    claim: AnswerClaim | None = None
+    approved: bool = False
 
     @property
     def stored(self) -> bool:
         """True if it survives its client."""
         return self.new is not None or self.lease is not None
+
+    @property
+    def answers(self) -> bool:
+        """True if it takes answers to requests for consent when it is accepted."""
+        return self.claim is not None or (self.new is not None and bool(self.new.answers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,4 +84,6 @@ class Means:
     limits: Limits
     notify: Notify
     detached: Detached
+    choice: Choice
+    truncation: Truncation
     retries: RetryBudget = field(default_factory=RetryBudget)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -17,14 +17,15 @@ import msgspec
 from engine.api.request import CreateRequest
 from engine.api.response_object import ResponseObject
 from engine.context.history import usable_history
+from engine.context.listed import Shown, shown_lists
 from engine.context.seals import Seals
-from engine.errors import InvalidRequest, NotFound, WorkerLost
+from engine.errors import InvalidRequest, NotFound, UpstreamFailed, WorkerLost
 from engine.ids import ItemIds
 from engine.intake import asked_for, turn_headers
 from engine.live import Live
 from engine.outage import outlast
-from engine.ports import Claim, Context, EventBatch, Lease, LoggedEvents, ToolProvider
-from engine.response.agenda import Agenda
+from engine.ports import Claim, Context, EventBatch, Lease, LoggedEvents, ReplayItem, ToolProvider
+from engine.response.agenda import Agenda, Listing
 from engine.response.inputs import (
     Begin,
     Cancelled,
@@ -34,9 +35,10 @@ from engine.response.inputs import (
     RoundEnded,
     TurnEnded,
 )
+from engine.response.log_events import read_listing
 from engine.response.machine import ResponseMachine
 from engine.response.phase import Phase
-from engine.response.redrive import LEAP, NotRedrivable, Redrive, Redriven
+from engine.response.redrive import LEAP, NO_LISTINGS, NotRedrivable, Redrive, Redriven
 from engine.response.turn import TurnRequest
 from engine.run import Run
 from engine.work import Work, unpack
@@ -102,6 +104,7 @@ class TakeOver:
             providers=asked.providers,
             lease=claim.lease,
             streamed=claim.streamed,
+            approved=bool(work.approved),
             unlogged=unlogged,
             background=True,
         )
@@ -116,7 +119,7 @@ class TakeOver:
     async def _redriven(self, claim: Claim, machine: ResponseMachine, asked: _Asked) -> Redriven:
         """Feed the machine with its log; raises _Unreadable."""
         queued = _read_accepted(claim.head).status == "queued"
-        redrive = Redrive(machine, queued=queued, turn=asked.turn)
+        redrive = Redrive(machine, queued=queued, turn=asked.turn, known=asked.known)
         last, broken = -1, None
         more = claim.streamed
         while more:
@@ -205,19 +208,61 @@ class TakeOver:
         try:
             request = work.request(self._limits, tools.policy)
             seals = request.seals
-            replay: list[bytes] = []
+            items: list[ReplayItem] = []
             headers: Mapping[str, str] = {}
-            if self.runs_again(claim):
+            if request.owned or self.runs_again(claim):
                 context = await self._context(lease)
-                replay = usable_history(context.items).replay
+                items = context.items
                 headers = turn_headers(work.headers, lease.tenant, context.root_id)
-            turn = asked_for(request, replay, headers, self._limits)
+            turn = await self._turn(request, items, headers, work, lease)
             request = await self._resolved(lease, request)
             providers = tools.open(request, lease.tenant)
         except InvalidRequest as error:
             return _Asked(turn, refused=error, seals=seals)
-        turn = asked_for(request, replay, headers, self._limits)
-        return _Asked(turn, providers, seals=seals)
+        turn = await self._turn(request, items, headers, work, lease)
+        return _Asked(turn, providers, await self._known(lease, items), seals=seals)
+
+    async def _turn(
+        self,
+        request: CreateRequest,
+        items: Sequence[ReplayItem],
+        headers: Mapping[str, str],
+        work: Work,
+        lease: Lease,
+    ) -> TurnRequest | Agenda:
+        choice = self._live.means.choice
+        replay = usable_history(list(items)).replay
+        return asked_for(
+            choice.asking(request, lease.tenant),
+            await self._fitting(request, replay, headers) if replay else replay,
+            headers,
+            self._limits,
+            choice.dialect(request.model),
+            approved=work.approved,
+            shown=_shown(items),
+        )
+
+    async def _known(self, lease: Lease, items: Sequence[ReplayItem]) -> dict[str, Listing]:
+        """Return the lists of tools that the thread has shown already."""
+        shown = _shown(items)
+        found = await self._patiently(
+            lambda: self._store.find_items(lease.tenant, list(shown.ids.values())),
+            lease.response_id,
+        )
+        return {
+            label: read_listing(found[item_id].item)
+            for label, item_id in shown.ids.items()
+            if item_id in found
+        }
+
+    async def _fitting(
+        self, request: CreateRequest, replay: list[bytes], headers: Mapping[str, str]
+    ) -> list[bytes]:
+        """Return what fits of what is asked again; all, where the server cannot be asked now."""
+        try:
+            return await self._live.means.truncation.fitting(request, replay, headers)
+        except UpstreamFailed:
+            return replay
 
     async def _resolved(self, lease: Lease, request: CreateRequest) -> CreateRequest:
         """Look up the connectors again: their credentials are not in what is stored (rule X4)."""
@@ -244,15 +289,20 @@ def _leaped(batch: EventBatch) -> EventBatch:
 
 
 class _Asked(msgspec.Struct, frozen=True):
-    """What the model is asked, and who runs its tools.
+    """What the model is asked, who runs its tools, and which lists of these were shown before.
 
     `refused`: a setting, a newer release or a missing connector refuses today what was accepted then.
     """
 
     turn: TurnRequest | Agenda
     providers: tuple[ToolProvider, ...] = ()
+    known: Mapping[str, Listing] = NO_LISTINGS
     refused: InvalidRequest | None = None
     seals: bool = False
+
+
+def _shown(items: Iterable[ReplayItem]) -> Shown:
+    return shown_lists((item.type, item.call_id, item.id) for item in items)
 
 
 class _Unreadable(Exception):

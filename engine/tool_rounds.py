@@ -27,6 +27,9 @@ class ToolRounds:
     async def list(self) -> ToolsListed:
         """Ask for the tools while the accepted row is written; a client that waits hears of it (rule R16)."""
         self._custody.accept()
+        if self._run.answers:
+            # Whoever comes second with the same answer must not have its tool called.
+            await self._custody.accepted()
         listing = asyncio.ensure_future(self._means.tools.list(self._run.providers))
         try:
             if not await came(self._run, listing, self._means.limits.open_after):
@@ -37,17 +40,23 @@ class ToolRounds:
             listing.cancel()
 
     async def run(self, asked: RunTools) -> RoundEnded:
-        """Run the calls of one turn. What they answered is stored before it is used in the background."""
+        """Run the calls of one turn. What they answered is stored before it is used in the background.
+
+        So is that they are called, where a client has consented: who takes the run over does not call again.
+        """
 
         async def ended(outcome: ToolEnded) -> None:
             await self._delivery.feed([outcome])
 
+        log = self._delivery.log if self._run.background else None
+        if log is not None and self._run.approved:
+            await log.written()
         await self._means.tools.run(self._run.providers, asked.calls, ended)
         most = self._means.limits.response_bytes
         if self._run.machine.held > most:
             raise UpstreamFailed(f"The output is over {most} bytes.")
-        if self._delivery.log is not None and self._run.background:
-            await self._delivery.log.written()
+        if log is not None:
+            await log.written()
         return RoundEnded(self._means.clock())
 
 

@@ -14,6 +14,7 @@ from engine.api.json import encode, read_object
 from engine.api.ownership import NO_POLICY, ToolPolicy
 from engine.api.request import CreateRequest, parse_again
 from engine.limits import Limits
+from engine.response.consent import ApprovedCall
 
 # Carried on to the model server by the next run too, so that logs and traces can be joined.
 _KEPT_HEADERS = ("x-request-id", "traceparent", "tracestate")
@@ -22,7 +23,8 @@ _SECRETS = ("authorization", "headers")
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):
-    """`fields` is the request as it came, `minted` how many ids its input took.
+    """`fields` is the request as it came, `minted` how many ids its input took, `approved` the calls that its
+    input consents to.
 
     `credentials` says that more is needed than is here: the model, or an MCP server, was called with the
     client's own.
@@ -32,13 +34,19 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     headers: dict[str, str]
     minted: int
     credentials: bool
+    approved: tuple[ApprovedCall, ...] = ()
 
     def request(self, limits: Limits, policy: ToolPolicy = NO_POLICY) -> CreateRequest:
         """Return the request, its input empty; raises InvalidRequest if this release refuses it."""
         return parse_again(bytes(self.fields), limits, policy)
 
 
-def pack(body: bytes, headers: Mapping[str, str], minted: int) -> bytes:
+def pack(
+    body: bytes,
+    headers: Mapping[str, str],
+    minted: int,
+    approved: tuple[ApprovedCall, ...] = (),
+) -> bytes:
     """Return what is stored of an accepted request."""
     fields = {name: value for name, value in read_object(body).items() if name != "input"}
     tools, secret = _without_secrets(fields.get("tools", msgspec.Raw(b"null")))
@@ -49,6 +57,7 @@ def pack(body: bytes, headers: Mapping[str, str], minted: int) -> bytes:
         headers={name: headers[name] for name in _KEPT_HEADERS if name in headers},
         minted=minted,
         credentials=secret or "authorization" in headers,
+        approved=approved,
     )
     return encode(work)
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import logging
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from ipaddress import ip_network
 
 from engine.api.ownership import ToolPolicy
+from engine.attachments import Attachments, FetchUrl, nothing_fetched
 from engine.background import Background
 from engine.connectors import Connectors
+from engine.conversations import Conversations
 from engine.detached import Detached
 from engine.file_sweep import FileSweep
 from engine.files import Files
@@ -20,6 +24,7 @@ from engine.following import Following
 from engine.intake import Intake
 from engine.keeping import Keeping
 from engine.limits import Limits
+from engine.lines import Lines
 from engine.live import Live
 from engine.ports import BlobStore, ModelClient, Sealing, Store
 from engine.prompts import Prompts
@@ -30,13 +35,17 @@ from engine.retries import RetryBudget
 from engine.run import Means
 from engine.takeover import TakeOver
 from engine.toolbox import OpenProvider, Toolbox
+from engine.truncation import Truncation
 from engine.upkeep import Upkeep
 from engine.uploads import Uploads
+from engine.upstream.care import Care
+from engine.upstream.choice import Choice
 from extproc.admission import Admission
 from extproc.connectors import shared_connectors, shared_policies
 from extproc.envoy.endpoint import ModelEndpoint, parse_model_url
 from extproc.exchange import Exchanges
 from extproc.grpc_server import GrpcTransport
+from extproc.held_request import Riding
 from extproc.http_server import HttpExchanges, HttpTransport
 from extproc.identity import (
     Identify,
@@ -47,12 +56,16 @@ from extproc.identity import (
 )
 from extproc.mcp.target import McpLimits
 from extproc.mcp.worker import McpServers, mcp_servers
-from extproc.model_client import HttpModelClient
+from extproc.model_client import HttpModelClient, NoModelClient, turn_headers
 from extproc.operations import Endpoints
+from extproc.outbound.fetch import Fetcher
 from extproc.outbound.policy import OutboundPolicy
+from extproc.outbound.transport import GuardedTransport
 from extproc.provided_tools import load_providers
+from extproc.scout import Scout
 from extproc.sealing import AesSealing, NoSealing
 from extproc.settings import Settings, SettingsError
+from extproc.settings_dialect import parse_dialects
 from extproc.settings_tenancy import JWT_KEY, JWT_NAMESPACE
 from extproc.transport import Together, Transport
 from storage.blobs.store import open_blobs
@@ -106,6 +119,7 @@ class Worker:
         # Those who read what runs elsewhere, or read slowly, have the same time.
         await asyncio.wait({stopping}, timeout=max(0.0, deadline - clock()))
         following.stop()
+        self._engine.lines.stop()
         await self._transport.stop(_LAST_WORDS)
         await stopping
         # A stream that was still reading its body may have started a run after the others were counted.
@@ -124,11 +138,15 @@ class Engine:
         open_provider: OpenProvider,
         settings: Settings,
         worker_name: str,
+        choice: Choice,
         *,
+        scouts: Sequence[Scout] = (),
         open_anew: OpenProvider | None = None,
         sealing: Sealing | None = None,
+        fetch: FetchUrl = nothing_fetched,
     ) -> None:
         limits = _limits(settings)
+        truncation = Truncation(model)
         shared = shared_connectors(settings.connectors.shared)
         sealing = NoSealing() if sealing is None else sealing
         registry = Registry(store, sealing, shared)
@@ -152,20 +170,34 @@ class Engine:
             limits=limits,
             notify=self.following.notify,
             detached=Detached(),
+            choice=choice,
+            truncation=truncation,
             retries=RetryBudget(settings.routing.retry_budget),
         )
         self.live = Live(means, worker_name)
         takeover = TakeOver(self.live)
-        background = Background(self.live, takeover, most=settings.background.concurrency)
-        self._chores = (
+        more_turns = settings.model.via != "request"
+        most = settings.background.concurrency if more_turns else 0
+        background = Background(self.live, takeover, most=most)
+        recovery = Recovery(self.live, takeover, background)
+        self._chores: tuple[Background | Recovery | Upkeep | FileSweep | Scout, ...] = (
             background,
-            Recovery(self.live, takeover, background),
+            recovery,
             Upkeep(store),
             FileSweep(store, blobs),
+            *scouts,
+        )
+        keeping = Keeping(store, blobs, os.urandom)
+        files = Files(store, keeping, randomness=os.urandom, limits=limits)
+        attach = Attachments(files, fetch, limits).attach
+        self.lines = Lines(store, limits.conversation_wait)
+        conversations = Conversations(
+            store=store, lines=self.lines, sealing=sealing, attach=attach, randomness=os.urandom
         )
         prompts = Prompts(store, randomness=os.urandom, limits=limits, policy=tools.policy)
         responses = Responses(
             store=store,
+            lines=self.lines,
             intake=Intake(
                 store,
                 tools=tools,
@@ -174,8 +206,13 @@ class Engine:
                 randomness=os.urandom,
                 limits=limits,
                 worker=worker_name,
+                choice=choice,
+                truncation=truncation,
                 expand=prompts.expand,
+                attach=attach,
                 on_disconnect=settings.sidecar.on_disconnect,
+                consent_keys=_consent_keys(settings),
+                more_turns=more_turns,
             ),
             live=self.live,
             following=self.following,
@@ -191,10 +228,8 @@ class Engine:
             clock=_now,
             randomness=os.urandom,
         )
-        keeping = Keeping(store, blobs, os.urandom)
-        files = Files(store, keeping, randomness=os.urandom, limits=limits)
         uploads = Uploads(store, keeping, clock=_now, randomness=os.urandom, limits=limits)
-        self.endpoints = Endpoints(responses, connectors, prompts, files, uploads)
+        self.endpoints = Endpoints(responses, conversations, connectors, prompts, files, uploads)
 
     def start(self) -> None:
         """Begin with what is done beside the requests."""
@@ -222,7 +257,9 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
         ) as pool,
         model_client(settings) as model,
         _servers(settings) as servers,
+        _guarded(settings) as transport,
     ):
+        choice = dialect_choice(settings)
         engine = Engine(
             PostgresStore(pool),
             _blobs(settings),
@@ -230,10 +267,22 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
             servers.open,
             settings,
             name,
+            choice,
+            scouts=_scouts(settings, model, choice),
             open_anew=servers.open_anew,
             sealing=_sealing(settings),
+            fetch=Fetcher(transport).fetch,
         )
-        yield Worker(transport_of(settings, index, engine.endpoints), engine, settings)
+        yield Worker(transport_of(settings, index, engine.endpoints, model), engine, settings)
+
+
+def _scouts(
+    settings: Settings, model: HttpModelClient | NoModelClient, choice: Choice
+) -> Sequence[Scout]:
+    """Return who asks the model server what it is; nobody, where nothing but requests can be sent there."""
+    if isinstance(model, NoModelClient):
+        return ()
+    return (Scout(model.get, choice, seconds=settings.model.probe_seconds),)
 
 
 def _blobs(settings: Settings) -> BlobStore:
@@ -247,14 +296,20 @@ def _now() -> int:
     return int(time.time())
 
 
-def transport_of(settings: Settings, index: int, endpoints: Endpoints) -> Transport:
-    """Return ext_proc, and HTTP where it is asked for; both tell of one health, the former's."""
+def transport_of(
+    settings: Settings, index: int, endpoints: Endpoints, model: ModelClient
+) -> Transport:
+    """Return ext_proc, and HTTP where it is asked for; both tell of one health, the former's.
+
+    `model` makes the turns that are not the held request itself.
+    """
     admission = Admission(
         body_limit=settings.limits.body_bytes,
         forward_authorization=settings.model.forward_authorization,
         identify=identity_source(settings),
     )
-    exchanges = Exchanges(endpoints, admission)
+    riding = Riding(turn_headers(_key(settings)), settings.model.silence_seconds, onward=model)
+    exchanges = Exchanges(endpoints, admission, riding)
     ext_proc = GrpcTransport(f"unix:{settings.worker_socket(index).absolute()}", exchanges.serve)
     address = settings.http_address(index)
     if address is None:
@@ -262,16 +317,41 @@ def transport_of(settings: Settings, index: int, endpoints: Endpoints) -> Transp
     return Together(HttpTransport(address, HttpExchanges(endpoints, admission)), ext_proc)
 
 
-def model_client(settings: Settings) -> HttpModelClient:
-    """Return the way to the model: through Envoy's private listener, or straight to its URL."""
-    model, key = settings.model, settings.model.api_key
+def model_client(settings: Settings) -> HttpModelClient | NoModelClient:
+    """Return the way to the model: through Envoy's private listener, straight to its URL, or none."""
+    model = settings.model
+    if model.via == "request":
+        return NoModelClient()
     direct = parse_model_url(model.url) if model.via == "url" and model.url is not None else None
     return HttpModelClient(
         direct or ModelEndpoint(authority="model", socket=model.socket),
         trusted=model.ca_file,
         connect=settings.model.connect_seconds,
         silence=settings.model.silence_seconds,
-        api_key=None if key is None else key.get_secret_value(),
+        api_key=_key(settings),
+    )
+
+
+def _key(settings: Settings) -> str | None:
+    key = settings.model.api_key
+    return None if key is None else key.get_secret_value()
+
+
+def dialect_choice(settings: Settings) -> Choice:
+    """Return what chooses the dialect of each model."""
+    model = settings.model
+    server = None if model.server == "auto" else model.server
+    care = Care(
+        check_output=model.check_output != "off",
+        ask_again=model.check_output == "retry",
+        estimate_reasoning=model.estimate_reasoning_tokens,
+    )
+    return Choice(
+        model.dialect,
+        parse_dialects(model.dialects),
+        server=server,
+        care=care,
+        salts=model.cache_salt,
     )
 
 
@@ -279,6 +359,17 @@ def _servers(settings: Settings) -> AbstractAsyncContextManager[McpServers]:
     general = _outbound(settings)
     trusted = shared_policies(settings.connectors.shared, general)
     return mcp_servers(general, _mcp_limits(settings), trusted)
+
+
+@asynccontextmanager
+async def _guarded(settings: Settings) -> AsyncIterator[GuardedTransport]:
+    """Yield the way to files that requests name by their URLs."""
+    most = settings.files.input_bytes
+    transport = GuardedTransport(_outbound(settings), body_limit=most)
+    try:
+        yield transport
+    finally:
+        await transport.aclose()
 
 
 def _sealing(settings: Settings) -> Sealing:
@@ -305,6 +396,12 @@ def _mcp_limits(settings: Settings) -> McpLimits:
         answer_bytes=tools.answer_bytes,
         output_text=tools.output_characters,
     )
+
+
+def _consent_keys(settings: Settings) -> tuple[bytes, ...]:
+    """Return the keys that vouch for requests for consent that are not stored: made from those that seal."""
+    keys = settings.sealing.read()
+    return tuple(hmac.new(key, b"holdfast consent", hashlib.sha256).digest() for key in keys)
 
 
 def identity_source(settings: Settings) -> Identify:
@@ -336,7 +433,7 @@ def _limits(settings: Settings) -> Limits:
         heartbeat=sidecar.heartbeat_seconds,
         turn=settings.model.turn_seconds,
         response=settings.tools.response_seconds,
-        stream_retries=settings.routing.stream_retries,
+        stream_retries=settings.routing.stream_retries if settings.model.via != "request" else 0,
         background_retries=settings.routing.background_retries,
         save_wait=settings.postgres.outage_seconds,
         lease=settings.postgres.lease_seconds,
@@ -344,12 +441,14 @@ def _limits(settings: Settings) -> Limits:
         log_bytes=settings.postgres.log_bytes,
         log_interval=settings.postgres.log_seconds,
         keep=settings.postgres.retention_days * _DAY or None,
+        conversation_wait=settings.conversations.wait_seconds,
         turns=settings.tools.turns,
         tool_list=settings.tools.list_seconds,
         tool_call=settings.tools.call_seconds,
         tool_calls=settings.tools.calls,
         response_tool_calls=settings.tools.response_calls,
         file_bytes=settings.files.file_bytes,
+        input_file_bytes=settings.files.input_bytes,
         part_bytes=settings.files.part_bytes,
         upload_bytes=settings.files.upload_bytes,
         upload_seconds=settings.files.upload_seconds,

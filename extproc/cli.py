@@ -133,6 +133,9 @@ def _parser() -> argparse.ArgumentParser:
     up = add("up", _up, "run everything on this machine", _UP)
     up.add_argument("--port", metavar="PORT", help="port to listen on (listen.port)")
     up.add_argument("--model-url", metavar="URL", help="base URL of the model server (model.url)")
+    up.add_argument(
+        "--inline", action="store_true", help="let requests travel on as model calls (envoy.inline)"
+    )
     serve = add("serve", _serve, "run the sidecar alone", _SERVE)
     serve.add_argument(
         "--http", metavar="ADDRESS", help="serve HTTP there and call model.url itself"
@@ -154,6 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     shown = config.add_mutually_exclusive_group()
     shown.add_argument("--envoy", action="store_true", help="print the Envoy config instead")
     shown.add_argument("--plain", action="store_true", help="print that for an Envoy before 1.37")
+    config.add_argument("--inline", action="store_true", help="with envoy.inline set")
     add("version", _version, "print the version")
     return parser
 
@@ -164,6 +168,8 @@ def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Sett
         f"{PREFIX}MODEL__URL": getattr(arguments, "model_url", None)
         or getattr(arguments, "backend", None),
     }
+    if getattr(arguments, "inline", False):
+        given[f"{PREFIX}ENVOY__INLINE"] = "true"
     if http := getattr(arguments, "http", None):
         given |= {f"{PREFIX}HTTP__LISTEN": http, f"{PREFIX}MODEL__VIA": "url"}
     asked = {name: value for name, value in given.items() if value is not None}
@@ -221,7 +227,7 @@ def _purge(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
         removed = asyncio.run(work())
     except (EngineError, OSError, ValueError) as error:
         raise StartFailed(str(error)) from error
-    say(f"{removed} response(s) of tenant '{tenant}' removed.")
+    say(f"{removed} response(s) and conversation(s) of tenant '{tenant}' removed.")
 
 
 def _confirm(tenant: str) -> None:

@@ -1,28 +1,30 @@
-"""One exchange: an HTTP request that Envoy holds while we answer it in its place (relay mode).
+"""One exchange: an HTTP request that Envoy holds while we answer it in its place.
 
 Envoy sends the head, then the body; the head stays unanswered until the body is whole, so that every kind
-of answer is still possible: an immediate one, or a stream (docs/adr/0002). Rules E1, X5, R15.
+of answer is still possible: an immediate one, or a stream (relay mode, docs/adr/0002). Where the route has
+the response's body sent to us, too, the request itself can be the first model turn (inline mode,
+`extproc.inline`). Rules E1, X5, R15.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 
 from engine.answers import Answer
 from engine.errors import EngineError
+from engine.intake import Caller
 from extproc import messages, routes
 from extproc.admission import Admission
 from extproc.file_operations import STREAMED, perform_streamed
+from extproc.held_request import HeldRequest, Riding
+from extproc.inline import InlineReply, side_by_side
 from extproc.messages import Head
 from extproc.operations import STREAM_HEADERS, Endpoints, answer_errors, perform
-from extproc.pb.ext_proc_pb2 import ProcessingMode, ProcessingRequest, ProcessingResponse
+from extproc.passing import pass_all
+from extproc.pb.ext_proc_pb2 import ProcessingMode, ProcessingRequest
+from extproc.routes import Match, Operation
 from extproc.transport import MessageStream
-
-_log = logging.getLogger(__name__)
-
-_BODY_KINDS = ("request_body", "response_body")
 
 
 class ExtProcReply:
@@ -59,11 +61,12 @@ class ExtProcReply:
 
 
 class Exchanges:
-    """Serves ext_proc streams, one exchange each."""
+    """Serves ext_proc streams, one exchange each; `riding` tells how a request is sent on inline."""
 
-    def __init__(self, endpoints: Endpoints, admission: Admission) -> None:
+    def __init__(self, endpoints: Endpoints, admission: Admission, riding: Riding) -> None:
         self._endpoints = endpoints
         self._admission = admission
+        self._riding = riding
 
     async def serve(self, stream: MessageStream) -> None:
         """Serve one stream to its end."""
@@ -72,7 +75,7 @@ class Exchanges:
             return
         if first.WhichOneof("request") != "request_headers":
             # A local reply of Envoy's own (413, 504 …) shows itself by its response headers.
-            await _pass_all(stream, first)
+            await pass_all(stream, first)
             return
         reply = ExtProcReply(stream)
         await answer_errors(self._exchange(stream, first, reply), reply)
@@ -88,38 +91,58 @@ class Exchanges:
             pieces = self._pieces(stream, first)
             await perform_streamed(self._endpoints, match, caller, head, pieces, reply)
             return
-        body = b""
-        if match.takes_body:
-            self._admission.check_head(head)
-            whole = await self._body(stream, first, head)
-            if whole is None:
-                return
-            body = whole
-        await perform(self._endpoints, match, caller, body, reply)
+        if not match.takes_body:
+            await perform(self._endpoints, match, caller, b"", reply)
+            return
+        self._admission.check_head(head)
+        whole = await self._body(stream, first, head)
+        if whole is None:
+            return
+        body, ended_by = whole
+        if match.operation is Operation.CREATE and _is_inline(first):
+            held = HeldRequest(stream, head, self._riding)
+            if ended_by == "request_trailers":
+                # Behind trailers Envoy (1.40) sends a body twice, where the route has a retry policy.
+                held.keep()
+            await self._inline(stream, held, match, caller, body)
+        else:
+            await perform(self._endpoints, match, caller, body, reply)
+
+    async def _inline(
+        self, stream: MessageStream, held: HeldRequest, match: Match, caller: Caller, body: bytes
+    ) -> None:
+        reply = InlineReply(stream, held)
+
+        async def work() -> None:
+            create = perform(self._endpoints, match, caller, body, reply, model=held)
+            await answer_errors(create, reply)
+
+        await side_by_side(stream, held, reply, work())
 
     async def _body(
         self, stream: MessageStream, first: ProcessingRequest, head: Head
-    ) -> bytes | None:
-        """Return the body; None where it will never be whole and nobody waits for our answer."""
+    ) -> tuple[bytes, str] | None:
+        """Return the body and the kind of message that ended it.
+
+        None where it will never be whole and nobody waits for our answer.
+        """
         _check_mode(first)
         pieces: list[bytes] = []
         size = 0
         while (message := await self._next(stream)) is not None:
-            kind = message.WhichOneof("request")
+            kind = message.WhichOneof("request") or ""
             if kind == "request_body":
                 pieces.append(message.request_body.body)
                 size += len(message.request_body.body)
                 self._admission.check_size(size)
             if kind == "response_headers":
                 # Envoy has answered on its own (a limit, a timeout): its answer passes, ours is too late.
-                await _pass_all(stream, message)
+                await pass_all(stream, message)
                 return None
             if kind == "request_trailers" or message.request_body.end_of_stream:
-                break
-        else:
-            # The client left before its body was whole.
-            return None
-        return self._admission.decoded(head, b"".join(pieces))
+                return self._admission.decoded(head, b"".join(pieces)), kind
+        # The client left before its body was whole.
+        return None
 
     async def _pieces(
         self, stream: MessageStream, first: ProcessingRequest
@@ -131,7 +154,7 @@ class Exchanges:
             if kind == "request_body" and message.request_body.body:
                 yield message.request_body.body
             if kind == "response_headers":
-                await _pass_all(stream, message)
+                await pass_all(stream, message)
                 break
             if kind == "request_trailers" or message.request_body.end_of_stream:
                 return
@@ -151,21 +174,5 @@ def _check_mode(first: ProcessingRequest) -> None:
         raise EngineError("This route's request body mode must be FULL_DUPLEX_STREAMED.")
 
 
-async def _pass_all(stream: MessageStream, first: ProcessingRequest) -> None:
-    """Let every message of a stream that is not ours pass unchanged, to its end (rule E1)."""
-    message: ProcessingRequest | None = first
-    while message is not None:
-        kind = message.WhichOneof("request")
-        if kind is not None:
-            await stream.write(_echo(message, kind))
-        message = await stream.read()
-
-
-def _echo(message: ProcessingRequest, kind: str) -> ProcessingResponse:
-    answer = messages.pass_on(kind)
-    if kind in _BODY_KINDS:
-        body = getattr(message, kind)
-        streamed = getattr(answer, kind).response.body_mutation.streamed_response
-        streamed.body = body.body
-        streamed.end_of_stream = body.end_of_stream
-    return answer
+def _is_inline(first: ProcessingRequest) -> bool:
+    return first.protocol_config.response_body_mode == ProcessingMode.FULL_DUPLEX_STREAMED

@@ -79,9 +79,9 @@ def immediate(answer: Answer) -> ProcessingResponse:
     message = ProcessingResponse()
     response = message.immediate_response
     response.status.code = answer.status
-    _set(response.headers.set_headers.add(), "content-type", JSON)
+    set_header(response.headers.set_headers.add(), "content-type", JSON)
     for name, value in answer.headers.items():
-        _set(response.headers.set_headers.add(), name, value)
+        set_header(response.headers.set_headers.add(), name, value)
     response.body = answer.body
     # Envoy's access log shows it, and the JSON mapper of local errors leaves it alone.
     response.details = "holdfast"
@@ -119,7 +119,8 @@ def pass_on(kind: str) -> ProcessingResponse:
     return message
 
 
-def _set(option: HeaderValueOption, name: str, value: str) -> None:
+def set_header(option: HeaderValueOption, name: str, value: str) -> None:
+    """Fill an entry of a mutation: the header has this value alone."""
     option.header.key = name
     option.header.raw_value = value.encode()
     option.append_action = _SET

@@ -33,7 +33,11 @@ _IDLE_SECONDS = 4.0
 
 # What may follow a terminal event: `[DONE]`, and the end of the body.
 _TRAILER_BYTES = 64 * 2**10
-_TRAILER_SECONDS = 0.25
+TRAILER_SECONDS = 0.25
+
+# What a server tells about itself: a list of models may be long, and nothing waits for it.
+_TOLD_BYTES = 4 * 2**20
+_TOLD_SECONDS = 10.0
 
 
 class HttpModelAnswer:
@@ -43,7 +47,7 @@ class HttpModelAnswer:
         self._response = response
         self.status = response.status
         self.media_type = response.content_type.lower()
-        self.retry_after = _seconds(response.headers.get("retry-after"))
+        self.retry_after = retry_seconds(response.headers.get("retry-after"))
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it arrives, all that has arrived at once; raises UpstreamFailed."""
@@ -69,7 +73,7 @@ class HttpModelAnswer:
         """Read what is left behind the terminal event, if it comes soon, so that the connection is kept."""
         left = _TRAILER_BYTES
         try:
-            async with asyncio.timeout(_TRAILER_SECONDS):
+            async with asyncio.timeout(TRAILER_SECONDS):
                 while left > 0 and (chunk := await self._response.content.readany()):
                     left -= len(chunk)
         except (aiohttp.ClientError, OSError, TimeoutError):
@@ -86,7 +90,7 @@ class HttpModelAnswer:
 
 
 class HttpModelClient:
-    """Calls `POST /v1/responses` of `endpoint`; times in seconds.
+    """Sends turns to `endpoint`; times in seconds.
 
     `trusted` are the authorities that may vouch for an https server (PEM); None: the system's.
     """
@@ -100,13 +104,11 @@ class HttpModelClient:
         api_key: str | None,
         trusted: Path | None = None,
     ) -> None:
-        self._url = f"{endpoint.url}/v1/responses"
+        self._url = endpoint.url
         self._session = aiohttp.ClientSession(
             connector=connector(endpoint, trusted),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=silence),
-            headers=_BASE_HEADERS
-            if api_key is None
-            else {**_BASE_HEADERS, "authorization": f"Bearer {api_key}"},
+            headers=turn_headers(api_key),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
 
@@ -118,11 +120,11 @@ class HttpModelClient:
         """Close all connections."""
         await self._session.close()
 
-    async def call(self, body: bytes, headers: Mapping[str, str]) -> ModelAnswer:
-        """Send one turn and return when the status is known; raises UpstreamFailed."""
+    async def call(self, path: str, body: bytes, headers: Mapping[str, str]) -> ModelAnswer:
+        """POST one turn and return when the status is known; raises UpstreamFailed."""
         try:
             response = await self._session.post(
-                self._url,
+                f"{self._url}{path}",
                 # As a file: a body above 1 MiB is then written in pieces.
                 data=io.BytesIO(body),
                 headers=headers,
@@ -131,6 +133,40 @@ class HttpModelClient:
         except (aiohttp.ClientError, OSError, TimeoutError) as exc:
             raise _broken(exc) from exc
         return HttpModelAnswer(response)
+
+    async def get(self, path: str) -> tuple[int, bytes]:
+        """Return status and body of what the server tells about itself; raises UpstreamFailed."""
+        try:
+            async with asyncio.timeout(_TOLD_SECONDS):
+                url = f"{self._url}{path}"
+                async with self._session.get(url, allow_redirects=False) as answer:
+                    return answer.status, await HttpModelAnswer(answer).read(_TOLD_BYTES)
+        except (aiohttp.ClientError, OSError, TimeoutError) as exc:
+            raise _broken(exc) from exc
+
+
+class NoModelClient:
+    """No way to the model server but the clients' own requests (`model.via = "request"`)."""
+
+    async def __aenter__(self) -> Self:
+        """Return it."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """There is nothing to close."""
+
+    async def call(self, path: str, body: bytes, headers: Mapping[str, str]) -> ModelAnswer:
+        """Raise UpstreamFailed."""
+        raise UpstreamFailed(
+            "The gateway cannot call the model server here: its settings leave only the request itself."
+        )
+
+
+def turn_headers(api_key: str | None) -> Mapping[str, str]:
+    """Return the headers of every model turn, whichever way it goes."""
+    if api_key is None:
+        return _BASE_HEADERS
+    return {**_BASE_HEADERS, "authorization": f"Bearer {api_key}"}
 
 
 def connector(endpoint: ModelEndpoint, trusted: Path | None) -> aiohttp.BaseConnector:
@@ -151,7 +187,7 @@ def _broken(exc: Exception) -> UpstreamFailed:
     return UpstreamFailed("The connection to the model server broke off.", passing=True)
 
 
-def _seconds(retry_after: str | None) -> int | None:
+def retry_seconds(retry_after: str | None) -> int | None:
     """Return `Retry-After` in seconds; its form as a date is not worth the trouble."""
     text = retry_after or ""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None

@@ -9,10 +9,11 @@ import msgspec
 
 from engine.answers import Answer, error_answer
 from engine.connectors import Connectors
+from engine.conversations import Conversations
 from engine.errors import EngineError
 from engine.files import Files
 from engine.intake import Caller
-from engine.ports import Reply
+from engine.ports import ModelClient, Reply
 from engine.prompts import Prompts
 from engine.responses import Responses
 from engine.uploads import Uploads
@@ -33,6 +34,7 @@ class Endpoints(msgspec.Struct, frozen=True):
     """All that can be asked of an engine."""
 
     responses: Responses
+    conversations: Conversations
     connectors: Connectors
     prompts: Prompts
     files: Files
@@ -47,6 +49,19 @@ _WHOLE: Mapping[Operation, _Whole] = {
     Operation.DELETE: lambda e, m, c, _: e.responses.delete(c, m.id, m.query),
     Operation.CANCEL: lambda e, m, c, _: e.responses.cancel(c, m.id, m.query),
     Operation.INPUT_ITEMS: lambda e, m, c, _: e.responses.list_input_items(c, m.id, m.query),
+    Operation.CREATE_CONVERSATION: lambda e, m, c, body: e.conversations.create(c, body, m.query),
+    Operation.LIST_CONVERSATIONS: lambda e, m, c, _: e.conversations.list(c, m.query),
+    Operation.RETRIEVE_CONVERSATION: lambda e, m, c, _: e.conversations.retrieve(c, m.id, m.query),
+    Operation.UPDATE_CONVERSATION: lambda e, m, c, body: e.conversations.update(
+        c, m.id, body, m.query
+    ),
+    Operation.DELETE_CONVERSATION: lambda e, m, c, _: e.conversations.delete(c, m.id, m.query),
+    Operation.ADD_ITEMS: lambda e, m, c, body: e.conversations.add_items(c, m.id, body, m.query),
+    Operation.LIST_ITEMS: lambda e, m, c, _: e.conversations.list_items(c, m.id, m.query),
+    Operation.RETRIEVE_ITEM: lambda e, m, c, _: e.conversations.retrieve_item(
+        c, m.id, m.item, m.query
+    ),
+    Operation.DELETE_ITEM: lambda e, m, c, _: e.conversations.delete_item(c, m.id, m.item, m.query),
     Operation.CREATE_CONNECTOR: lambda e, m, c, body: e.connectors.create(c, body, m.query),
     Operation.LIST_CONNECTORS: lambda e, m, c, _: e.connectors.list(c, m.query),
     Operation.RETRIEVE_CONNECTOR: lambda e, m, c, _: e.connectors.retrieve(c, m.id, m.query),
@@ -72,11 +87,20 @@ _WHOLE: Mapping[Operation, _Whole] = {
 
 
 async def perform(
-    endpoints: Endpoints, match: Match, caller: Caller, body: bytes, reply: Reply
+    endpoints: Endpoints,
+    match: Match,
+    caller: Caller,
+    body: bytes,
+    reply: Reply,
+    *,
+    model: ModelClient | None = None,
 ) -> None:
-    """Carry out an operation and send its answer; raises EngineError where nothing was sent."""
+    """Carry out an operation and send its answer; raises EngineError where nothing was sent.
+
+    `model` is the exchange's own way to the model server, if it has one.
+    """
     if match.operation is Operation.CREATE:
-        await endpoints.responses.create(caller, body, match.query, reply)
+        await endpoints.responses.create(caller, body, match.query, reply, model=model)
     elif match.operation is Operation.RETRIEVE:
         await endpoints.responses.retrieve(caller, match.id, match.query, reply)
     else:

@@ -16,7 +16,7 @@ async def purge(
 ) -> int:
     """Remove all that a tenant has, running responses and the bytes of its files too.
 
-    Returns how many responses there were. `blobs` is opened when there is nothing else left.
+    Returns how many responses and conversations there were. `blobs` is opened when nothing else is left.
     """
     removed = 0
     while batch := await store.remove_tenant(tenant, limit=_AT_ONCE):

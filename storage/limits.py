@@ -8,7 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from engine.errors import Conflict, InvalidRequest, LeaseLost
-from engine.ports import FinishedResponse, Lease, NewResponse, StoredConnector, StoredItem
+from engine.ports import (
+    FinishedResponse,
+    Lease,
+    NewConversation,
+    NewResponse,
+    StoredConnector,
+    StoredItem,
+)
 
 MAX_NAME_BYTES = 512
 """Far above every id that is minted anywhere, and below what a btree entry holds (2,704 bytes)."""
@@ -35,16 +42,31 @@ def check_new(new: NewResponse) -> None:
     """Raise `InvalidRequest` if a name in an accepted request cannot be stored."""
     _check(new.model, param="model")
     _check(new.previous_response_id, param="previous_response_id")
+    _check(new.conversation, param="conversation")
     _check(new.tenant or "\0", param=None)  # no tenant is not a tenant
     _check(new.id, param=None)
     _check(new.worker, param=None)
     _check(None if new.idempotency is None else new.idempotency.key, param=None)
+    for answer in new.answers:
+        _check(answer.id, param=f"{answer.param}.approval_request_id")
     _check_items(new.input, param="input")
 
 
 def check_finished(finished: FinishedResponse) -> None:
     """Raise `InvalidRequest` if a name in an output item cannot be stored."""
     _check_items(finished.output, param=None)
+
+
+def check_conversation(new: NewConversation) -> None:
+    """Raise `InvalidRequest` if a name in a new conversation cannot be stored."""
+    _check(new.tenant or "\0", param=None)
+    _check(new.id, param=None)
+    _check_items(new.items, param="items")
+
+
+def check_added(items: Iterable[StoredItem]) -> None:
+    """Raise `InvalidRequest` if a name in items for a conversation cannot be stored."""
+    _check_items(items, param="items")
 
 
 def check_connector(tenant: str, connector: StoredConnector) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import msgspec
 
-from engine.api import checks
+from engine.api import checks, mcp_items
+from engine.api.attachments import file_part, holds_files, places_of_files
 from engine.api.json import encode, read_value
+from engine.context.listed import listing_key_of
 from engine.context.replay import replay
 from engine.context.seals import Unseal
 from engine.errors import InvalidRequest
@@ -28,7 +30,7 @@ _STATUS = checks.one_of("in_progress", "completed", "incomplete")
 _DETAIL = checks.one_of("low", "high", "auto", "original")
 _ROLE = checks.one_of("user", "assistant", "system", "developer")
 _PHASE = checks.one_of("commentary", "final_answer")
-_INPUT_PARTS = ("input_text", "input_image")
+_INPUT_PARTS = ("input_text", "input_image", "input_file")
 _OUTPUT_PARTS = ("output_text", "refusal")
 # `prompt_cache_breakpoint` is a hint to a cache that we do not have; it changes no answer.
 _TEXT_KEYS = ("type", "text", "annotations", "logprobs", "prompt_cache_breakpoint")
@@ -41,6 +43,18 @@ class Reference(msgspec.Struct, frozen=True):
     param: str
 
 
+class WithFiles(msgspec.Struct, frozen=True):
+    """An item with files that have to be read first (`engine.attachments`); `param` is its place."""
+
+    item: dict[str, object]
+    kind: str
+    param: str
+
+
+Entry = StoredItem | Reference | WithFiles
+"""What a list of input items has, checked."""
+
+
 def nothing_opens(_sealed: str, param: str) -> str:
     """Refuse all encrypted content: `Unseal` where there are no seals."""
     raise checks.unsupported(param, "encrypted content cannot be read here.")
@@ -48,7 +62,7 @@ def nothing_opens(_sealed: str, param: str) -> str:
 
 def parse_input(
     raw: msgspec.Raw, ids: ItemIds, *, most: int, unseal: Unseal = nothing_opens
-) -> list[StoredItem | Reference]:
+) -> list[Entry]:
     """Check `input`, a string or a list of items; raises InvalidRequest that names the bad place."""
     value = read_value(raw, "input")
     if isinstance(value, str):
@@ -58,12 +72,24 @@ def parse_input(
         ]
     if not isinstance(value, list):
         raise checks.wrong_type(value, "input", "a string or an array")
-    entries: list[object] = value
-    if not entries:
+    if not value:
         raise checks.wrong_value("[]", "input", "at least one item")
+    return _entries(value, "input", ids, most, unseal)
+
+
+def parse_items(
+    raw: msgspec.Raw, param: str, ids: ItemIds, *, most: int, unseal: Unseal
+) -> list[Entry]:
+    """Check a list of items, which may be empty; raises InvalidRequest that names the bad place."""
+    return _entries(checks.array(read_value(raw, param), param), param, ids, most, unseal)
+
+
+def _entries(
+    entries: list[object], param: str, ids: ItemIds, most: int, unseal: Unseal
+) -> list[Entry]:
     if len(entries) > most:
-        raise checks.wrong_value(f"{len(entries)} items", "input", f"at most {most}")
-    return [_entry(entry, f"input[{i}]", ids, unseal) for i, entry in enumerate(entries)]
+        raise checks.wrong_value(f"{len(entries)} items", param, f"at most {most}")
+    return [_entry(entry, f"{param}[{i}]", ids, unseal) for i, entry in enumerate(entries)]
 
 
 def parse_messages(value: object, param: str) -> list[dict[str, object]]:
@@ -75,11 +101,15 @@ def parse_messages(value: object, param: str) -> list[dict[str, object]]:
         if message.get("type") is not None:
             checks.one_of("message")(message["type"], f"{path}.type")
         item = _message(message, path, ItemIds(""))
+        for name, place, _ in places_of_files(item):
+            raise checks.unsupported(
+                f"{path}.{name}[{place}]", "files can be used in 'input' alone."
+            )
         messages.append({name: item[name] for name in ("type", "role", "content")})
     return messages
 
 
-def _entry(value: object, param: str, ids: ItemIds, unseal: Unseal) -> StoredItem | Reference:
+def _entry(value: object, param: str, ids: ItemIds, unseal: Unseal) -> Entry:
     entry = checks.mapping(value, param)
     kind = entry.get("type")
     if kind == "item_reference" or (kind is None and set(entry) - {"type"} == {"id"}):
@@ -88,7 +118,9 @@ def _entry(value: object, param: str, ids: ItemIds, unseal: Unseal) -> StoredIte
     return _stored(entry, param, ids, unseal)
 
 
-def _stored(entry: dict[str, object], param: str, ids: ItemIds, unseal: Unseal) -> StoredItem:
+def _stored(
+    entry: dict[str, object], param: str, ids: ItemIds, unseal: Unseal
+) -> StoredItem | WithFiles:
     given = entry.get("type")
     kind = "message" if given is None else checks.string(given, f"{param}.type")
     parse = _PARSERS.get(kind)
@@ -99,12 +131,23 @@ def _stored(entry: dict[str, object], param: str, ids: ItemIds, unseal: Unseal) 
             f"{', '.join(_PARSERS)}, item_reference.",
         )
     item = parse(entry, param, ids)
-    call_id = item.get("call_id")
+    if holds_files(item):
+        return WithFiles(item, kind, param)
+    return stored_item(item, kind, _opened(item, param, unseal))
+
+
+def stored_item(item: dict[str, object], kind: str, sent: dict[str, object]) -> StoredItem:
+    """Return an item as it is stored; `sent` is what of it the model is to be sent."""
+    encoded = encode(item)
+    if kind == "mcp_list_tools":
+        call_id: object = listing_key_of(str(item["server_label"]), encoded)
+    else:
+        call_id = item.get(_PAIRED_BY.get(kind, "call_id"))
     return StoredItem(
         id=str(item["id"]),
         type=kind,
-        item=encode(item),
-        replay=replay(_opened(item, param, unseal)),
+        item=encoded,
+        replay=replay(sent),
         call_id=None if call_id is None else str(call_id),
     )
 
@@ -159,6 +202,8 @@ def _part(value: object, param: str, known: tuple[str, ...]) -> dict[str, object
         )
     if kind == "input_image":
         return _image(part, param)
+    if kind == "input_file":
+        return file_part(part, param)
     if kind == "refusal":
         checks.only_keys(part, ("type", "refusal"), param)
         refusal = _TEXT(checks.required(part, "refusal", param), f"{param}.refusal")
@@ -181,9 +226,7 @@ def _image(part: dict[str, object], param: str) -> dict[str, object]:
         part, ("type", "image_url", "detail", "file_id", "prompt_cache_breakpoint"), param
     )
     if part.get("file_id") is not None:
-        raise checks.unsupported(
-            f"{param}.file_id", "files cannot be read here; give the image as 'image_url'."
-        )
+        return _image_file(part, param)
     url = checks.string_up_to(IMAGE_LIMIT)(
         checks.required(part, "image_url", param), f"{param}.image_url"
     )
@@ -191,6 +234,17 @@ def _image(part: dict[str, object], param: str) -> dict[str, object]:
     return {
         "type": "input_image",
         "image_url": _IMAGE_URL(url, f"{param}.image_url"),
+        "detail": "auto" if detail is None else _DETAIL(detail, f"{param}.detail"),
+    }
+
+
+def _image_file(part: dict[str, object], param: str) -> dict[str, object]:
+    if part.get("image_url") is not None:
+        raise checks.wrong_value("both", param, "one of 'image_url' and 'file_id'")
+    detail = part.get("detail")
+    return {
+        "type": "input_image",
+        "file_id": checks.name(part["file_id"], f"{param}.file_id"),
         "detail": "auto" if detail is None else _DETAIL(detail, f"{param}.detail"),
     }
 
@@ -256,7 +310,13 @@ _PARSERS = {
     "function_call": _function_call,
     "function_call_output": _function_call_output,
     "reasoning": _reasoning,
+    "mcp_list_tools": mcp_items.list_tools,
+    "mcp_call": mcp_items.call,
+    "mcp_approval_request": mcp_items.approval_request,
+    "mcp_approval_response": mcp_items.approval_response,
 }
+# Where what pairs an item with another is not its `call_id`.
+_PAIRED_BY = {"mcp_approval_request": "id", "mcp_approval_response": "approval_request_id"}
 
 
 def require_pairs(pending: frozenset[str], new: list[StoredItem]) -> None:

@@ -106,6 +106,14 @@ def no_parameters(query: str) -> None:
         raise checks.unknown(name)
 
 
+def only_include(query: str) -> None:
+    """Refuse every query parameter but `include`: nothing is left out of a stored item."""
+    for name, value in query_pairs(query):
+        if name != "include":
+            raise checks.unknown(name, ("include",))
+        _INCLUDE(value, "include")
+
+
 def query_pairs(query: str) -> Iterable[tuple[str, str]]:
     """Yield the parameters; arrays come as `name[]`, `name[0]` or by repetition."""
     for name, value in parse_qsl(query, keep_blank_values=True):

@@ -12,7 +12,8 @@ import msgspec
 
 from engine.api import checks
 from engine.api.checks import Check
-from engine.api.items import Reference, nothing_opens, parse_input, parse_messages
+from engine.api.conversations import conversation_of
+from engine.api.items import Entry, nothing_opens, parse_input, parse_messages
 from engine.api.json import read_object, read_value
 from engine.api.mcp import McpTool
 from engine.api.ownership import NO_POLICY, ProvidedTool, ToolPolicy, UpstreamTool
@@ -23,7 +24,6 @@ from engine.context.seals import Unseal
 from engine.errors import InvalidRequest
 from engine.ids import ItemIds
 from engine.limits import Limits
-from engine.ports import StoredItem
 
 LOGPROBS = "message.output_text.logprobs"
 SEALED_REASONING = "reasoning.encrypted_content"
@@ -38,11 +38,12 @@ class CreateRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A checked request. `values` holds the simple fields that were given, by name."""
 
     model: str
-    input: list[StoredItem | Reference]
+    input: list[Entry]
     stream: bool
     store: bool
     background: bool
     previous_response_id: str | None
+    conversation: str | None
     tools: tuple[Tool, ...]
     tool_choice: ToolChoice
     parallel_tool_calls: bool
@@ -199,7 +200,7 @@ _NAME = checks.matching(r"[^\x00-\x1f]{1,256}")
 FIELDS: Mapping[str, Field] = {
     "background": Field(checks.boolean),
     "context_management": Field(_context_management),
-    "conversation": _not_here("conversations cannot be used here yet."),
+    "conversation": Field(conversation_of),
     "frequency_penalty": Field(checks.number(-2, 2), forward=True),
     "include": Field(_include),
     "instructions": Field(_instructions, forward=True),
@@ -224,7 +225,7 @@ FIELDS: Mapping[str, Field] = {
     "text": Field(_text, forward=True),
     "top_logprobs": Field(checks.integer(0, 20), forward=True),
     "top_p": Field(checks.number(0, 1), forward=True),
-    "truncation": _only("disabled", "only 'disabled' is; contexts are never cut here."),
+    "truncation": Field(checks.one_of("auto", "disabled")),
     "user": Field(checks.string_up_to(1024)),
     "access_programs": _not_here("the gateway has no access programs."),
     "image": _not_here("images are not compressed here."),
@@ -297,6 +298,7 @@ def _request(
         store=values.get("store") is not False,
         background=_background(values),
         previous_response_id=_text_or_none(values.get("previous_response_id")),
+        conversation=_conversation(values),
         tools=declared,
         tool_choice=ToolChoice()
         if choice is None
@@ -333,6 +335,18 @@ def _background(values: Mapping[str, object]) -> bool:
     if values.get("store") is False:
         raise checks.unsupported("background", "a response in the background needs 'store'.")
     return True
+
+
+def _conversation(values: Mapping[str, object]) -> str | None:
+    """Return the conversation's id; one thing at a time can be continued (rule M3)."""
+    if values.get("conversation") is not None and values.get("previous_response_id") is not None:
+        raise InvalidRequest(
+            "Mutually exclusive parameters: 'previous_response_id' and 'conversation'. Give one of them.",
+            param="previous_response_id",
+            code="mutually_exclusive_parameters",
+        )
+    given = values.get("conversation")
+    return _text_or_none(given["id"] if isinstance(given, dict) else given)
 
 
 def _optional(raw: Mapping[str, msgspec.Raw], name: str) -> object | None:

@@ -115,6 +115,8 @@ def join(head: bytes, output: Iterable[bytes]) -> bytes:
 def _echo(request: CreateRequest) -> dict[str, object]:
     values = request.values
     echo = {name: values.get(name, default) for name, default in _DEFAULTS.items()}
+    if request.conversation is not None:
+        echo["conversation"] = {"id": request.conversation}
     echo["model"] = request.model
     echo["parallel_tool_calls"] = request.parallel_tool_calls
     echo["previous_response_id"] = request.previous_response_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from engine.api import checks
-from engine.api.mcp import Approval, McpTool, check_labels, parse_mcp_tool
+from engine.api.mcp import McpTool, check_labels, parse_mcp_tool
 from engine.api.ownership import (
     NO_POLICY,
     ProvidedTool,
@@ -98,7 +98,7 @@ def _parse_tool(value: object, param: str, policy: ToolPolicy) -> Tool:
         case "upstream":
             return parse_upstream(tool, param)
         case "owned":
-            return _parse_server(value, param) if kind == "mcp" else parse_provided(tool, param)
+            return parse_mcp_tool(value, param) if kind == "mcp" else parse_provided(tool, param)
         case None:
             pass
     if kind in _OWNED_LATER:
@@ -130,13 +130,3 @@ def _parse_function(tool: dict[str, object], param: str) -> FunctionTool:
         else checks.mapping(parameters, f"{param}.parameters"),
         strict=None if strict is None else checks.boolean(strict, f"{param}.strict"),
     )
-
-
-def _parse_server(value: object, param: str) -> McpTool:
-    server = parse_mcp_tool(value, param)
-    if server.approval != Approval("never"):
-        raise checks.unsupported(
-            f"{param}.require_approval",
-            "calls cannot wait for consent here; only 'never' can be used, and has to be given.",
-        )
-    return server

@@ -21,12 +21,13 @@ class History(msgspec.Struct, frozen=True):
 EMPTY = History([], frozenset())
 
 
-def usable_history(items: list[ReplayItem]) -> History:
+def usable_history(items: list[ReplayItem], *, any_call_waits: bool = False) -> History:
     """Return what of the items can be sent, in order.
 
-    Only the calls of the newest response, the output items at the end, can still be answered.
+    Only the calls of the newest response, the output items at the end, can still be answered; in a
+    conversation, to which anything may have been added since, any call (`any_call_waits`).
     """
-    newest = _newest_output(items)
+    newest = 0 if any_call_waits else _newest_output(items)
     answered = {item.call_id for item in items if item.type == "function_call_output"}
     called: set[str | None] = set()
     pending: set[str] = set()

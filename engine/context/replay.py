@@ -10,15 +10,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import msgspec
+
 from engine.api.json import encode, is_json_object
 
 Item = Mapping[str, object]
+
+_SAID = b'{"role":"assistant"'
 
 
 def replay(item: Item) -> bytes | None:
     """Return the upstream JSON of an item in the API's form; None where nothing is sent."""
     encoder = _ENCODERS.get(str(item["type"]))
     return None if encoder is None else encoder(item)
+
+
+def typed_message(replayed: bytes) -> bytes:
+    """Return what the model said as a typed message, for a server that takes nothing else (llama.cpp).
+
+    Not the canonical form: vLLM before 0.21 wants ids in it.
+    """
+    if not replayed.startswith(_SAID):
+        return replayed
+    said = msgspec.json.decode(replayed)
+    part = {"type": "output_text", "text": said["content"]}
+    return encode({"type": "message", "role": "assistant", "content": [part]})
 
 
 def _parts(value: object) -> Sequence[Item]:

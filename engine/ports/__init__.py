@@ -7,6 +7,13 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from engine.ports.approvals import (
+    Answer,
+    AnswerClaim,
+    ApprovalStore,
+    AskedApproval,
+    StoredApproval,
+)
 from engine.ports.blobs import (
     Blob,
     BlobStore,
@@ -15,6 +22,14 @@ from engine.ports.connectors import (
     ConnectorPage,
     ConnectorStore,
     StoredConnector,
+)
+from engine.ports.conversations import (
+    ConversationContext,
+    ConversationPage,
+    ConversationPlace,
+    ConversationStore,
+    NewConversation,
+    StoredConversation,
 )
 from engine.ports.files import (
     Dropped,
@@ -79,11 +94,24 @@ from engine.ports.world import (
 )
 
 
-class Store(ResponseStore, RunStore, ConnectorStore, PromptStore, FileStore, Protocol):
+class Store(
+    ResponseStore,
+    RunStore,
+    ConversationStore,
+    ApprovalStore,
+    ConnectorStore,
+    PromptStore,
+    FileStore,
+    Protocol,
+):
     """Everything that one store keeps."""
 
 
 __all__ = [
+    "Answer",
+    "AnswerClaim",
+    "ApprovalStore",
+    "AskedApproval",
     "Blob",
     "BlobStore",
     "BodyReply",
@@ -93,6 +121,10 @@ __all__ = [
     "ConnectorPage",
     "ConnectorStore",
     "Context",
+    "ConversationContext",
+    "ConversationPage",
+    "ConversationPlace",
+    "ConversationStore",
     "Dropped",
     "EventBatch",
     "FilePage",
@@ -105,6 +137,7 @@ __all__ = [
     "LoggedEvents",
     "ModelAnswer",
     "ModelClient",
+    "NewConversation",
     "NewFile",
     "NewResponse",
     "NewUpload",
@@ -121,7 +154,9 @@ __all__ = [
     "SealBroken",
     "Sealing",
     "Store",
+    "StoredApproval",
     "StoredConnector",
+    "StoredConversation",
     "StoredFile",
     "StoredItem",
     "StoredPrompt",

@@ -9,6 +9,8 @@ from typing import Literal
 
 import msgspec
 
+from engine.ports.approvals import Answer, AskedApproval
+
 Order = Literal["asc", "desc"]
 
 
@@ -17,7 +19,8 @@ class StoredItem(msgspec.Struct, frozen=True):
 
     `item` is the JSON that the API shows; `replay` is the JSON that a later turn sends to the model
     (one item, or several joined by a comma), None where nothing is sent. `call_id` is set on calls
-    and on their outputs, so that they can be paired without parsing.
+    and on their outputs, so that they can be paired without parsing; likewise on a request for consent and
+    its answer, and on a list of tools, which it tells from another (`engine.context.listed`).
     """
 
     id: str
@@ -37,6 +40,7 @@ class ReplayItem(msgspec.Struct, frozen=True):
     call_id: str | None
     replay: bytes | None
     output: bool
+    id: str = ""
 
 
 class ThreadPoint(msgspec.Struct, frozen=True):
@@ -86,6 +90,10 @@ class NewResponse(msgspec.Struct, frozen=True, kw_only=True):
     belongs to nobody until `RunStore.claim` hands it out. `work` is what another worker needs to run it
     again (the engine's own JSON). `streamed` says that it has an event log, of which `events` are the
     first ones, if any. `keep_seconds` is how long it is kept (None: for ever), counted from creation.
+    `answers` are those to requests for consent that it takes.
+
+    A response of a conversation has its id and, as `seen`, the `change` of the place that it continues;
+    `after` is that place then.
     """
 
     tenant: str
@@ -99,6 +107,8 @@ class NewResponse(msgspec.Struct, frozen=True, kw_only=True):
     after: ThreadPoint | None = None
     root: str | None = None
     previous_response_id: str | None = None
+    conversation: str | None = None
+    seen: str = ""
     background: bool = False
     queued: bool = False
     streamed: bool = False
@@ -106,6 +116,7 @@ class NewResponse(msgspec.Struct, frozen=True, kw_only=True):
     events: EventBatch | None = None
     idempotency: Idempotency | None = None
     keep_seconds: float | None = None
+    answers: tuple[Answer, ...] = ()
 
 
 class Lease(msgspec.Struct, frozen=True):
@@ -120,7 +131,8 @@ class FinishedResponse(msgspec.Struct, frozen=True):
     """The terminal state of a response: written whole, in one transaction, or not at all.
 
     `events` is what of its event log is not yet written, the terminal event being the last; None where
-    it has no log.
+    it has no log. `asked` are the requests for consent in its output. `joins`: input and output become items
+    of its conversation, if it has one.
     """
 
     lease: Lease
@@ -128,6 +140,8 @@ class FinishedResponse(msgspec.Struct, frozen=True):
     head: bytes
     output: list[StoredItem]
     events: EventBatch | None = None
+    asked: tuple[AskedApproval, ...] = ()
+    joins: bool = True
 
 
 class LoggedEvents(msgspec.Struct, frozen=True):

@@ -33,22 +33,28 @@ class ResponseStore(Protocol):
 
         Continues the thread of `new.after` if that point is its tip, and branches it otherwise. The
         lease of a queued response has token 0 and entitles to nothing. Raises `AlreadyAccepted` where
-        the tenant's Idempotency-Key is that of a response that there is, and
-        `UnknownPreviousResponse` where the thread that it continues was removed meanwhile.
+        the tenant's Idempotency-Key is that of a response that there is, `AlreadyAnswered` where one of
+        its answers is to a request whose answer was taken (then it takes none),
+        `UnknownPreviousResponse` where the thread that it continues was removed meanwhile, and
+        `ConversationMoved` where its conversation is not at the place that it saw.
         """
+        ...
+
+    async def find_key(self, tenant: str, key: str) -> tuple[str, bytes] | None:
+        """Return the response and the digest that an Idempotency-Key belongs to, or None."""
         ...
 
     async def abandon(self, lease: Lease) -> None:
         """Remove an accepted response that the client never heard of; no-op if the lease is lost.
 
-        Its Idempotency-Key is free again.
+        Its Idempotency-Key is free again, and the requests for consent that it answered wait again.
         """
         ...
 
     async def finish(self, finished: FinishedResponse, *, again: bool = False) -> None:
         """Write output, status, head and the log's tail, and end the run, in one transaction.
 
-        Raises `LeaseLost` for a stale token.
+        A conversation that it joins moves on to its end. Raises `LeaseLost` for a stale token.
 
         `again` says that the outcome of an earlier call is unknown: what this very lease has finished
         then stays as it is.
@@ -60,7 +66,10 @@ class ResponseStore(Protocol):
         ...
 
     async def delete(self, tenant: str, response_id: str) -> bool:
-        """Remove the response and its items; True if there was one. Descendants stay usable (rule P7)."""
+        """Remove the response and its items; True if there was one. Descendants stay usable (rule P7).
+
+        What joined a conversation that there is stays an item of that.
+        """
         ...
 
     async def list_responses(

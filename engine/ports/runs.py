@@ -84,6 +84,6 @@ class RunStore(Protocol):
     async def remove_tenant(self, tenant: str, *, limit: int) -> int:
         """Remove all that a tenant has registered, and up to `limit` responses, running ones too.
 
-        Returns how many responses there were.
+        And as many conversations. Returns how many responses and conversations there were.
         """
         ...

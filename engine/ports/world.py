@@ -37,8 +37,8 @@ class ModelAnswer(Protocol):
 class ModelClient(Protocol):
     """The way to the model server, through Envoy's model listener."""
 
-    async def call(self, body: bytes, headers: Mapping[str, str]) -> ModelAnswer:
-        """Send one turn and return when the status is known; raises `UpstreamFailed`."""
+    async def call(self, path: str, body: bytes, headers: Mapping[str, str]) -> ModelAnswer:
+        """POST one turn and return when the status is known; raises `UpstreamFailed`."""
         ...
 
 

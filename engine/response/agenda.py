@@ -9,14 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from engine.api.json import encode
+from engine.api.mcp import McpTool
 from engine.api.request import CreateRequest
 from engine.api.tool_choice import Selection
 from engine.api.tools import FunctionTool
+from engine.context.listed import Shown, listing_key_of
 from engine.context.tool_names import ToolKey, shown_names
-from engine.context.upstream import upstream_request
 from engine.errors import InvalidRequest
 from engine.ports import ToolDefinition
-from engine.response.turn import TurnRequest
+from engine.response.consent import ApprovedCall, Asking
+from engine.response.turn import Encoder, TurnRequest
 from engine.upstream.rules import turn_rules
 
 
@@ -27,6 +30,25 @@ class Listing(msgspec.Struct, frozen=True):
     tools: Sequence[ToolDefinition] = ()
     error: str | None = None
 
+    def items(self) -> list[dict[str, object]]:
+        """Return the tools as the item `mcp_list_tools` shows them."""
+        return [shown_tool(tool) for tool in self.tools]
+
+    @property
+    def key(self) -> str:
+        """What tells the list from others (`engine.context.listed`)."""
+        return listing_key_of(self.label, encode({"tools": self.items()}))
+
+
+def shown_tool(tool: ToolDefinition) -> dict[str, object]:
+    """Return a tool as a list of a server's tools shows it."""
+    return {
+        "name": tool.name,
+        "description": tool.description,
+        "input_schema": msgspec.Raw(tool.parameters),
+        "annotations": None if tool.annotations is None else msgspec.Raw(tool.annotations),
+    }
+
 
 class OwnedTools(msgspec.Struct, frozen=True):
     """The tools that the gateway runs, once they are listed.
@@ -34,25 +56,36 @@ class OwnedTools(msgspec.Struct, frozen=True):
     `names` leads from a tool to the name that the model is shown, `keys` back; also of tools that must not be
     called, so that a call of one is known for what it is. `sent` are the declarations of the others, and
     `functions` the same as functions that a call may name. `forced` is a choice for the first turn, which is
-    shown `first` then; `problem` is why there can be no turn at all.
+    shown `first` then; `problem` is why there can be no turn at all. `guarded` are the tools whose calls need
+    consent, by server, and `asking` how that is asked for.
     """
 
     names: Mapping[ToolKey, str] = {}
     keys: Mapping[str, ToolKey] = {}
     sent: Sequence[dict[str, object]] = ()
     functions: Sequence[FunctionTool] = ()
+    guarded: Mapping[ToolKey, McpTool] = {}
+    asking: Asking = Asking()
     forced: object | None = None
     first: Sequence[dict[str, object]] = ()
     problem: InvalidRequest | None = None
 
 
 class Agenda(msgspec.Struct, frozen=True, kw_only=True):
-    """`replay` is what the model is sent of history and input; `most_turns` caps the turns (rule T4)."""
+    """`replay` is what the model is sent of history and input; `most_turns` caps the turns (rule T4).
+
+    `approved` are calls to be made before the first turn. `shown` are the lists of tools that the thread has
+    shown already. `asking` is how consent is asked for.
+    """
 
     request: CreateRequest
+    encoder: Encoder
     replay: list[bytes]
     headers: Mapping[str, str]
     most_turns: int
+    approved: tuple[ApprovedCall, ...] = ()
+    shown: Shown = Shown()
+    asking: Asking = Asking()
 
     @property
     def labels(self) -> list[str]:
@@ -73,13 +106,33 @@ class Agenda(msgspec.Struct, frozen=True, kw_only=True):
             keys={name: key for key, name in names.items()},
             sent=list(sent.values()),
             functions=[_function(names[key], offered[key]) for key in shown],
+            guarded=self._guarded(offered),
+            asking=self.asking,
         )
         return owned if choice.forced is None else _forced(owned, choice.forced, sent)
+
+    def unshown(self, listings: Iterable[Listing]) -> tuple[Listing, ...]:
+        """Return the lists that the client has to be shown: the others were, in this thread (rule T5)."""
+        return tuple(one for one in listings if not self.is_shown(one))
+
+    def is_shown(self, listing: Listing) -> bool:
+        """True if the thread has shown this very list; a failure is told each time."""
+        known = self.shown.keys.get(listing.label)
+        return listing.error is None and known is not None and known == listing.key
+
+    def _guarded(self, offered: Mapping[ToolKey, ToolDefinition]) -> Mapping[ToolKey, McpTool]:
+        servers = {server.server_label: server for _, server in self.request.servers}
+        return {
+            key: servers[key[0]]
+            for key, tool in offered.items()
+            if key[0] in servers
+            and servers[key[0]].approval.needed(tool.name, read_only=tool.read_only)
+        }
 
     def turn(self, tools: OwnedTools, made: Iterable[bytes], *, first: bool) -> TurnRequest:
         """Return the next turn: the first one's input, and behind it what was `made` since (rule M9)."""
         request, forced = self.request, tools.forced if first else None
-        body = upstream_request(
+        body = self.encoder.encode(
             request,
             [*self.replay, *made],
             tools.first if forced is not None else tools.sent,
@@ -87,7 +140,7 @@ class Agenda(msgspec.Struct, frozen=True, kw_only=True):
             forced=forced,
         )
         rules = turn_rules(request, tools.functions, known=tools.keys)
-        return TurnRequest(body, self.headers, rules)
+        return TurnRequest(body, self.headers, rules, self.encoder.name)
 
 
 def _forced(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from engine.errors import EngineError
-from engine.ports import EventBatch, StoredItem
+from engine.ports import AskedApproval, EventBatch, StoredItem
 from engine.response.turn import TurnRequest
 
 
@@ -46,12 +46,14 @@ class Save(msgspec.Struct, frozen=True):
     """Write the terminal state; answered by Saved or SaveFailed. Nothing of it is out yet (rule P1).
 
     `ending` are the events that Saved releases: an `error` event if there was one, and the terminal event.
+    `asked` are the requests for consent in the output.
     """
 
     status: str
     head: bytes
     output: list[StoredItem]
     ending: EventBatch
+    asked: tuple[AskedApproval, ...] = ()
 
 
 class Refuse(msgspec.Struct, frozen=True):

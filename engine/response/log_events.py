@@ -7,11 +7,13 @@ from collections.abc import Mapping
 import msgspec
 
 from engine.api.upstream_items import event_tail, item_tail
+from engine.context.owned_calls import said_by
 from engine.ports import ToolDefinition, ToolOutcome
 from engine.response.agenda import Listing
 from engine.response.inputs import ItemKind
 
 _NULL = msgspec.Raw(b"null")
+OWNED_TYPES = ("mcp_call", "mcp_list_tools", "mcp_approval_request")
 KINDS: Mapping[str, ItemKind] = {
     "message": "message",
     "reasoning": "reasoning",
@@ -35,6 +37,8 @@ class LoggedItem(msgspec.Struct, frozen=True):
     name: str | None = None
     server_label: str | None = None
     tools: list[_Tool] = []
+    arguments: object = ""
+    approval_request_id: object = None
     output: object = None
     error: msgspec.Raw = _NULL
     encrypted_content: str | None = None
@@ -56,6 +60,11 @@ class LoggedEvent(msgspec.Struct, frozen=True):
     part: _Part | None = None
 
 
+def read_listing(item: bytes) -> Listing:
+    """Return the list that a stored item shows."""
+    return listing_of(msgspec.json.decode(item, type=LoggedItem))
+
+
 def listing_of(item: LoggedItem) -> Listing:
     """Return the list that an `mcp_list_tools` item shows."""
     tools = [
@@ -71,22 +80,11 @@ def listing_of(item: LoggedItem) -> Listing:
     return Listing(item.server_label or "", tools, error)
 
 
-class _Failure(msgspec.Struct, frozen=True):
-    message: str = ""
-    content: list[_Said] = []
-
-
-class _Said(msgspec.Struct, frozen=True):
-    text: str = ""
-
-
 def outcome_of(item: LoggedItem) -> ToolOutcome:
     """Return what the dead worker was answered, but for images: those are in no log."""
     if isinstance(item.output, str):
         return ToolOutcome(text=item.output)
-    failure = msgspec.json.decode(item.error, type=_Failure)
-    said = failure.message or "\n".join(part.text for part in failure.content)
-    return ToolOutcome(text=said or "The tool call failed.", error=bytes(item.error))
+    return ToolOutcome(text=said_by(item.error), error=bytes(item.error))
 
 
 def upstream_event(data: bytes) -> bytes:

@@ -6,13 +6,14 @@ carry the whole response are in `lifecycle`, the output's items in `output`, tur
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from engine.api.events import EventWriter
 from engine.api.response_object import ResponseObject, State, Usage
 from engine.errors import EngineError
 from engine.ids import ItemIds
 from engine.response.agenda import Agenda, Listing
+from engine.response.consent import ApprovedCall
 from engine.response.effects import CallModel, Effect, ListTools, Refuse, Save, Send
 from engine.response.inputs import (
     ArgumentsDelta,
@@ -106,7 +107,7 @@ class ResponseMachine:
 
     @property
     def called(self) -> bool:
-        """True if the output has a finished call for the client to answer."""
+        """True if the output has something for the client to answer: a call, or a request for consent."""
         return self._output.called
 
     @property
@@ -167,11 +168,19 @@ class ResponseMachine:
 
     def _tools_listed(self, received: ToolsListed) -> list[Effect]:
         self._output.owned = self._rounds.list(received.listings)
-        self._unshown = received.listings
+        self._unshown = self._rounds.unshown(received.listings)
         if (problem := self._output.owned.problem) is not None:
             return self._refused(problem)
+        if approved := self._rounds.approved:
+            return self._call_approved(approved)
         call = self._next_turn()
         return [self._send(self._open()), call] if self.opened else [call]
+
+    def _call_approved(self, approved: Sequence[ApprovedCall]) -> list[Effect]:
+        """Make the calls that were consented to. From here on the client must not send the request again."""
+        self.phase = Phase.RUNNING
+        frames = self._open() + b"".join(map(self._output.begin_approved, approved))
+        return [self._send(frames), self._rounds.run(self._output.waiting)]
 
     def _next_turn(self) -> CallModel:
         self.phase = Phase.CALLING
@@ -259,7 +268,8 @@ class ResponseMachine:
         if not self._store:
             return [*effects, *self._close(end)]
         self.phase = Phase.SAVING
-        return [*effects, Save(state.status, end.head, output, end.events)]
+        asked = tuple(self._output.asked)
+        return [*effects, Save(state.status, end.head, output, end.events, asked)]
 
     def _saved(self, _received: Saved) -> list[Effect]:
         assert self._end is not None

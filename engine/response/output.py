@@ -16,8 +16,9 @@ from engine.api.json import encode
 from engine.api.upstream_items import id_prefix
 from engine.context.replay import replay
 from engine.ids import ItemIds
-from engine.ports import StoredItem, ToolOutcome
+from engine.ports import AskedApproval, StoredItem, ToolOutcome
 from engine.response.agenda import Listing, OwnedTools
+from engine.response.consent import ApprovedCall
 from engine.response.inputs import (
     ArgumentsDelta,
     Content,
@@ -39,7 +40,7 @@ from engine.response.open_items import (
     OpenReasoning,
     Seal,
 )
-from engine.response.owned_items import OpenMcpCall, listed
+from engine.response.owned_items import OpenApprovalRequest, OpenMcpCall, listed
 from engine.response.upstream_items import OpenUpstreamItem
 
 # What an item without any text takes, roughly: endless empty items must reach the bound too (rule X5).
@@ -56,6 +57,8 @@ class Output:
         self.size = 0
         """Characters of model output, and of what tools answered, held so far."""
         self.owned = OwnedTools()
+        self.asked: list[AskedApproval] = []
+        """The requests for consent among the items."""
         self._places: list[StoredItem | None] = []
         self._ids = ids
         self._events = events
@@ -78,8 +81,9 @@ class Output:
 
     @property
     def called(self) -> bool:
-        """True if there is a finished call for the client to answer."""
-        return any(item.call_id is not None and item.replay is not None for item in self.items)
+        """True if there is a finished call, or a request for consent, for the client to answer."""
+        calls = (item.call_id is not None and item.replay is not None for item in self.items)
+        return bool(self.asked) or any(calls)
 
     @property
     def cut(self) -> bool:
@@ -128,6 +132,8 @@ class Output:
                 self._waiting[item.id] = item
                 return item.arguments_done()
             return self._put(item, item.given_up())
+        if isinstance(item, OpenApprovalRequest):
+            return self._ask(item)
         frames, finished = item.closed(status)
         call_id = finished.get("call_id")
         stored = StoredItem(
@@ -168,6 +174,22 @@ class Output:
         self._kept = max(self._kept, call.index + 1)
         return self._put(call, (frames, stored))
 
+    def begin_approved(self, call: ApprovedCall) -> bytes:
+        """Begin a call that was consented to, whole, and return its events; it waits for its outcome."""
+        shown = self.owned.names.get(call.key, call.shown)
+        item = OpenMcpCall(
+            self._events,
+            self._ids.mint("mcp"),
+            len(self._places),
+            shown=shown,
+            key=call.key,
+            request_id=call.request_id,
+        )
+        self._places.append(None)
+        self.size += _ITEM_SIZE + len(call.arguments)
+        self._waiting[item.id] = item
+        return item.opened() + item.delta(ArgumentsDelta(call.arguments)) + item.arguments_done()
+
     def list_tools(self, listings: Iterable[Listing]) -> bytes:
         """Add an item for each provider and return their events."""
         frames = b""
@@ -186,6 +208,15 @@ class Output:
         for place, item in enumerate(self._places[self._kept :], self._kept):
             if item is not None:
                 self._places[place] = msgspec.structs.replace(item, replay=None)
+
+    def _ask(self, item: OpenApprovalRequest) -> bytes:
+        if not self._whole:
+            # Nothing was shown of it, and nothing is behind it.
+            self._places.pop()
+            return b""
+        frames, self._places[item.index], asked = item.asked()
+        self.asked.append(asked)
+        return frames
 
     def _pass(self, content: Passed) -> bytes:
         """Let through what the model server tells of a tool of its own."""
@@ -234,5 +265,15 @@ class Output:
             # The client's, or nobody's: the client is told of it (rule T7).
             item_id, call_id = mint("fc"), mint("call")
             return OpenFunctionCall(events, item_id, index, call_id=call_id, name=start.name)
-        item_id, call_id = mint("mcp"), mint("call")
-        return OpenMcpCall(events, item_id, index, call_id=call_id, shown=start.name, key=key)
+        server = self.owned.guarded.get(key)
+        if server is None:
+            return OpenMcpCall(events, mint("mcp"), index, shown=start.name, key=key)
+        return OpenApprovalRequest(
+            events,
+            mint("mcpr"),
+            index,
+            shown=start.name,
+            name=key[1],
+            server=server,
+            asking=self.owned.asking,
+        )

@@ -1,4 +1,4 @@
-"""Items of the tools that the gateway runs: `mcp_list_tools` and `mcp_call` (rules T1, T5)."""
+"""Items of the tools that the gateway runs: lists, calls, and requests for consent (rules T1, T5, T6)."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ import msgspec
 
 from engine.api.events import EventWriter
 from engine.api.json import encode
-from engine.context.replay import replay
+from engine.api.mcp import McpTool
+from engine.context.owned_calls import call_and_output
 from engine.context.tool_names import ToolKey
-from engine.ports import StoredItem, ToolDefinition, ToolOutcome
+from engine.ports import AskedApproval, StoredItem, ToolOutcome
 from engine.response.agenda import Listing
+from engine.response.consent import Asking
+from engine.response.inputs import ArgumentsDelta
 from engine.response.open_items import Item, OpenCall
 
 
 class OpenMcpCall(OpenCall):
     """A call of an MCP server's tool: open until its outcome is known, beside the items after it.
 
-    `shown` is the function's name that the model called, `call_id` what pairs call and output for it; the
-    client sees neither.
+    `shown` is the function's name that the model called; the client does not see it. `request_id` is the
+    request for consent that it was made for.
     """
 
     kind = "mcp_call"
@@ -29,14 +32,14 @@ class OpenMcpCall(OpenCall):
         item_id: str,
         index: int,
         *,
-        call_id: str,
         shown: str,
         key: ToolKey,
+        request_id: str | None = None,
     ) -> None:
         super().__init__(events, item_id, index)
         self.key = key
-        self._call_id = call_id
         self._shown = shown
+        self.request_id = request_id
         self._outcome: ToolOutcome | None = None
 
     def opened(self) -> bytes:
@@ -64,7 +67,7 @@ class OpenMcpCall(OpenCall):
             "id": self.id,
             "type": self.kind,
             "status": status,
-            "approval_request_id": None,
+            "approval_request_id": self.request_id,
             "arguments": self.arguments,
             "error": None,
             "name": name,
@@ -83,14 +86,66 @@ class OpenMcpCall(OpenCall):
         return StoredItem(id=self.id, type=self.kind, item=encode(item), replay=sent)
 
     def _pair(self, outcome: ToolOutcome) -> bytes:
-        output: object = outcome.text
-        if outcome.images:
-            parts = [{"type": "input_text", "text": outcome.text}] if outcome.text else []
-            output = parts + [{"type": "input_image", "image_url": url} for url in outcome.images]
-        call = {"type": "function_call", "call_id": self._call_id, "name": self._shown}
-        answer = {"type": "function_call_output", "call_id": self._call_id, "output": output}
-        sent = (replay({**call, "arguments": self.arguments}), replay(answer))
-        return b",".join(part for part in sent if part is not None)
+        return call_and_output(self.id, self._shown, self.arguments, outcome.text, outcome.images)
+
+
+class OpenApprovalRequest(OpenCall):
+    """A call that needs consent: nothing is shown of it until it is whole (rule T6).
+
+    A request has no status: half of one would look like a whole one.
+    """
+
+    kind = "mcp_approval_request"
+    family = b""
+
+    def __init__(
+        self,
+        events: EventWriter,
+        item_id: str,
+        index: int,
+        *,
+        shown: str,
+        name: str,
+        server: McpTool,
+        asking: Asking,
+    ) -> None:
+        super().__init__(events, item_id, index)
+        self._shown = shown
+        self._name = name
+        self._server = server
+        self._asking = asking
+
+    def opened(self) -> bytes:
+        """Return nothing."""
+        return b""
+
+    def delta(self, content: ArgumentsDelta) -> bytes:
+        """Keep it."""
+        self._pieces.append(content.text)
+        return b""
+
+    def asked(self) -> tuple[bytes, StoredItem, AskedApproval]:
+        """Return the events, the item, and what is kept to check the answer by. No model is told of it."""
+        if not self.arguments.strip():
+            self._pieces = ["{}"]
+        self.id, consent = self._asking.ask(
+            self.id, self._server, self._name, self.arguments, self._shown
+        )
+        item = encode(self.json("completed"))
+        frames = self._events.item("added", self.index, item)
+        frames += self._events.item("done", self.index, item)
+        stored = StoredItem(id=self.id, type=self.kind, item=item, replay=None, call_id=self.id)
+        return frames, stored, AskedApproval(self.id, consent.pack())
+
+    def json(self, status: str) -> Item:
+        """Return the request."""
+        return {
+            "id": self.id,
+            "type": self.kind,
+            "arguments": self.arguments,
+            "name": self._name,
+            "server_label": self._server.server_label,
+        }
 
 
 def listed(
@@ -98,7 +153,7 @@ def listed(
 ) -> tuple[bytes, StoredItem]:
     """Return the events and the item of one provider's list; a failure is its `error` (rule T5)."""
     item: Item = {"id": item_id, "type": "mcp_list_tools", "server_label": listing.label}
-    item["tools"] = [shown_tool(tool) for tool in listing.tools]
+    item["tools"] = listing.items()
     place = b',"item_id":"%b","output_index":%d' % (item_id.encode(), index)
     ending = b"completed" if listing.error is None else b"failed"
     frames = events.item("added", index, encode({**item, "tools": []}))
@@ -108,14 +163,6 @@ def listed(
         item["error"] = listing.error
     encoded = encode(item)
     frames += events.item("done", index, encoded)
-    return frames, StoredItem(id=item_id, type="mcp_list_tools", item=encoded, replay=None)
-
-
-def shown_tool(tool: ToolDefinition) -> Item:
-    """Return a tool as a list of a server's tools shows it."""
-    return {
-        "name": tool.name,
-        "description": tool.description,
-        "input_schema": msgspec.Raw(tool.parameters),
-        "annotations": None if tool.annotations is None else msgspec.Raw(tool.annotations),
-    }
+    key = listing.key if listing.error is None else None
+    kind = "mcp_list_tools"
+    return frames, StoredItem(id=item_id, type=kind, item=encoded, replay=None, call_id=key)

@@ -14,6 +14,7 @@ refused rather than continued wrongly. Pure.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import msgspec
 
@@ -47,6 +48,7 @@ from engine.response.inputs import (
 )
 from engine.response.log_events import (
     KINDS,
+    OWNED_TYPES,
     LoggedEvent,
     LoggedItem,
     decode,
@@ -64,6 +66,9 @@ LEAP = 1_000_000
 """More events than can have been sent and not logged: how far the numbers of a stream leap whose worker
 died while its client was reading. The client may have seen events that are in no log; none of their
 numbers is used again."""
+
+
+NO_LISTINGS: Mapping[str, Listing] = MappingProxyType({})
 
 
 class NotRedrivable(Exception):
@@ -120,7 +125,10 @@ _IMPLIED = (
 
 
 class Redrive:
-    """Feeds a fresh machine with what its log tells; holds no more of the log than what is unmatched."""
+    """Feeds a fresh machine with what its log tells; holds no more of the log than what is unmatched.
+
+    `known` are the lists that the thread has shown already, by label: those are in no log of a continuation.
+    """
 
     def __init__(
         self,
@@ -128,10 +136,13 @@ class Redrive:
         *,
         queued: bool,
         turn: TurnRequest | Agenda = _NO_TURN,
+        known: Mapping[str, Listing] = NO_LISTINGS,
     ) -> None:
         self._machine = machine
         self._queued = queued
         self._turn = turn
+        self._known = known
+        self._approved: set[str] = set()
         self._usage: Mapping[int, Usage] = {}
         self._listings: list[Listing] = []
         self._upstream: set[str] = set()
@@ -154,7 +165,8 @@ class Redrive:
                 self._machine.leap_to(last.sequence_number)
             if last.item_id in self._upstream:
                 self._give(UpstreamEvent(last.item_id, last.type, upstream_event(event.data)))
-            else:
+            elif last.item_id not in self._approved:
+                # A call that was consented to is begun as one, whatever of it is logged.
                 self._take(last, event.data)
         self._logged += frames
         self._match()
@@ -162,6 +174,8 @@ class Redrive:
     def end(self) -> Redriven:
         """Return the machine once it has made everything that is logged; raises NotRedrivable."""
         self._open()
+        if self._listings:
+            self._listed()
         if self._logged:
             self._complete(self._last)
         if self._logged:
@@ -204,23 +218,40 @@ class Redrive:
 
     def _item_added(self, item: LoggedItem, data: bytes) -> None:
         if self._is_upstream(item):
+            self._listed()
             self._upstream.add(item.id)
             self._content(UpstreamStarted(item.id, item.type, upstream_item(data)))
             return
         if item.type == "mcp_list_tools":
             return
+        self._listed()
         self._growing.add(item.id)
-        if item.type == "mcp_call":
+        if item.type == "mcp_call" and item.approval_request_id is not None:
+            self._approved.add(item.id)
+        elif item.type in ("mcp_call", "mcp_approval_request"):
             shown = self._machine.shown_name(item.server_label or "", item.name or "")
             if shown is None:
                 raise NotRedrivable("A tool was called that is in no list.")
             self._content(ItemStarted("function_call", shown))
         else:
             self._content(ItemStarted(KINDS[item.type], item.name or ""))
+        if item.type == "mcp_approval_request":
+            self._content(ArgumentsDelta(str(item.arguments)))
+            self._content(ItemEnded("completed"))
+
+    def _listed(self) -> None:
+        """Tell the machine of the tools, once: of the lists that are logged, and of those shown before."""
+        if self._machine.phase is not Phase.LISTING or not isinstance(self._turn, Agenda):
+            return
+        by_label = {**self._known, **{one.label: one for one in self._listings}}
+        self._listings = []
+        if missing := [label for label in self._turn.labels if label not in by_label]:
+            raise NotRedrivable(f"The tools of {missing} are in no list.")
+        self._give(ToolsListed(tuple(by_label[label] for label in self._turn.labels)))
 
     def _is_upstream(self, item: LoggedItem) -> bool:
         """True for an item of a tool that the model server ran."""
-        if item.type not in ("mcp_call", "mcp_list_tools"):
+        if item.type not in OWNED_TYPES:
             return item.type not in KINDS
         return not (isinstance(self._turn, Agenda) and item.server_label in self._turn.labels)
 
@@ -233,7 +264,10 @@ class Redrive:
         elif item.type == "mcp_list_tools":
             self._listings.append(listing_of(item))
             if isinstance(self._turn, Agenda) and len(self._listings) == len(self._turn.labels):
-                self._give(ToolsListed(tuple(self._listings)))
+                self._listed()
+        elif item.type == "mcp_approval_request":
+            # It was made whole with its `added`.
+            self._growing.discard(item.id)
         elif item.type == "mcp_call":
             self._growing.discard(item.id)
             self._give(ToolEnded(item.id, outcome_of(item)))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from engine.context.tool_names import ToolKey
 from engine.ports import StoredItem
 from engine.response.agenda import Agenda, Listing, OwnedTools
+from engine.response.consent import ApprovedCall
 from engine.response.effects import RunTools, ToolCall
 from engine.response.owned_items import OpenMcpCall
 from engine.response.turn import TurnRequest
 
 _OVER = "'max_tool_calls' is reached."
+_GONE = "The server does not offer this tool any more."
 _FORBIDDEN = "'tool_choice' does not allow this tool."
 
 
@@ -25,6 +26,7 @@ class Rounds:
         self._rounds = 0
         self._round: tuple[ToolCall, ...] = ()
         self._calls = 0
+        self._offered: Mapping[str, Collection[str]] = {}
 
     @property
     def ran_tools(self) -> bool:
@@ -35,10 +37,21 @@ class Rounds:
         """Make the turns of this agenda from now on."""
         self._agenda = agenda
 
-    def list(self, listings: Iterable[Listing]) -> OwnedTools:
+    def list(self, listings: Sequence[Listing]) -> OwnedTools:
         """Return the tools that are the gateway's, as they are listed."""
         self.listed = True
+        known = [one for one in listings if one.error is None]
+        self._offered = {one.label: {tool.name for tool in one.tools} for one in known}
         return self._followed.tools(listings)
+
+    def unshown(self, listings: Sequence[Listing]) -> tuple[Listing, ...]:
+        """Return the lists that the client has to be shown."""
+        return self._followed.unshown(listings)
+
+    @property
+    def approved(self) -> tuple[ApprovedCall, ...]:
+        """The calls that come before the first turn."""
+        return self._followed.approved
 
     def turn(self, owned: OwnedTools, made: Sequence[StoredItem]) -> TurnRequest:
         """Return the next turn, behind all that was made: what tools answered is input now (rule M9)."""
@@ -66,14 +79,17 @@ class Rounds:
         return self._agenda
 
     def _call(self, waiting: OpenMcpCall) -> ToolCall:
-        refused = self._refusal(waiting.key)
+        refused = self._refusal(waiting)
         self._calls += refused is None
         label, name = waiting.key
         return ToolCall(waiting.id, label, name, waiting.arguments.encode(), refused)
 
-    def _refusal(self, key: ToolKey) -> str | None:
-        request = self._followed.request
-        if not request.tool_choice.allows_owned(key):
+    def _refusal(self, waiting: OpenMcpCall) -> str | None:
+        """Return why a call is not to be made. What a user consented to, no `tool_choice` forbids."""
+        request, (label, name) = self._followed.request, waiting.key
+        if name not in self._offered.get(label, (name,)):
+            return _GONE
+        if waiting.request_id is None and not request.tool_choice.allows_owned(waiting.key):
             return _FORBIDDEN
         most = request.max_tool_calls
         return _OVER if most is not None and self._calls >= most else None

@@ -59,7 +59,7 @@ TRANSITIONS: Mapping[Phase, Mapping[type, frozenset[Phase]]] = {
     },
     Phase.LISTING: {
         WaitedLong: _to(Phase.LISTING),
-        ToolsListed: _to(Phase.CALLING, *_ENDS),
+        ToolsListed: _to(Phase.CALLING, Phase.RUNNING, *_ENDS),
         Resumed: _to(Phase.LISTING),
         Failed: _to(*_ENDS),
         CutShort: _to(*_ENDS),

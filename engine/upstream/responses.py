@@ -13,6 +13,7 @@ from engine.errors import UpstreamFailed
 from engine.response.inputs import Content, ItemKind
 from engine.response.turn import TurnRules
 from engine.upstream.calls import Key
+from engine.upstream.care import Made
 from engine.upstream.frames import (
     Frame,
     Item,
@@ -46,6 +47,11 @@ class ResponsesStream:
     def outcome(self) -> Outcome | None:
         """How the turn ended."""
         return self._turn.outcome
+
+    @property
+    def made(self) -> Made:
+        """What was let through."""
+        return self._turn.made
 
     @property
     def held(self) -> int:

@@ -42,10 +42,10 @@ def turn_rules(
         logprobs=request.logprobs,
         declared=tuple(declared),
         upstream=bool(request.upstream),
-        structured=_asks_for_json(request.values.get("text")),
+        format=_json_form(request.values.get("text")),
     )
 
 
-def _asks_for_json(text: object) -> bool:
+def _json_form(text: object) -> dict[str, object] | None:
     chosen = text.get("format") if isinstance(text, dict) else None
-    return isinstance(chosen, dict) and chosen.get("type") != "text"
+    return chosen if isinstance(chosen, dict) and chosen.get("type") != "text" else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from engine.errors import EngineError
 from engine.response.inputs import (
+    ArgumentsDelta,
     Content,
     ItemKind,
     ItemStarted,
@@ -20,6 +21,7 @@ from engine.response.inputs import (
 )
 from engine.response.turn import TurnRules
 from engine.upstream.calls import CallQueue, Key
+from engine.upstream.care import Made
 from engine.upstream.logprobs import NONE
 from engine.upstream.markup import MarkupHold
 from engine.upstream.markup_calls import Call, Piece, Rest, read_calls
@@ -43,6 +45,8 @@ class Turn:
         self._text_key: Key = ""
         self._thought_key: Key = ""
         self._texts: list[str] = []
+        self._thought_size = 0
+        self._calls_size = 0
         self._waiting_logprobs: list[bytes] = []
 
     @property
@@ -58,24 +62,26 @@ class Turn:
         """The text that was let through."""
         return "".join(self._texts)
 
+    @property
+    def made(self) -> Made:
+        """What was let through, measured."""
+        said = self.said
+        shown = len(said) + self._calls_size
+        return Made(said, shown, self._thought_size, called="function_call" in self.seen)
+
     # -- what comes -----------------------------------------------------------------------------
 
     def text(self, text: str, key: Key, logprobs: bytes = NONE) -> list[Content]:
         """Take more of the message `key`."""
         hold = self._text
         if hold is None:
-            return self.say(text, key, logprobs) if text else []
+            return self._shown(text, key, logprobs)
         content = self._end_thought() if self._is_thinking else []
         if key != self._text_key:
             content += self._flush_text()
             hold.begin()
             self._text_key = key
-        text = hold.feed(text)
-        if text:
-            return content + self.say(text, key, self._with_waiting(logprobs))
-        if logprobs != NONE:
-            self._waiting_logprobs.append(logprobs[1:-1])
-        return content
+        return content + self._shown(hold.feed(text), key, logprobs)
 
     def refusal(self, text: str, key: Key) -> list[Content]:
         """Take more of the refusal in the message `key`."""
@@ -174,6 +180,14 @@ class Turn:
         """Return the key of the message that is open, which more text continues."""
         return self._open[1] if self._open and self._open[0] == "message" else otherwise
 
+    def _shown(self, text: str, key: Key, logprobs: bytes) -> list[Content]:
+        """Let text through with its log probabilities; without any text, they wait for the next."""
+        if text:
+            return self.say(text, key, self._with_waiting(logprobs))
+        if logprobs != NONE:
+            self._waiting_logprobs.append(logprobs[1:-1])
+        return []
+
     def _with_waiting(self, logprobs: bytes) -> bytes:
         waiting = self._waiting_logprobs
         if not waiting:
@@ -230,6 +244,7 @@ class Turn:
         return hold is not None and (hold.found or hold.tail != "")
 
     def _think(self, text: str, key: Key) -> list[Content]:
+        self._thought_size += len(text)
         return [*self._enter("reasoning", key), ReasoningDelta(text)]
 
     def _end_thought(self) -> list[Content]:
@@ -278,6 +293,9 @@ class Turn:
         return [ItemStarted(kind)]
 
     def _called(self, content: list[Content]) -> list[Content]:
+        for piece in content:
+            if isinstance(piece, ArgumentsDelta):
+                self._calls_size += len(piece.text)
         if content:
             self._open = None
             self.seen.add("function_call")

@@ -7,7 +7,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from extproc.app import model_client
+import msgspec
+
+from engine.upstream.choice import AUTO, Choice
+from engine.upstream.servers import Profile, recognise
+from extproc.app import dialect_choice, model_client
 from extproc.doctor import probes as spoken
 from extproc.doctor import probes_server
 from extproc.doctor.backend import Backend, Unreachable
@@ -54,13 +58,33 @@ async def examine(
     assert url is not None
     settings = settings.having(model={"via": "url"})
     async with _backend(settings, url, deadline) as backend, model_client(settings) as client:
-        server, name = await _identity(backend, model)
-        bench = Bench(backend=backend, client=client, model=name, deadline=deadline)
+        server, name, profile = await _identity(backend, model)
+        choice = dialect_choice(settings)
+        choice.profile = profile
+        bench = Bench(backend=backend, client=client, model=name, deadline=deadline, choice=choice)
         found = []
         for probe_name, probe in probes:
             found.append(await _diagnose(probe_name, probe, bench))
             told(found[-1])
-    return Report(url, server, name, found, dict(_settings(settings, found)))
+        free = settings.model.dialect == AUTO
+        better = await _better_dialect(bench, probes, found) if free else None
+    dialect = choice.dialect(name).name
+    return Report(url, server, name, dialect, found, dict(_settings(settings, found, better)))
+
+
+async def _better_dialect(
+    bench: Bench, probes: Sequence[tuple[str, Probe]], found: Sequence[Diagnosis]
+) -> str | None:
+    """Return the other dialect, if of what is broken anything works in it."""
+    broken = {one.probe for one in found if one.finding.verdict is Verdict.BROKEN}
+    other = "chat" if bench.choice.dialect(bench.model).name == "responses" else "responses"
+    there = msgspec.structs.replace(bench, choice=Choice(other))
+    for name, probe in probes:
+        if name in broken:
+            again = await _diagnose(name, probe, there)
+            if again.finding.verdict in (Verdict.WORKS, Verdict.REPAIRED):
+                return other
+    return None
 
 
 def _backend(settings: Settings, url: str, deadline: float) -> Backend:
@@ -74,10 +98,10 @@ def _backend(settings: Settings, url: str, deadline: float) -> Backend:
     )
 
 
-async def _identity(backend: Backend, wanted: str | None) -> tuple[str, str]:
-    """Return what the server calls itself, and the model's name; raises Unreachable."""
-    version = (await backend.get("/version")).fields.get("version")
-    listed = (await backend.get("/v1/models")).fields.get("data")
+async def _identity(backend: Backend, wanted: str | None) -> tuple[str, str, Profile]:
+    """Return what the server calls itself, the model's name, and what is known of it; raises Unreachable."""
+    told, told_models = await backend.get("/version"), await backend.get("/v1/models")
+    version, listed = told.fields.get("version"), told_models.fields.get("data")
     models: list[dict[str, Any]] = listed if isinstance(listed, list) else []
     names = [str(entry.get("id")) for entry in models]
     name = wanted or next(iter(names), None)
@@ -86,7 +110,8 @@ async def _identity(backend: Backend, wanted: str | None) -> tuple[str, str]:
     if names and name not in names:
         raise Unreachable(f"the server has no model '{name}': it lists {', '.join(names[:5])}")
     owner = next((entry.get("owned_by") for entry in models), None) or "a model server"
-    return f"{owner} {version or ''}".strip(), name
+    profile = recognise(told.body, told_models.body)
+    return f"{owner} {version or ''}".strip(), name, profile
 
 
 async def _diagnose(name: str, probe: Probe, bench: Bench) -> Diagnosis:
@@ -101,7 +126,9 @@ async def _diagnose(name: str, probe: Probe, bench: Bench) -> Diagnosis:
     return Diagnosis(name, finding, time.monotonic() - started)
 
 
-def _settings(settings: Settings, found: list[Diagnosis]) -> Iterator[tuple[str, str]]:
+def _settings(
+    settings: Settings, found: list[Diagnosis], better: str | None
+) -> Iterator[tuple[str, str]]:
     """Yield the settings that go with this server; a key is told of, not shown."""
     model = settings.model
     yield "HOLDFAST_MODEL__URL", str(model.url)
@@ -109,6 +136,8 @@ def _settings(settings: Settings, found: list[Diagnosis]) -> Iterator[tuple[str,
         yield "HOLDFAST_MODEL__API_KEY", "(the key that was used now)"
     if model.ca_file is not None:
         yield "HOLDFAST_MODEL__CA_FILE", str(model.ca_file)
+    if better is not None:
+        yield "HOLDFAST_MODEL__DIALECT", better
     slowest = max((diagnosis.seconds for diagnosis in found), default=0.0)
     if slowest > _SLOW_SECONDS:
         # Streams start by themselves after a while, and then a refusal is an event and no status.

@@ -39,11 +39,15 @@ class Diagnosis(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """The whole report on one server; `settings` are the variables that go with it."""
+    """The whole report on one server; `settings` are the variables that go with it.
+
+    `dialect` is the one that it was asked in.
+    """
 
     backend: str
     server: str
     model: str
+    dialect: str
     diagnoses: list[Diagnosis]
     settings: dict[str, str]
 
@@ -69,6 +73,7 @@ class Report(msgspec.Struct, frozen=True):
             "backend": self.backend,
             "server": self.server,
             "model": self.model,
+            "dialect": self.dialect,
             "broken": self.broken,
             "probes": found,
             "settings": self.settings,
@@ -77,7 +82,7 @@ class Report(msgspec.Struct, frozen=True):
 
     def as_text(self) -> str:
         """Return the report for a person."""
-        head = [f"{self.server} at {self.backend}, model {self.model}", ""]
+        head = [f"{self.server} at {self.backend}, model {self.model}, asked in {self.dialect}", ""]
         names = max((len(diagnosis.probe) for diagnosis in self.diagnoses), default=0)
         rows = [line for diagnosis in self.diagnoses for line in _row(diagnosis, names)]
         return "\n".join([*head, *rows, "", *self._summary(), "", *self._settings()])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from engine.upstream.dialect import ResponsesDialect
 from extproc.doctor import stream_faults
 from extproc.doctor.findings import Finding, Verdict
 from extproc.doctor.rehearsal import Turn
@@ -73,7 +74,10 @@ def server_faults(turn: Turn) -> list[Fault]:
     """Return what was wrong with the server's own answer."""
     if turn.status != 200:
         return []
-    return faults_of(turn.server_events) if "event-stream" in turn.media_type else [WHOLE]
+    if "event-stream" not in turn.media_type:
+        return [WHOLE]
+    # Chat completions have no events that could be wrong in these ways.
+    return faults_of(turn.server_events) if turn.path == ResponsesDialect.path else []
 
 
 def issues_of(faults: Sequence[Fault]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import msgspec
 
 from engine.api.json import is_json_object
 from engine.ports import ModelClient
+from engine.upstream.choice import Choice
 from engine.upstream.shapes import TOKENS
 from extproc.doctor.backend import Backend
 from extproc.doctor.findings import Finding, Verdict
@@ -38,10 +39,11 @@ class Bench(msgspec.Struct, frozen=True):
     client: ModelClient
     model: str
     deadline: float
+    choice: Choice
 
     def rehearsal(self) -> Rehearsal:
         """Return a Holdfast in front of the server, with nothing stored yet."""
-        return Rehearsal(self.client)
+        return Rehearsal(self.client, self.choice)
 
     async def ask(
         self, check: Check, about: Sequence[Fault] | None = None, /, **body: Any

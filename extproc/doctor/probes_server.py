@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 
+from engine.upstream.dialect import ChatDialect
 from extproc.doctor.backend import Said, Unreachable
 from extproc.doctor.findings import Finding, Verdict
 from extproc.doctor.judge import NO_PARSER, VLLM
@@ -13,6 +14,7 @@ from extproc.doctor.rehearsal import Turn
 
 _FIELDS = {"message", "type", "param", "code"}
 _NO_SUCH_MODEL = "holdfast-doctor/no-such-model"
+_CHAT = {"model": _NO_SUCH_MODEL, "messages": [{"role": "user", "content": "hi"}], "stream": True}
 # How many requests are being worked on: vLLM, SGLang, llama.cpp.
 _RUNNING = re.compile(
     r"^(?:vllm:num_requests_running|sglang:num_running_reqs|llamacpp:requests_processing)"
@@ -25,7 +27,8 @@ _LOOKS, _LOOK_SECONDS = 50, 0.1
 async def error_shape(bench: Bench) -> Finding:
     """What an error looks like: here that of a model that does not exist."""
     body = {"model": _NO_SUCH_MODEL, "input": "hi", "stream": True}
-    theirs = await bench.backend.post("/v1/responses", body)
+    path = bench.choice.dialect(_NO_SUCH_MODEL).path
+    theirs = await bench.backend.post(path, body if path != ChatDialect.path else _CHAT)
     if theirs.status == 200:
         return Finding(Verdict.UNSEEN, "any model's name is taken")
     turn = await bench.rehearsal().turn(**body)

@@ -19,6 +19,7 @@ from engine.api.mcp import McpTool
 from engine.errors import EngineError, InvalidRequest
 from engine.intake import Caller
 from engine.ports import ModelAnswer, ModelClient, ToolProvider
+from engine.upstream.choice import Choice
 from extproc.app import Engine
 from extproc.doctor.stream_faults import Event
 from extproc.settings import Settings
@@ -35,11 +36,12 @@ _LAST_SECONDS = 5.0
 class Turn:
     """One turn: what the server sent (`status` is None where it was not reached), what a client got.
 
-    `whole` is an answer that is no stream, `raw` the body of one that is.
+    `path` is where it was sent, `whole` is an answer that is no stream, `raw` the body of one that is.
     """
 
     def __init__(self) -> None:
         self.status: int | None = None
+        self.path = ""
         self.media_type = ""
         self.sent = bytearray()
         self.whole: Answer | None = None
@@ -95,10 +97,10 @@ class Turn:
 class Rehearsal:
     """An engine of one probe's own, one turn at a time; its store is forgotten with it."""
 
-    def __init__(self, model: ModelClient) -> None:
+    def __init__(self, model: ModelClient, choice: Choice) -> None:
         self._recorder = _Recorder(model)
         self._engine = Engine(
-            MemoryStore(), MemoryBlobs(), self._recorder, _no_servers, _settings(), "doctor"
+            MemoryStore(), MemoryBlobs(), self._recorder, _no_servers, _settings(), "doctor", choice
         )
 
     async def turn(self, turn: Turn | None = None, /, **body: Any) -> Turn:
@@ -135,9 +137,10 @@ class _Recorder:
         self.turn = Turn()
         self._model = model
 
-    async def call(self, body: bytes, headers: Mapping[str, str]) -> ModelAnswer:
-        answer = await self._model.call(body, headers)
+    async def call(self, path: str, body: bytes, headers: Mapping[str, str]) -> ModelAnswer:
+        answer = await self._model.call(path, body, headers)
         self.turn.status = answer.status
+        self.turn.path = path
         self.turn.media_type = answer.media_type
         return _Recorded(answer, self.turn)
 

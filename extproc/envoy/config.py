@@ -55,9 +55,18 @@ def render(settings: Settings, template: Path = TEMPLATE) -> str:
         **_jwks(settings),
     }
     filled = {name: json.dumps(value) for name, value in values.items()}
-    wanted = identity.blocks(settings) | model_cluster.blocks(settings)
+    wanted = _blocks(settings) | identity.blocks(settings) | model_cluster.blocks(settings)
     kept = only(wanted, template.read_text(encoding="utf-8"))
     return Template(kept).substitute(filled)
+
+
+def _blocks(settings: Settings) -> set[str]:
+    """Return the names of the template's blocks that the settings ask for, of the routes and listeners."""
+    asked = {
+        "inline": settings.envoy.inline,
+        "model_listener": settings.model.via != "request",
+    }
+    return {name for name, wanted in asked.items() if wanted}
 
 
 def render_plain(settings: Settings) -> str:

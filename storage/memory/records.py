@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from engine.errors import ConversationMoved
 from engine.ports import (
     Claim,
     EventBatch,
     Idempotency,
     Lease,
     NewResponse,
+    StoredConversation,
     StoredItem,
     ThreadPoint,
 )
@@ -34,6 +37,26 @@ class Thread:
     items: dict[int, StoredItem] = field(default_factory=dict)
     outputs: set[int] = field(default_factory=set)
     """The positions that hold output of a response; the others hold input."""
+    owners: dict[int, str] = field(default_factory=dict)
+    """The response, or the conversation, that each item came with."""
+    dropped: set[int] = field(default_factory=set)
+    """The positions of items that were taken out of their conversation."""
+
+
+@dataclass
+class Conversation:
+    """A name for a place; `change` is what brought it there: a turn's response, or an addition."""
+
+    id: str
+    end: ThreadPoint
+    change: str
+    metadata: bytes
+    created_at: int
+
+    @property
+    def stored(self) -> StoredConversation:
+        """The conversation as it is read back."""
+        return StoredConversation(self.id, self.created_at, self.metadata)
 
 
 @dataclass
@@ -70,6 +93,7 @@ class Response:
     streamed: bool
     key: str | None
     expires: float | None
+    conversation: str | None = None
     output_end: int | None = None
     finished_by: int | None = None
     log: list[EventBatch] = field(default_factory=list)
@@ -95,12 +119,21 @@ class Response:
         return run if run is not None and run.owner and run.token == lease.token else None
 
     def log_events(self, batch: EventBatch) -> None:
-        """Add a batch; one that begins where the last did takes its place if it reaches further."""
-        last = self.log[-1] if self.log else None
-        if last is None or batch.first > last.last:
-            self.log.append(batch)
-        elif batch.first == last.first and batch.last > last.last:
-            self.log[-1] = batch
+        """Add a batch in its place; of two that begin alike the one that reaches further counts."""
+        place = bisect_left(self.log, batch.first, key=lambda each: each.first)
+        if place == len(self.log) or self.log[place].first != batch.first:
+            self.log.insert(place, batch)
+        elif self.log[place].last < batch.last:
+            self.log[place] = batch
+
+
+@dataclass
+class Approval:
+    """A request for consent: the response that it goes with, and the one that took its answer."""
+
+    response_id: str
+    request: bytes | None
+    answered_by: str | None = None
 
 
 @dataclass
@@ -111,6 +144,15 @@ class Tenant:
     responses: dict[str, Response] = field(default_factory=dict)  # in order of creation
     items: dict[str, list[StoredItem]] = field(default_factory=dict)  # by id, newest last
     keys: dict[str, tuple[str, Idempotency]] = field(default_factory=dict)  # with the response's id
+    approvals: dict[str, Approval] = field(default_factory=dict)  # by the request's id
+    conversations: dict[str, Conversation] = field(default_factory=dict)  # in order of creation
+
+    def conversation_at(self, name: str, end: ThreadPoint | None, change: str) -> Conversation:
+        """Return a conversation that is still at a place; raises `ConversationMoved`."""
+        found = self.conversations.get(name)
+        if found is None or (found.end, found.change) != (end, change):
+            raise ConversationMoved(name)
+        return found
 
     def key_of(self, new: NewResponse) -> tuple[str, Idempotency] | None:
         """Return the response, and the key, that the request's Idempotency-Key already belongs to."""

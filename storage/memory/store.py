@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from engine.errors import AlreadyAccepted
 from engine.ports import (
+    AnswerClaim,
     CancelAsked,
     Claim,
     Context,
@@ -22,12 +23,15 @@ from engine.ports import (
     Order,
     Page,
     ResponsePage,
+    StoredApproval,
     StoredItem,
     StoredResponse,
     ThreadPoint,
 )
 from storage.limits import check_finished, check_new, duplicate_response, lost, name_of
+from storage.memory import approvals
 from storage.memory.connectors import MemoryConnectors
+from storage.memory.conversations import MemoryConversations
 from storage.memory.files import MemoryFiles
 from storage.memory.pages import batches_of, ordered, past
 from storage.memory.prompts import MemoryPrompts
@@ -35,7 +39,7 @@ from storage.memory.records import Response, Run, Tenants, lease_of, take
 from storage.memory.threads import append, append_output, history, place, remove
 
 
-class MemoryStore(MemoryPrompts, MemoryConnectors, MemoryFiles):
+class MemoryStore(MemoryPrompts, MemoryConnectors, MemoryConversations, MemoryFiles):
     """`engine.ports.Store` in memory; `clock` gives seconds, for leases and for retention."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
@@ -55,25 +59,29 @@ class MemoryStore(MemoryPrompts, MemoryConnectors, MemoryFiles):
             status=response.status,
             end=end,
             root_id=response.thread.root_id,
-            items=history(self._tenants.of(tenant), end),
+            items=history(self._tenants.of(tenant), end, response_id),
         )
 
     async def accept(self, new: NewResponse) -> Lease:
         """Write response, input, run and first events, and take the lease.
 
-        Raises `AlreadyAccepted`, `Conflict` for an id that exists, `InvalidRequest` for names that
-        cannot be stored, `UnknownPreviousResponse` where the thread to continue is gone.
+        Raises `AlreadyAccepted`, `AlreadyAnswered`, `Conflict` for an id that exists, `InvalidRequest` for
+        names that cannot be stored, `UnknownPreviousResponse` where the thread to continue is gone,
+        `ConversationMoved` where the conversation is not where it was seen.
         """
         check_new(new)
         mine = self._tenants.kept(new.tenant)
         if (known := mine.key_of(new)) is not None:
             raise AlreadyAccepted(known[0], known[1].digest)
+        approvals.check_free(mine, new.answers, new.id)
         if new.id in mine.responses:
             raise duplicate_response(new.id)
+        if new.conversation is not None:
+            mine.conversation_at(new.conversation, new.after, new.seen).change = new.id
         thread = place(mine, new)
         start = thread.length
         thread.writer = new.id
-        append(mine, thread, new.input)
+        append(mine, thread, new.input, new.id)
         run = self._new_run(new)
         response = Response(
             tenant=new.tenant,
@@ -88,10 +96,12 @@ class MemoryStore(MemoryPrompts, MemoryConnectors, MemoryFiles):
             streamed=new.streamed,
             key=None if new.idempotency is None else new.idempotency.key,
             expires=None if new.keep_seconds is None else self._clock() + new.keep_seconds,
+            conversation=new.conversation,
         )
         mine.responses[new.id] = response
         if new.idempotency is not None:
             mine.keys[new.idempotency.key] = (new.id, new.idempotency)
+        approvals.take(mine, new.answers, new.id)
         if new.events is not None:
             response.log_events(new.events)
         return lease_of(response, run)
@@ -99,7 +109,14 @@ class MemoryStore(MemoryPrompts, MemoryConnectors, MemoryFiles):
     async def abandon(self, lease: Lease) -> None:
         """Remove a response that the client never heard of; no-op if the lease is lost."""
         if (held := self._tenants.held(lease)) is not None:
-            remove(self._tenants.of(lease.tenant), held[0])
+            mine = self._tenants.of(lease.tenant)
+            approvals.free(mine, lease.response_id)
+            remove(mine, held[0])
+
+    async def find_key(self, tenant: str, key: str) -> tuple[str, bytes] | None:
+        """Return the response and the digest that an Idempotency-Key belongs to, or None."""
+        found = self._tenants.of(tenant).keys.get(key)
+        return None if found is None else (found[0], found[1].digest)
 
     async def finish(self, finished: FinishedResponse, *, again: bool = False) -> None:
         """Write output, status, head and the log's tail, and end the run; raises `LeaseLost`."""
@@ -109,10 +126,17 @@ class MemoryStore(MemoryPrompts, MemoryConnectors, MemoryFiles):
         if again and known is not None and known.finished_by == lease.token:
             return
         response, run = self._held(lease)
-        append_output(self._tenants.of(lease.tenant), response.thread, finished.output)
+        mine = self._tenants.of(lease.tenant)
+        append_output(mine, response.thread, finished.output, response.id)
+        approvals.ask(mine, finished.asked, response.id)
         response.status, response.head = finished.status, finished.head
         response.output_end = response.thread.length
         response.run, response.finished_by = None, run.token
+        if not finished.joins:
+            response.conversation = None
+        conversation = mine.conversations.get(response.conversation or "")
+        if conversation is not None and conversation.change == response.id:
+            conversation.end = ThreadPoint(response.thread.id, response.end)
         if finished.events is not None:
             response.log_events(finished.events)
 
@@ -162,6 +186,22 @@ class MemoryStore(MemoryPrompts, MemoryConnectors, MemoryFiles):
         """Return the newest stored item for each id that the tenant has (for `item_reference`)."""
         items = self._tenants.of(tenant).items
         return {item_id: items[item_id][-1] for item_id in item_ids if item_id in items}
+
+    # -- approvals --------------------------------------------------------------------------------
+
+    async def find_approvals(self, tenant: str, ids: list[str]) -> dict[str, StoredApproval]:
+        """Return those of these requests that the tenant has."""
+        return approvals.found(self._tenants.of(tenant), ids)
+
+    async def take_answers(self, claim: AnswerClaim) -> None:
+        """Take answers to stored requests, all or none; raises `AlreadyAnswered`."""
+        mine = self._tenants.of(claim.tenant)
+        approvals.check_free(mine, claim.answers, claim.by)
+        approvals.take_known(mine, claim.answers, claim.by)
+
+    async def free_answers(self, claim: AnswerClaim) -> None:
+        """Give back what was taken."""
+        approvals.free(self._tenants.of(claim.tenant), claim.by)
 
     # -- leases -----------------------------------------------------------------------------------
 
@@ -265,13 +305,17 @@ class MemoryStore(MemoryPrompts, MemoryConnectors, MemoryFiles):
     async def remove_tenant(self, tenant: str, *, limit: int) -> int:
         """Remove all that a tenant has registered, and up to `limit` responses, running ones too.
 
-        Returns how many responses there were.
+        And as many conversations. Returns how many responses and conversations there were.
         """
         self.forget_connectors(tenant)
         self.forget_prompts(tenant)
         self.forget_files(tenant)
-        count = self._remove(list(self._tenants.of(tenant).responses.values())[:limit])
-        if not self._tenants.of(tenant).responses:
+        mine = self._tenants.of(tenant)
+        named = list(mine.conversations)[:limit]
+        count = len(named) + self._remove(list(mine.responses.values())[:limit])
+        for name in named:
+            await self.delete_conversation(tenant, name)
+        if not mine.responses and not mine.conversations:
             self._tenants.forget(tenant)
         return count
 

@@ -56,7 +56,7 @@ class Reading:
         values = {
             "tenant": wanted(tenant),
             "model": None if model is None else wanted(model),
-            **_window(limit, after),
+            **window(limit, after),
         }
         rows = await self._page(f"list_responses_{order}", values, after) or []
         return ResponsePage(
@@ -70,7 +70,7 @@ class Reading:
 
         Raises `InvalidRequest` (param `after`) for an unknown cursor.
         """
-        values = {**key(tenant, response_id), **_window(limit, after)}
+        values = {**key(tenant, response_id), **window(limit, after)}
         rows = await self._page(f"list_input_items_{order}", values, after)
         if rows is None:
             return None
@@ -100,14 +100,18 @@ class Reading:
         self, name: str, values: Mapping[str, Any], after: str | None
     ) -> list[Row] | None:
         """Return the rows of a page without the column that says whether `after` is known."""
-        rows = await self._rows(name, values)
-        if not rows:
-            return None
-        if after is not None and not rows[0][0]:
-            raise unknown_cursor(after)
-        return [row[1:] for row in rows if row[1] is not None]
+        return page_of(await self._rows(name, values), after)
 
 
-def _window(limit: int, after: str | None) -> dict[str, Any]:
+def page_of(rows: list[Row], after: str | None) -> list[Row] | None:
+    """Return rows without their first column, which says whether `after` is known; None if there are none."""
+    if not rows:
+        return None
+    if after is not None and not rows[0][0]:
+        raise unknown_cursor(after)
+    return [row[1:] for row in rows if row[1] is not None]
+
+
+def window(limit: int, after: str | None) -> dict[str, Any]:
     """Ask for one more than the limit: it tells whether there is more."""
     return {"limit": Int8(limit + 1), "after": None if after is None else wanted(after)}

@@ -15,6 +15,7 @@ from psycopg.types.numeric import Int4, Int8
 from engine.ports import Lease
 from storage.limits import wanted
 from storage.postgres import queries
+from storage.postgres.approvals import freeing
 from storage.postgres.pool import Connection, Pool
 from storage.postgres.scope import Row, Statement, key, rows_of
 from storage.postgres.writing import lease_values
@@ -39,6 +40,7 @@ class Removal:
                 end = Statement(_SQL["end_run"], lease_values(lease))
                 [ended] = await rows_of(connection, end)
                 if ended:
+                    await rows_of(connection, freeing(lease.tenant, lease.response_id))
                     await _remove(connection, lease.tenant, [lease.response_id])
 
         await self._pool.run(work)
@@ -51,6 +53,16 @@ class Removal:
             async with connection.transaction():
                 await rows_of(connection, _named("lock_runs", tenant, ids))
                 return await _remove(connection, tenant, ids)
+
+        return await self._pool.run(work) > 0
+
+    async def delete_conversation(self, tenant: str, conversation_id: str) -> bool:
+        """Remove a conversation, and its items with the threads that nothing else needs."""
+        tenant = wanted(tenant)
+
+        async def work(connection: Connection, _attempt: int) -> int:
+            async with connection.transaction():
+                return await _remove(connection, tenant, [conversation_id], "delete_conversation")
 
         return await self._pool.run(work) > 0
 
@@ -69,7 +81,7 @@ class Removal:
     async def remove_tenant(self, tenant: str, *, limit: int) -> int:
         """Remove all that a tenant has registered, and up to `limit` responses, running ones too.
 
-        Returns how many responses there were.
+        And as many conversations. Returns how many responses and conversations there were.
         """
         tenant = wanted(tenant)
 
@@ -79,7 +91,9 @@ class Removal:
                     await rows_of(connection, Statement(_SQL[registered], {"tenant": tenant}))
                 ids = await _names(connection, "responses_of_tenant", tenant, limit)
                 await rows_of(connection, _named("lock_runs", tenant, ids))
+                named = await _names(connection, "conversations_of_tenant", tenant, limit)
                 count = await _remove(connection, tenant, ids)
+                count += await _remove(connection, tenant, named, "delete_conversation")
                 await _prune(
                     connection, tenant, await _names(connection, "bare_threads", tenant, limit)
                 )
@@ -103,9 +117,11 @@ class Removal:
         return await self._pool.run(work)
 
 
-async def _remove(connection: Connection, tenant: str, ids: list[str]) -> int:
-    """Remove responses in the transaction that is open; returns how many there were."""
-    removals = [Statement(_SQL["delete"], key(tenant, response_id)) for response_id in ids]
+async def _remove(
+    connection: Connection, tenant: str, ids: list[str], statement: str = "delete"
+) -> int:
+    """Remove responses, or conversations, in the transaction that is open; returns how many there were."""
+    removals = [Statement(_SQL[statement], key(tenant, each)) for each in ids]
     threads = [row[0] for rows in await rows_of(connection, *removals) for row in rows]
     await _prune(connection, tenant, threads)
     return len(threads)

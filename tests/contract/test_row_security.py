@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import msgspec
 import psycopg
 import pytest
 import pytest_asyncio
 
-from engine.ports import Idempotency, StoredConnector
+from engine.ports import AskedApproval, Idempotency, StoredConnector
 from storage.postgres.pool import open_pool
 from storage.postgres.store import PostgresStore
 from tests.contract.suites.files import a_file, an_upload
 from tests.support.fix_postgres import empty_tables
-from tests.support.stored import a_response, an_end, some_events, turn
+from tests.support.stored import a_conversation, a_response, an_end, some_events, turn
 
 _TABLES = [
     "threads",
@@ -25,8 +26,10 @@ _TABLES = [
     "runs",
     "events",
     "idempotency",
+    "approvals",
     "connectors",
     "prompts",
+    "conversations",
     "prompt_versions",
     "files",
     "uploads",
@@ -42,11 +45,13 @@ async def full(owned_database: str) -> str:
         store = PostgresStore(pool)
         for tenant in ("a", "b"):
             await turn(store, tenant, "done")
+            await a_conversation(store, tenant, "conv")
             await store.add_connector(tenant, StoredConnector("c", "c", b"{}", None, "1"))
             new = a_response(tenant, "running", streamed=True, events=some_events(0, 1))
             key = Idempotency("key", b"")
             await store.accept(a_response(tenant, "keyed", idempotency=key, queued=True))
-            await store.finish(an_end(await store.accept(new), events=some_events(2, 3)))
+            end = an_end(await store.accept(new), events=some_events(2, 3))
+            await store.finish(msgspec.structs.replace(end, asked=(AskedApproval("a", b""),)))
             await store.add_prompt(tenant, "prompt", b"{}", b"{}")
             await a_file(store, tenant, "file")
             await an_upload(store, tenant)
@@ -124,6 +129,7 @@ async def test_a_tenant_sees_and_changes_nothing_of_another(
         "INSERT INTO prompt_versions (tenant, prompt_id, version, nonce, body)"
         " VALUES ('b', 'prompt', 2, 'x', '')",
         "INSERT INTO idempotency VALUES ('b', 'x', '', 'x')",
+        "INSERT INTO approvals VALUES ('b', 'x', 'x', '', NULL)",
         "INSERT INTO connectors VALUES ('b', 'x', 'x', '', NULL, '1')",
         "INSERT INTO runs (tenant, response_id, state, background, attempts, token, work)"
         " VALUES ('b', 'x', 'queued', true, 0, 0, '')",

@@ -22,8 +22,10 @@ _FILES = (
     "writing.sql",
     "runs.sql",
     "removal.sql",
+    "approvals.sql",
     "connectors.sql",
     "prompts.sql",
+    "conversations.sql",
     "files.sql",
 )
 _STATEMENTS = {name: sql for file in _FILES for name, sql in queries.load(file).items()}
@@ -35,8 +37,11 @@ _VALUES: dict[str, Any] = {
     "new_thread": "n", "new_root": None, "after_thread": "a", "after_position": Int8(1), "previous": None,
     "key": "k", "digest": b"", "state": "running", "background": True, "owner": "w", "work": b"",
     "first": Int8(0), "last": Int8(1), "frames": b"", "streamed": True, "acceptance": Int8(1),
-    "keep_seconds": None, "ids": ["r"], "label": "l", "fields": b"", "sealed": None, "revision": "1",
+    "answers": ["r"], "asked_ids": ["r"], "asked": [b""],
+    "label": "l", "fields": b"", "sealed": None, "revision": "1",
     "before": "0", "version": Int8(1), "number": Int8(1), "nonce": b"", "body": b"", "default": True,
+    "keep_seconds": None, "ids": ["r"], "conversation": "c", "seen": "s", "joins": True, "change": "c",
+    "metadata": b"", "item_id": "i", "wanted": True,
     "seconds": 1.0, "keep": 3600, "purpose": "p", "filename": "f", "bytes": Int8(1), "sha256": b"",
     "media_type": "m", "file_id": "f", "keys": ["k"],
 }  # fmt: skip
@@ -47,6 +52,8 @@ _KEYS = {
     "runs": {"response_id"},
     "events": {"response_id"},
     "idempotency": {"key"},
+    "approvals": {"id", "response_id", "answered_by"},
+    "conversations": {"id", "created_at", "thread_id"},
     "connectors": {"id", "label", "created_at"},
     "prompts": {"id", "created_at"},
     "prompt_versions": {"prompt_id"},
@@ -65,9 +72,9 @@ def test_every_statement_names_the_tenant_and_says_what_it_does(name: str) -> No
     """X1: whatever reads, changes or removes rows of a table names it, and so does what adds them."""
     assert _STATEMENTS[name].startswith(b"-- ")
     code = _code(_STATEMENTS[name])
+    tables = "|".join(_KEYS)
     touched = re.findall(
-        rf"(?:FROM|JOIN|UPDATE) ({'|'.join(_KEYS)})\b(.*?)"
-        r"(?=(?:FROM|JOIN|UPDATE|INSERT INTO) [a-z]|\Z)",
+        rf"(?:FROM|JOIN|UPDATE) ({tables})\b(.*?)(?=(?:FROM|JOIN|UPDATE|INSERT INTO) (?:{tables})\b|\Z)",
         code,
         re.DOTALL,
     )

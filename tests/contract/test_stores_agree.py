@@ -11,18 +11,33 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.errors import AlreadyAccepted, EngineError
-from engine.ports import Claim, EventBatch, Idempotency, Lease, Store, StoredConnector, ThreadPoint
+from engine.ports import (
+    Answer,
+    AskedApproval,
+    Claim,
+    ConversationPlace,
+    EventBatch,
+    Idempotency,
+    Lease,
+    Order,
+    Store,
+    StoredConnector,
+    ThreadPoint,
+)
 from storage.memory import MemoryStore
 from storage.postgres.pool import open_pool
 from storage.postgres.store import PostgresStore
 from tests.support.fix_postgres import empty_tables, let_pass
-from tests.support.stored import a_response, an_end, an_item
+from tests.support.stored import a_conversation, a_response, a_turn, an_end, an_item
 
 _TENANTS = ("a", "b")
+_ORDERS: tuple[Order, Order] = ("asc", "desc")
 _OPERATIONS = (
     "accept", "accept", "accept", "queue", "queue", "keyed", "finish", "finish", "append", "append",
-    "abandon", "delete", "renew", "take_over", "claim", "inherit", "release", "cancel", "wait",
-    "remove_expired", "remove_tenant", "connect", "connect", "reconnect", "disconnect",
+    "abandon", "delete", "renew", "answer", "answer", "take_over", "claim", "inherit", "release",
+    "cancel", "wait", "remove_expired", "remove_tenant", "converse", "converse", "take_turn", "take_turn",
+    "take_turn", "end_turn", "end_turn", "end_turn", "add", "add", "drop", "drop", "end_conversation",
+    "connect", "connect", "reconnect", "disconnect",
 )  # fmt: skip
 _STEPS = st.lists(
     st.tuples(st.sampled_from(_OPERATIONS), st.integers(0, 15), st.integers(0, 3)),
@@ -50,10 +65,27 @@ class _Side:
         )
         connectors = await self.store.list_connectors(tenant, limit=99, after=None, order="desc")
         seen: list[Any] = [page, connectors, await self.store.find_items(tenant, ["same", "in-0"])]
+        seen.append(await self.store.find_approvals(tenant, ["ask-0", "ask-1", "ask-2"]))
         for name in names:
             context = await self.store.load_context(tenant, name)
             seen.append(None if context is None else (context.status, context.items))
             seen.append(await self.store.read_events(tenant, name, after=1, limit=20))
+        return seen
+
+    async def told_of_conversations(self, tenant: str, names: list[str]) -> list[Any]:
+        """Return everything that can be seen of a tenant's conversations."""
+        page = await self.store.list_conversations(tenant, limit=99, after=None, order="desc")
+        seen: list[Any] = [[(each.id, each.metadata) for each in page.conversations]]
+        for name in names:
+            context = await self.store.load_conversation(tenant, name)
+            seen.append(None if context is None else (context.busy, context.items))
+            for order in _ORDERS:
+                seen.append(
+                    await self.store.list_conversation_items(
+                        tenant, name, limit=5, after=None, order=order
+                    )
+                )
+            seen.append(await self.store.get_conversation_item(tenant, name, "same"))
         return seen
 
 
@@ -64,6 +96,9 @@ class _Play:
         self._side, self._store = side, side.store
         self.names: list[tuple[str, str]] = []
         self.leases: list[Lease] = []
+        self.turns: list[Lease] = []
+        self.conversations: list[tuple[str, str]] = []
+        self._places: dict[tuple[str, str], ConversationPlace] = {}
 
     async def step(self, operation: str, which: int, count: int) -> Any:
         try:
@@ -104,9 +139,15 @@ class _Play:
             which, count, idempotency=key, streamed=True, events=EventBatch(0, 0, b"first")
         )
 
+    async def _answer(self, which: int, count: int) -> Lease:
+        answers = tuple(Answer(f"ask-{(which + n) % 3}", "input[0]") for n in range(1 + count % 2))
+        return await self._accept(which, count, answers=answers)
+
     async def _finish(self, which: int, count: int) -> None:
         output = [an_item("same") for _ in range(count)]
         end = an_end(self._lease(which), output=output, events=EventBatch(9, 9, b"last"))
+        asked = tuple(AskedApproval(f"ask-{(which + n) % 3}", b"for") for n in range(count))
+        end = msgspec.structs.replace(end, asked=asked)
         await self._store.finish(end, again=which % 4 == 3)
 
     async def _append(self, which: int, count: int) -> None:
@@ -163,6 +204,53 @@ class _Play:
     async def _remove_tenant(self, which: int, count: int) -> int:
         return await self._store.remove_tenant(_TENANTS[which % 2], limit=1 + 5 * count)
 
+    def _conversation(self, which: int) -> tuple[str, str]:
+        known = self.conversations
+        return known[-1 - which % len(known)] if known else ("a", "none")
+
+    async def _place(self, conversation: tuple[str, str], *, old: bool) -> ConversationPlace:
+        """Return where a conversation stands, or stood when it was last asked for."""
+        if not old or conversation not in self._places:
+            found = await self._store.load_conversation(*conversation)
+            nowhere = ConversationPlace("none", ThreadPoint("none", 0), "none")
+            self._places[conversation] = nowhere if found is None else found.place
+        return self._places[conversation]
+
+    async def _converse(self, which: int, count: int) -> None:
+        tenant, name = _TENANTS[which % 2], f"c{len(self.conversations)}"
+        self.conversations.append((tenant, name))
+        await a_conversation(self._store, tenant, name, "same", *(f"c-{n}" for n in range(count)))
+
+    async def _take_turn(self, which: int, count: int) -> str:
+        conversation = self._conversation(which)
+        place = await self._place(conversation, old=count == 3)
+        name = f"t{len(self.names)}"
+        self.names.append((conversation[0], name))
+        kept = (None, 50)[which % 2]
+        new = a_turn(conversation[0], name, place, keep_seconds=kept)
+        self.turns.append(await self._store.accept(new))
+        self.leases.append(self.turns[-1])
+        return name
+
+    async def _end_turn(self, which: int, count: int) -> None:
+        lease = self.turns[-1 - which % 2 % len(self.turns)] if self.turns else self._lease(which)
+        output = [an_item("same") for _ in range(count)]
+        end = an_end(lease, output=output)
+        await self._store.finish(msgspec.structs.replace(end, joins=which % 3 > 0))
+
+    async def _add(self, which: int, count: int) -> None:
+        conversation = self._conversation(which)
+        place = await self._place(conversation, old=count == 3)
+        items = [an_item("same"), an_item(f"a-{which}")]
+        await self._store.add_items(conversation[0], place, items)
+
+    async def _drop(self, which: int, count: int) -> bool:
+        item = ("same", "c-0", f"a-{which}", f"t{which}/in")[count]
+        return await self._store.delete_conversation_item(*self._conversation(which), item)
+
+    async def _end_conversation(self, which: int, _count: int) -> bool:
+        return await self._store.delete_conversation(*self._conversation(which))
+
 
 @pytest_asyncio.fixture
 async def postgres(owned_database: str) -> AsyncIterator[_Side]:
@@ -201,3 +289,6 @@ async def test_both_stores_do_the_same(
     for tenant in _TENANTS:
         names = [name for owner, name in first.names if owner == tenant]
         assert await memory.told(tenant, names) == await postgres.told(tenant, names)
+        names = [name for owner, name in first.conversations if owner == tenant]
+        of_memory = await memory.told_of_conversations(tenant, names)
+        assert of_memory == await postgres.told_of_conversations(tenant, names)

@@ -13,7 +13,7 @@ import openai
 import pytest
 import zstandard
 
-from tests.support.fix_stack import BOTH_WAYS, HASTY_BODY_LIMIT
+from tests.support.fix_stack import ALL_WAYS, HASTY_BODY_LIMIT
 from tests.support.replies import say, text
 from tests.support.stack import Stack, memory
 from tests.support.wire import RESPONSES, Seen, Wire
@@ -74,7 +74,7 @@ ENCODINGS = {
 }
 
 
-@BOTH_WAYS
+@ALL_WAYS
 @pytest.mark.parametrize("encoding", ENCODINGS)
 async def test_a_compressed_body_is_read(stack: Stack, wire: Wire, encoding: str) -> None:
     """The model is sent it uncompressed, without the encoding's header."""
@@ -89,7 +89,7 @@ async def test_a_compressed_body_is_read(stack: Stack, wire: Wire, encoding: str
     assert "content-encoding" not in received.headers
 
 
-@BOTH_WAYS
+@ALL_WAYS
 @pytest.mark.parametrize("encoding", ENCODINGS)
 async def test_a_body_that_is_not_what_it_says_is_400(wire: Wire, encoding: str) -> None:
     """Garbage, and a good beginning that breaks off."""
@@ -120,7 +120,7 @@ async def test_a_decompression_bomb_is_413_and_costs_nothing(
     assert memory(hasty.worker(0)) - before < 8 * MEGABYTE
 
 
-@BOTH_WAYS
+@ALL_WAYS
 @pytest.mark.parametrize("encoding", ["compress", "gzip, br, gzip", "x"])
 async def test_an_encoding_that_is_not_known_is_415(wire: Wire, encoding: str) -> None:
     """And the known ones are named."""
@@ -133,7 +133,7 @@ async def test_an_encoding_that_is_not_known_is_415(wire: Wire, encoding: str) -
 # -- what is in it --------------------------------------------------------------------------------
 
 
-@BOTH_WAYS
+@ALL_WAYS
 @pytest.mark.parametrize(
     "body",
     [
@@ -150,7 +150,7 @@ async def test_what_is_no_json_object_is_400(wire: Wire, body: bytes) -> None:
     assert seen.error["type"] == "invalid_request_error"
 
 
-@BOTH_WAYS
+@ALL_WAYS
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
@@ -176,7 +176,7 @@ async def test_what_is_no_json_object_is_400(wire: Wire, body: bytes) -> None:
         ({"tool_choice": {"type": "function", "name": "f"}}, "tool_choice.name"),
         ({"text": {"format": {"type": "json_schema"}}}, "text.format.name"),
         ({"background": True, "store": False}, "background"),
-        ({"conversation": "conv_1"}, "conversation"),
+        ({"conversation": 7}, "conversation"),
         ({"truncation": "auto"}, "truncation"),
         ({"include": ["everything"]}, "include[0]"),
         ({"previous_response_id": 5}, "previous_response_id"),
@@ -197,7 +197,7 @@ async def test_a_field_that_cannot_be_honoured_is_named(
     assert seen.error["message"]
 
 
-@BOTH_WAYS
+@ALL_WAYS
 async def test_text_that_databases_fear_is_kept(wire: Wire, stack: Stack) -> None:
     """M8: NUL, lone control characters, astral planes, quotes: stored and replayed as they came."""
     odd = "a\0b \x01\x7f \u2028 \U0001f44b '\"\\ ; DROP TABLE responses"
@@ -216,7 +216,7 @@ async def test_text_that_databases_fear_is_kept(wire: Wire, stack: Stack) -> Non
 # -- where it is sent -----------------------------------------------------------------------------
 
 
-@BOTH_WAYS
+@ALL_WAYS
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/x"])
 async def test_another_content_type_is_415(wire: Wire, kind: str) -> None:
     """R15: before the body is read."""
@@ -226,7 +226,7 @@ async def test_another_content_type_is_415(wire: Wire, kind: str) -> None:
     assert seen.error["code"] == "unsupported_media_type"
 
 
-@BOTH_WAYS
+@ALL_WAYS
 @pytest.mark.parametrize(
     ("method", "path"),
     [
@@ -248,14 +248,14 @@ async def test_another_method_is_405(wire: Wire, method: str, path: str) -> None
         assert set(seen.headers["allow"].split(", ")) <= {"GET", "POST", "DELETE"} - {method}
 
 
-@BOTH_WAYS
+@ALL_WAYS
 async def test_a_query_of_a_create_request_is_refused(wire: Wire) -> None:
     """H1: the operation has no query parameters, so none can be honoured."""
     seen = await wire.ask("POST", "/v1/responses?stream=true", json={"model": "m", "input": "x"})
     assert (seen.status, seen.error["param"]) == (400, "stream")
 
 
-@BOTH_WAYS
+@ALL_WAYS
 @pytest.mark.parametrize(
     "path", ["/v1/responses/", "/v1/responses/x/y", "/v1/responses/x/input_items/y"]
 )
@@ -268,7 +268,7 @@ async def test_an_unknown_path_below_ours_is_404(wire: Wire, method: str, path: 
     assert seen.error["type"] == "invalid_request_error"
 
 
-@BOTH_WAYS
+@ALL_WAYS
 async def test_a_request_without_a_body_is_400(wire: Wire) -> None:
     """R15: no length, no chunk, nothing."""
     seen = await wire.ask("POST", RESPONSES, headers=JSON)
@@ -276,7 +276,7 @@ async def test_a_request_without_a_body_is_400(wire: Wire) -> None:
     assert seen.status == 400
 
 
-@BOTH_WAYS
+@ALL_WAYS
 async def test_errors_become_the_sdks_exceptions(stack: Stack, client: openai.AsyncOpenAI) -> None:
     """R15: class, code, param, type and request id, for refusals of ours and of the model server."""
     cases: list[tuple[type[openai.APIStatusError], int, dict[str, Any]]] = [
@@ -298,7 +298,7 @@ async def test_errors_become_the_sdks_exceptions(stack: Stack, client: openai.As
             assert (error.param, error.code) == ("temperature", "invalid_value")
 
 
-@BOTH_WAYS
+@ALL_WAYS
 async def test_a_failed_stream_raises_in_the_sdk(client: openai.AsyncOpenAI) -> None:
     """R12: the SDK raises what the `error` event says."""
     with pytest.raises(openai.APIError, match="EngineCore"):

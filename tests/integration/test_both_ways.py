@@ -1,4 +1,4 @@
-"""Through Envoy and without it, side by side: what a client is answered is the same, byte for byte."""
+"""By relay, inline and without Envoy, side by side: a client is answered the same, byte for byte."""
 
 from __future__ import annotations
 
@@ -28,10 +28,16 @@ _OF_THE_WAY = {
 
 
 @pytest.fixture
-async def wires(envoy_stack: Stack, standalone_workers: Stack) -> AsyncIterator[tuple[Wire, Wire]]:
+async def wires(
+    envoy_stack: Stack, inline_stack: Stack, standalone_workers: Stack
+) -> AsyncIterator[tuple[Wire, Wire, Wire]]:
     """A client of each way."""
-    async with open_session(envoy_stack.url) as one, open_session(standalone_workers.url) as other:
-        yield Wire(one), Wire(other)
+    async with (
+        open_session(envoy_stack.url) as relayed,
+        open_session(inline_stack.url) as inline,
+        open_session(standalone_workers.url) as alone,
+    ):
+        yield Wire(relayed), Wire(inline), Wire(alone)
 
 
 def headers_of(seen: Seen) -> dict[str, str]:
@@ -64,27 +70,29 @@ def headers_of(seen: Seen) -> dict[str, str]:
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
 async def test_errors_are_the_same_bytes(
-    wires: tuple[Wire, Wire], method: str, path: str, sent: dict[str, Any]
+    wires: tuple[Wire, Wire, Wire], method: str, path: str, sent: dict[str, Any]
 ) -> None:
     """R15: status, body and headers."""
-    one, other = [await wire.ask(method, path, **sent) for wire in wires]
+    one, *others = [await wire.ask(method, path, **sent) for wire in wires]
 
-    assert one.status == other.status >= 400
-    assert bytes(one.raw) == bytes(other.raw)
-    assert headers_of(one) == headers_of(other)
+    for other in others:
+        assert one.status == other.status >= 400
+        assert bytes(one.raw) == bytes(other.raw)
+        assert headers_of(one) == headers_of(other)
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 async def test_answers_are_the_same_but_for_their_ids(
-    wires: tuple[Wire, Wire], envoy_stack: Stack, stream: bool
+    wires: tuple[Wire, Wire, Wire], envoy_stack: Stack, stream: bool
 ) -> None:
     """R14: the same events in the same order, the same objects and the same headers."""
     model = envoy_stack.plays(say(text("Hel", "lo"), call("get_time", '{"tz":', '"CET"}')))
 
-    one, other = [await wire.create(model=model, stream=stream) for wire in wires]
+    one, *others = [await wire.create(model=model, stream=stream) for wire in wires]
 
-    assert headers_of(one) == headers_of(other)
-    assert told(one) == told(other)
+    for other in others:
+        assert headers_of(one) == headers_of(other)
+        assert told(one) == told(other)
 
 
 def told(seen: Seen) -> Any:

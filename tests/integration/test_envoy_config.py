@@ -64,6 +64,12 @@ def directory() -> Iterator[Path]:
         {"HOLDFAST_ROUTING__PICKER_URL": "https://10.0.0.1:9002"},
         {"HOLDFAST_LISTEN__HOST": "0.0.0.0", "PORT": "0"},
         {"HOLDFAST_LISTEN__HOST": "::1"},
+        {"HOLDFAST_ENVOY__INLINE": "true"},
+        {
+            "HOLDFAST_ENVOY__INLINE": "true",
+            "HOLDFAST_MODEL__VIA": "request",
+            "BACKEND_URL": "https://models.example.com:8443/base/v1",
+        },
         {**TOKENS, "HOLDFAST_JWT__JWKS_FILE": "jwks.json"},
         {**TOKENS, "HOLDFAST_JWT__JWKS_URI": "https://issuer.test:8443/keys"},
         {**TOKENS, "HOLDFAST_JWT__JWKS_URI": "http://10.0.0.1/keys"},
@@ -140,6 +146,8 @@ async def test_without_a_sidecar_owned_routes_answer_503_in_the_shape_of_the_api
                 "/v1/responses",
                 "/v1/responses/resp_1?x=y",
                 "/v1//responses/a/cancel",
+                "/v1/conversations",
+                "/v1/conversations/conv_1/items/a?x=y",
                 "/v1/connectors",
                 "/v1/connectors/conn_1/tools?x=y",
             ):

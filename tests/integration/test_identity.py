@@ -27,6 +27,7 @@ from engine.answers import Answer
 from engine.intake import Caller
 from engine.ports import Reply
 from extproc.app import transport_of
+from extproc.model_client import NoModelClient
 from extproc.settings import Settings
 from extproc.up.envoy import envoy_command, public_port
 from extproc.up.processes import running
@@ -135,7 +136,9 @@ def what(status: int, body: bytes) -> str:
 class Teller:
     """Stands in the engine's place: answers with the tenant of whom it is asked for."""
 
-    async def create(self, caller: Caller, body: bytes, query: str, reply: Reply) -> None:
+    async def create(
+        self, caller: Caller, body: bytes, query: str, reply: Reply, *, model: object = None
+    ) -> None:
         """`POST /v1/responses`."""
         await self._tell(caller, reply)
 
@@ -177,7 +180,7 @@ async def told(
     settings = Settings.load(None, {**base, **named, **(environ or {})})
     settings.sidecar.run_dir.mkdir()
     endpoints: Any = Asked(Teller())
-    worker = transport_of(settings, 0, endpoints)
+    worker = transport_of(settings, 0, endpoints, NoModelClient())
     await worker.start()
     try:
         envoy = envoy_command(settings, os.environ, plain=plain)

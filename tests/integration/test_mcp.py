@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from storage.postgres.embedded import EmbeddedPostgres
+from tests.support import replies
 from tests.support.fix_postgres import create_database
 from tests.support.fix_stack import open_session
 from tests.support.mcp_server import McpServer
@@ -28,16 +29,20 @@ DONE = say(text("done"))
 SECRET = "sk-of-the-mcp-server"
 
 
-@pytest_asyncio.fixture(scope="module")
+@pytest_asyncio.fixture(scope="module", params=[False, True], ids=["relay", "inline"])
 async def stack_to_here(
-    postgres_server: EmbeddedPostgres, stage: ScriptedModel
+    postgres_server: EmbeddedPostgres, stage: ScriptedModel, request: pytest.FixtureRequest
 ) -> AsyncIterator[Stack]:
-    """A stack that may reach servers on this machine, and waits a second for their tools."""
+    """A stack that may reach servers on this machine, and waits a second for their tools.
+
+    Inline, the first turn is the request itself and the others are appended to its answer.
+    """
     async with running_stack(
         stage,
         await create_database(postgres_server),
         tools={"list_seconds": 10.0, "call_seconds": 2.0},
         outbound={"allow_http": True, "networks": "127.0.0.0/8"},
+        envoy={"inline": request.param},
     ) as running:
         yield running
 
@@ -114,6 +119,26 @@ async def test_two_servers_with_one_tool_and_parallel_calls(
         assert (one.calls, two.calls) == (["echo"], ["echo"])
     assert turns.outputs(1) == ["1", "2"]
     assert response.output_text == "done"
+
+
+async def test_a_client_that_leaves_behind_the_first_turn_ends_nothing(
+    stack_to_here: Stack, mcp_wire: Wire
+) -> None:
+    """P3: also inline, where the first turn ends with its client: this one is over."""
+    gate = asyncio.Event()
+    last = Script(Hold(gate), replies.stream(text("done")))
+    turns = Turns(stack_to_here, say(call("echo", '{"text": "hey"}')), last)
+    async with McpServer() as server:
+        async with mcp_wire.open(model="m", tools=[declared(server.url)]) as reading:
+            await reading.until("response.mcp_call.completed")
+        made = reading.events[0]["response"]["id"]
+        await eventually(lambda: len(turns.asked) == 2)
+        gate.set()
+
+        async def completed() -> bool:
+            return bool((await mcp_wire.get(made)).json["status"] == "completed")
+
+        await eventually(completed)
 
 
 @pytest.mark.parametrize(

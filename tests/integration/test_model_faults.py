@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from tests.support import catalogue, replies
+from tests.support.fix_stack import BOTH_MODES
 from tests.support.replies import call, reasoning, say, text
 from tests.support.scripts import RESPONSES, Asked, Body, Cut, Hold, Script, Start, Step
 from tests.support.stack import Stack, memory
@@ -41,6 +42,7 @@ async def test_a_connection_that_breaks_ends_the_stream_as_failed(
     await asyncio.gather(*(check_failed(wire, model) for model in cuts))
 
 
+@BOTH_MODES
 async def test_a_clean_end_without_a_terminal_event_is_a_failure(stack: Stack, wire: Wire) -> None:
     """R1: the body ends as HTTP wants it, and yet the response is not complete."""
     ends = [stack.plays(Start(), ANSWER[:k]) for k in range(EVENTS)]
@@ -57,6 +59,7 @@ async def test_a_stream_that_makes_no_sense_is_a_failure(wire: Wire, name: str) 
     await check_failed(wire, f"script/{name}")
 
 
+@BOTH_MODES
 async def test_what_came_before_the_failure_is_kept(stack: Stack, wire: Wire) -> None:
     """R5, R9: finished items stay completed, the open one is incomplete; the error is the server's."""
     model = stack.plays(ANSWER[:-7], replies.error_frame("Out of memory."))
@@ -69,6 +72,7 @@ async def test_what_came_before_the_failure_is_kept(stack: Stack, wire: Wire) ->
     assert error["message"] == error["error"]["message"] == "Out of memory."
 
 
+@BOTH_MODES
 @pytest.mark.parametrize(
     "body",
     [
@@ -94,6 +98,7 @@ async def test_a_200_that_is_no_response_is_a_failure(
     assert "The model server's answer is not valid" in whole.error["message"]
 
 
+@BOTH_MODES
 @pytest.mark.parametrize(
     "name",
     sorted(
@@ -110,6 +115,7 @@ async def test_odd_bytes_are_no_fault(wire: Wire, name: str) -> None:
     assert name in catalogue.NAMED
 
 
+@BOTH_MODES
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 async def test_an_answer_that_is_compressed_anyway_is_read(wire: Wire, stream: bool) -> None:
     """E7: we ask for no compression; a proxy before the model server may not care."""
@@ -119,6 +125,7 @@ async def test_an_answer_that_is_compressed_anyway_is_read(wire: Wire, stream: b
     assert response["output"][0]["content"][0]["text"] == "Hello"
 
 
+@BOTH_MODES
 @pytest.mark.parametrize(
     ("name", "status", "kind", "code"),
     [
@@ -147,6 +154,7 @@ async def test_a_refusal_of_the_model_server_is_our_status(
     assert rows == []
 
 
+@BOTH_MODES
 async def test_a_busy_model_server_is_asked_again(stack: Stack, wire: Wire) -> None:
     """Promise 5: Envoy tries a 503 again; the client never learns of it."""
     model = stack.plays(say(text("Hello")))
@@ -158,6 +166,7 @@ async def test_a_busy_model_server_is_asked_again(stack: Stack, wire: Wire) -> N
     assert len(stack.asked(model)) == 3
 
 
+@BOTH_MODES
 async def test_a_model_server_that_sheds_load_is_asked_once(stack: Stack, wire: Wire) -> None:
     """R16: a 429 and its Retry-After are the client's, which waits as long as it is told."""
     model = stack.plays(Script(replies.rate_limited()))
@@ -168,6 +177,7 @@ async def test_a_model_server_that_sheds_load_is_asked_once(stack: Stack, wire: 
     assert len(stack.asked(model)) == 1
 
 
+@BOTH_MODES
 async def test_an_error_of_20_megabytes_is_read_in_part(stack: Stack, wire: Wire) -> None:
     """R15, X5: a 400 with a short message; neither memory nor the client sees the rest."""
     workers = [stack.worker(0), stack.worker(1)]
@@ -182,6 +192,7 @@ async def test_an_error_of_20_megabytes_is_read_in_part(stack: Stack, wire: Wire
     assert sum(map(memory, workers)) - before < 16 * MEGABYTE
 
 
+@BOTH_MODES
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 async def test_a_model_server_that_does_not_answer_is_a_502(
     stack: Stack, wire: Wire, stream: bool

@@ -48,7 +48,15 @@ async def test_our_own_routes_do_open_one(stack: Stack, wire: Wire) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/embeddings", "/v1/rerank?x=1", "/tokenize", "/v1/responsesfoo", "/v1/response"]
+    "path",
+    [
+        "/v1/embeddings",
+        "/v1/rerank?x=1",
+        "/tokenize",
+        "/v1/responsesfoo",
+        "/v1/response",
+        "/v1/conversationsfoo",
+    ],
 )
 async def test_other_paths_are_carried_byte_for_byte(stack: Stack, wire: Wire, path: str) -> None:
     """Body, query, headers and status are the model server's business, and so is the client's key."""
@@ -77,6 +85,8 @@ async def test_other_paths_are_carried_byte_for_byte(stack: Stack, wire: Wire, p
         "/v1/x/../responses",
         "/v1/%72esponses",
         "/v1/responses?a",
+        "/v1//conversations",
+        "/v1/conversation%73?a",
     ],
 )
 async def test_no_spelling_walks_around_our_route(stack: Stack, wire: Wire, path: str) -> None:

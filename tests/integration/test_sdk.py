@@ -12,11 +12,11 @@ import pytest
 from openai.types.responses import FunctionToolParam, ResponseInputParam
 from pydantic import BaseModel
 
-from tests.support.fix_stack import BOTH_WAYS
+from tests.support.fix_stack import ALL_WAYS
 from tests.support.replies import call, reasoning, say, text
 from tests.support.stack import Stack
 
-pytestmark = BOTH_WAYS
+pytestmark = ALL_WAYS
 
 WEATHER: FunctionToolParam = {
     "type": "function",

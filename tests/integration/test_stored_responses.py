@@ -5,12 +5,12 @@ from __future__ import annotations
 import openai
 import pytest
 
-from tests.support.fix_stack import BOTH_WAYS
+from tests.support.fix_stack import ALL_WAYS
 from tests.support.replies import say, text
 from tests.support.stack import Stack
 from tests.support.wire import Wire
 
-pytestmark = BOTH_WAYS
+pytestmark = ALL_WAYS
 
 
 async def test_input_items_are_paged_by_the_sdk(stack: Stack, client: openai.AsyncOpenAI) -> None:

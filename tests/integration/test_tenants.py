@@ -23,8 +23,16 @@ from tests.support.jwts import AUDIENCE, Issuer, altered
 from tests.support.replies import say, text
 from tests.support.scripted_model import ScriptedModel
 from tests.support.stack import Stack, running_stack, short_directory, standalone_stack
-from tests.support.tenants import A_PROMPT, Tenants, a_connector, bearer, speaking, two_tenants
-from tests.support.wire import CONNECTORS, PROMPTS, RESPONSES, Seen, Wire
+from tests.support.tenants import (
+    A_PROMPT,
+    Tenants,
+    a_connector,
+    a_form,
+    bearer,
+    speaking,
+    two_tenants,
+)
+from tests.support.wire import CONNECTORS, FILES, PROMPTS, RESPONSES, UPLOADS, Seen, Wire
 
 # Differ from answer to answer, whoever asks.
 PASSING = {"date", "x-request-id"}
@@ -98,20 +106,29 @@ def either(request: pytest.FixtureRequest) -> Tenants:
 
 @dataclass(frozen=True)
 class Probe:
-    """A request with an id in it; `{id}` and `{mine}` stand in its query and body values."""
+    """A request with an id in it; `{id}`, `{mine}` and `{my conversation}` stand in its path and values."""
 
     path: str = ""
     """Empty: the route's own."""
     query: str = ""
     body: Mapping[str, Any] | None = None
     status: int = 404
+    form: bool = False
     names: str = "response"
-    """What is asked for: the id of a `response`, an `item`, a `connector`, a `prompt`, or a
+    """What is asked for: the id of a `response`, an `item`, a `conversation`, a `connector`, a `prompt`, or a
     connector's `label`."""
 
 
 REFERENCE = [{"type": "item_reference", "id": "{id}"}, {"role": "user", "content": "hi"}]
 SERVER = {"type": "mcp", "server_label": "s", "require_approval": "never"}
+ITEMS = "/v1/conversations/{my conversation}/items"
+
+
+def of_conversation(**more: Any) -> Probe:
+    """Return a probe for a conversation's id."""
+    return Probe(names="conversation", **more)
+
+
 PROBES: Mapping[Operation, Mapping[str, Probe]] = {
     Operation.CREATE: {
         "previous": Probe(body={"previous_response_id": "{id}"}, status=400),
@@ -124,6 +141,14 @@ PROBES: Mapping[Operation, Mapping[str, Probe]] = {
         "reference": Probe(body={"input": REFERENCE}, status=400, names="item"),
         "reference, after mine": Probe(
             body={"input": REFERENCE, "previous_response_id": "{mine}"}, status=400, names="item"
+        ),
+        "conversation": of_conversation(body={"conversation": "{id}"}),
+        "conversation, streamed": of_conversation(
+            body={"conversation": {"id": "{id}"}, "stream": True}
+        ),
+        "conversation, not stored": of_conversation(body={"conversation": "{id}", "store": False}),
+        "conversation, in the background": of_conversation(
+            body={"conversation": "{id}", "background": True}
         ),
         "connector": Probe(
             body={"tools": [{**SERVER, "connector_id": "{id}"}]}, status=400, names="connector"
@@ -155,6 +180,29 @@ PROBES: Mapping[Operation, Mapping[str, Probe]] = {
         "after an item": Probe(
             path=f"{RESPONSES}/{{mine}}/input_items", query="?after={id}", status=400, names="item"
         ),
+    },
+    Operation.CREATE_CONVERSATION: {
+        "reference": Probe(body={"items": REFERENCE}, status=400, names="item"),
+    },
+    Operation.LIST_CONVERSATIONS: {"after": of_conversation(query="?after={id}", status=400)},
+    Operation.RETRIEVE_CONVERSATION: {"plain": of_conversation()},
+    Operation.UPDATE_CONVERSATION: {"plain": of_conversation(body={"metadata": {"a": "b"}})},
+    Operation.DELETE_CONVERSATION: {"plain": of_conversation()},
+    Operation.ADD_ITEMS: {
+        "plain": of_conversation(body={"items": [{"role": "user", "content": "mine"}]}),
+        "reference": Probe(path=ITEMS, body={"items": REFERENCE}, status=400, names="item"),
+    },
+    Operation.LIST_ITEMS: {
+        "plain": of_conversation(query="?order=asc"),
+        "after an item": Probe(path=ITEMS, query="?after={id}", status=400, names="item"),
+    },
+    Operation.RETRIEVE_ITEM: {
+        "of a conversation": of_conversation(),
+        "of mine": Probe(path=ITEMS + "/{id}", names="item"),
+    },
+    Operation.DELETE_ITEM: {
+        "of a conversation": of_conversation(),
+        "of mine": Probe(path=ITEMS + "/{id}", names="item"),
     },
     # It names nothing that there is; labels are tried below.
     Operation.CREATE_CONNECTOR: {},
@@ -189,6 +237,19 @@ PROBES: Mapping[Operation, Mapping[str, Probe]] = {
         "plain": Probe(names="prompt"),
         "after": Probe(query="?after=1", names="prompt"),
     },
+    # They name nothing that there is.
+    Operation.CREATE_FILE: {},
+    Operation.CREATE_UPLOAD: {},
+    Operation.LIST_FILES: {
+        "after": Probe(query="?after={id}", status=400, names="file"),
+        "after, oldest first": Probe(query="?order=asc&after={id}", status=400, names="file"),
+    },
+    Operation.RETRIEVE_FILE: {"plain": Probe(names="file")},
+    Operation.DELETE_FILE: {"plain": Probe(names="file")},
+    Operation.FILE_CONTENT: {"plain": Probe(names="file")},
+    Operation.ADD_UPLOAD_PART: {"plain": Probe(names="upload", form=True)},
+    Operation.COMPLETE_UPLOAD: {"plain": Probe(body={"part_ids": ["part_x"]}, names="upload")},
+    Operation.CANCEL_UPLOAD: {"plain": Probe(names="upload")},
 }
 
 
@@ -203,8 +264,8 @@ def cases() -> list[Any]:
 
 def nobodys(wanted: str) -> str:
     """Return an id of the same form that nobody has."""
-    kind, _, rest = wanted.partition("_")
-    return f"{kind}_{rest[::-1]}"
+    kind, mark, rest = wanted.partition("-" if wanted.startswith("file-") else "_")
+    return f"{kind}{mark}{rest[::-1]}"
 
 
 async def asked(
@@ -215,8 +276,10 @@ async def asked(
     body = None
     if probe.body is not None:
         asking = {"model": "demo", "input": "hi"} if pattern == ("responses",) else {}
-        body = filled({**asking, **probe.body}, wanted, tenants.mine_id)
-    target = filled(path + probe.query, wanted, tenants.mine_id)
+        body = filled({**asking, **probe.body}, wanted, tenants)
+    target = filled(path + probe.query, wanted, tenants)
+    if probe.form:
+        return await tenants.mine.ask(method, target, data=a_form(data=b"stolen"))
     return await tenants.mine.ask(method, target, json=body)
 
 
@@ -225,15 +288,19 @@ def others_names(tenants: Tenants, probe: Probe) -> Mapping[str, str]:
     return {
         "response": tenants.response_ids,
         "item": tenants.item_ids,
+        "conversation": tenants.conversation_ids,
         "connector": tenants.connector_ids,
         "label": tenants.connector_labels,
         "prompt": tenants.prompt_ids,
+        "file": tenants.file_ids,
+        "upload": tenants.upload_ids,
     }[probe.names]
 
 
-def filled(value: Any, wanted: str, mine: str) -> Any:
+def filled(value: Any, wanted: str, mine: Tenants) -> Any:
     if isinstance(value, str):
-        return value.replace("{id}", wanted).replace("{mine}", mine)
+        value = value.replace("{id}", wanted).replace("{mine}", mine.mine_id)
+        return value.replace("{my conversation}", mine.mine_conversation)
     if isinstance(value, list):
         return [filled(part, wanted, mine) for part in value]
     if isinstance(value, dict):
@@ -281,6 +348,24 @@ async def test_anothers_requests_change_nothing(either: Tenants, state: str) -> 
     assert before.status == items.status == 200
 
 
+async def test_anothers_requests_change_no_conversation(either: Tenants) -> None:
+    """X1, M7: nor its items."""
+    wanted = either.conversation_ids["said"]
+    before = await either.others.ask("GET", f"/v1/conversations/{wanted}")
+    items = await either.others.ask("GET", f"/v1/conversations/{wanted}/items")
+    for method, pattern, operation in ROUTES:
+        for probe in PROBES[operation].values():
+            await asked(either, method, pattern, probe, wanted)
+            if probe.names == "item":
+                for item in either.item_ids.values():
+                    await asked(either, method, pattern, probe, item)
+
+    assert (await either.others.ask("GET", f"/v1/conversations/{wanted}")).raw == before.raw
+    after = await either.others.ask("GET", f"/v1/conversations/{wanted}/items")
+    assert after.raw == items.raw
+    assert before.status == items.status == 200
+
+
 async def test_anothers_requests_change_no_connector(either: Tenants) -> None:
     """X1: after every probe, the owner finds it as it was; its label is free for others."""
     [wanted] = either.connector_ids.values()
@@ -310,6 +395,21 @@ async def test_anothers_requests_change_no_prompt(either: Tenants) -> None:
     assert (await either.others.ask("GET", f"{PROMPTS}/{wanted}/versions")).raw == before.raw
     assert len(before.json["data"]) == 1
     assert (await either.mine.ask("GET", PROMPTS)).json["data"] == []
+
+
+async def test_anothers_requests_change_no_file(either: Tenants) -> None:
+    """X1: after every probe, the owner finds its file with its bytes, and can complete its upload."""
+    [wanted] = either.file_ids.values()
+    [upload] = either.upload_ids.values()
+    for method, pattern, operation in ROUTES:
+        for probe in PROBES[operation].values():
+            await asked(either, method, pattern, probe, wanted)
+            await asked(either, method, pattern, probe, upload)
+
+    assert (await either.others.ask("GET", f"{FILES}/{wanted}/content")).raw == b"secret"
+    assert (await either.mine.ask("GET", FILES)).json["data"] == []
+    part = await either.others.ask("POST", f"{UPLOADS}/{upload}/parts", data=a_form(data=b"x"))
+    assert part.status == 200
 
 
 async def test_anothers_cancel_does_not_reach_a_running_response(either: Tenants) -> None:

@@ -9,6 +9,7 @@ import openai
 import pytest
 
 from tests.support import transcripts
+from tests.support.fix_stack import BOTH_MODES
 from tests.support.wire import Wire
 
 TOOLS: Any = [
@@ -64,6 +65,7 @@ async def test_a_recorded_stream_keeps_every_rule(wire: Wire, name: str) -> None
         assert told(whole.json["output"]) == told(response["output"])
 
 
+@BOTH_MODES
 @pytest.mark.parametrize(
     "name", [name for name in transcripts.names() if status_of(name.split("/")[1]) == "completed"]
 )

@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from tests.support import replies
-from tests.support.fix_stack import BOTH_WAYS
+from tests.support.fix_stack import ALL_WAYS
 from tests.support.replies import call, say, text
 from tests.support.scripts import Hold
 from tests.support.stack import Stack
@@ -62,7 +62,7 @@ async def test_a_stored_response_is_everywhere(stack: Stack, doors: Doors) -> No
     assert (await doors[0].get(other.json["id"])).status == 404
 
 
-@BOTH_WAYS
+@ALL_WAYS
 async def test_branches_do_not_see_each_other(stack: Stack, client: openai.AsyncOpenAI) -> None:
     """M10: continued twice at the same time, and each branch continued again."""
     model = stack.plays(say(text("ok")))
@@ -86,7 +86,7 @@ async def test_branches_do_not_see_each_other(stack: Stack, client: openai.Async
     assert third == ["root", "ok", "c1", "re c1", "c2"]
 
 
-@BOTH_WAYS
+@ALL_WAYS
 async def test_a_shared_history_is_sent_in_the_same_bytes(
     stack: Stack, client: openai.AsyncOpenAI
 ) -> None:
@@ -107,7 +107,7 @@ async def test_a_shared_history_is_sent_in_the_same_bytes(
     assert second.body.startswith(first.body.removesuffix(b"]}") + b",")
 
 
-@BOTH_WAYS
+@ALL_WAYS
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 async def test_an_unknown_previous_response_is_refused_before_any_byte(
     stack: Stack, wire: Wire, stream: bool
@@ -125,7 +125,7 @@ async def test_an_unknown_previous_response_is_refused_before_any_byte(
     assert stack.asked(model) == []
 
 
-@BOTH_WAYS
+@ALL_WAYS
 async def test_a_response_that_still_runs_cannot_be_continued(stack: Stack, wire: Wire) -> None:
     """M3: its history is not there yet, and that is said."""
     gate = asyncio.Event()
@@ -145,7 +145,7 @@ async def test_a_response_that_still_runs_cannot_be_continued(stack: Stack, wire
     assert reading.ending["type"] == "response.completed"
 
 
-@BOTH_WAYS
+@ALL_WAYS
 async def test_stored_items_can_be_referred_to(stack: Stack, client: openai.AsyncOpenAI) -> None:
     """M8: `item_reference` stands for the item, by the id that the stream gave it."""
     model = stack.plays(say(text("The answer is 42.")))

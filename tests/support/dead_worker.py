@@ -21,7 +21,7 @@ async def leave(rig: Rig, *inputs: Input, caller: Caller = CALLER, **fields: Any
     A response in the background is left in the queue where there are no inputs.
     """
     body = json.dumps({"model": "m", "input": "hi", **fields}).encode()
-    run = await rig.intake.admit(caller, body)
+    run = await rig.admit(body, caller)
     assert run.new is not None
     lease = await rig.store.accept(run.new)
     if run.background and inputs:

@@ -15,8 +15,10 @@ from engine.answers import error_answer
 from engine.api.connectors import Connector
 from engine.api.mcp import McpTool
 from engine.api.ownership import NO_POLICY, ToolPolicy
+from engine.attachments import Attachments
 from engine.background import Background
 from engine.connectors import Connectors
+from engine.conversations import Conversations
 from engine.detached import Detached
 from engine.errors import EngineError
 from engine.files import Files
@@ -24,6 +26,7 @@ from engine.following import Following
 from engine.intake import Caller, Intake
 from engine.keeping import Keeping
 from engine.limits import Limits
+from engine.lines import Lines
 from engine.live import Live
 from engine.ports import (
     Clock,
@@ -37,10 +40,12 @@ from engine.prompts import Prompts
 from engine.recovery import Recovery
 from engine.registry import Registry
 from engine.responses import Responses
-from engine.run import Means
+from engine.run import Means, Run
 from engine.takeover import TakeOver
 from engine.toolbox import OpenProvider, Toolbox
+from engine.truncation import Truncation
 from engine.uploads import Uploads
+from engine.upstream.choice import Choice
 from extproc.operations import Endpoints
 from extproc.sealing import AesSealing
 from storage.memory import MemoryBlobs
@@ -88,6 +93,8 @@ class Rig:
         store: FaultyStore | None = None,
         worker: str = "replica/0#1",
         providers: OpenProvider = no_provider,
+        consent_keys: tuple[bytes, ...] = (),
+        choice: Choice | None = None,
         shared: Sequence[Connector] = (),
         sealing: Sealing | None = None,
         policy: ToolPolicy = NO_POLICY,
@@ -103,6 +110,7 @@ class Rig:
         self.sealing = AesSealing([bytes(32)]) if sealing is None else sealing
         self.registry = Registry(self.store, self.sealing, shared)
         tools = Toolbox(providers, self.limits, self.registry, policy=policy, provided=provided)
+        self.choice = choice if choice is not None else Choice("responses")
         means = Means(
             model=model,
             tools=tools,
@@ -112,12 +120,19 @@ class Rig:
             limits=self.limits,
             notify=self._notify,
             detached=self.detached,
+            choice=self.choice,
+            truncation=Truncation(model),
         )
         self.live = Live(means, worker)
         randomness = counting(worker)
         self.prompts = Prompts(
             self.store, randomness=randomness, limits=self.limits, policy=tools.policy
         )
+        self.pages: dict[str, bytes] = {}
+        self.blobs = MemoryBlobs()
+        self.keeping = keeping = Keeping(self.store, self.blobs, randomness)
+        self.files = Files(self.store, keeping, randomness=randomness, limits=self.limits)
+        attach = Attachments(self.files, self.fetch, self.limits).attach
         self.intake = Intake(
             self.store,
             tools=tools,
@@ -126,18 +141,31 @@ class Rig:
             randomness=randomness,
             limits=self.limits,
             worker=worker,
+            consent_keys=consent_keys,
+            choice=self.choice,
+            truncation=Truncation(model),
             expand=self.prompts.expand,
+            attach=attach,
         )
         self.takeover = TakeOver(self.live)
         self.background = Background(self.live, self.takeover, most=2)
         self.recovery = Recovery(self.live, self.takeover, self.background)
+        self.lines = Lines(self.store, self.limits.conversation_wait)
         self.responses = Responses(
             store=self.store,
+            lines=self.lines,
             intake=self.intake,
             live=self.live,
             following=self.following,
             takeover=self.takeover,
             background=self.background,
+        )
+        self.conversations = Conversations(
+            store=self.store,
+            lines=self.lines,
+            sealing=self.sealing,
+            attach=attach,
+            randomness=counting(f"{worker}, conversations"),
         )
         self.connectors = Connectors(
             self.store,
@@ -148,9 +176,6 @@ class Rig:
             clock=lambda: self.clock(),
             randomness=counting(worker),
         )
-        self.blobs = MemoryBlobs()
-        keeping = Keeping(self.store, self.blobs, randomness)
-        self.files = Files(self.store, keeping, randomness=randomness, limits=self.limits)
         self.uploads = Uploads(
             self.store,
             keeping,
@@ -159,12 +184,27 @@ class Rig:
             limits=self.limits,
         )
         self.endpoints = Endpoints(
-            self.responses, self.connectors, self.prompts, self.files, self.uploads
+            self.responses,
+            self.conversations,
+            self.connectors,
+            self.prompts,
+            self.files,
+            self.uploads,
         )
+
+    async def fetch(self, url: str, most: int, param: str) -> bytes:
+        """Return what `pages` has behind a URL."""
+        assert len(self.pages[url]) <= most, param
+        return self.pages[url]
 
     def _notify(self, response_id: str) -> None:
         self.notified.append(response_id)
         self.following.notify(response_id)
+
+    async def admit(self, body: bytes, caller: Caller = CALLER) -> Run:
+        """Return the run of a request, without starting it."""
+        with self.lines.visit() as visit:
+            return await self.intake.admit(caller, body, visit)
 
     async def create(
         self, reply: FakeReply | None = None, *, caller: Caller = CALLER, **fields: Any

@@ -136,8 +136,7 @@ class FakeEnvoy:
         elif kind == "streamed_immediate_response":
             self._streamed(message)
         else:
-            assert self.status is None
-            self.passed.append(message)
+            self._other(message)
         self.news.set()
 
     async def until(self, part: bytes) -> None:
@@ -146,6 +145,10 @@ class FakeEnvoy:
             while part not in self.stream:
                 self.news.clear()
                 await self.news.wait()
+
+    def _other(self, message: ProcessingResponse) -> None:
+        assert self.status is None
+        self.passed.append(message)
 
     def _immediate(self, message: ProcessingResponse) -> None:
         assert self.status is None, "a whole answer inside a streamed one"

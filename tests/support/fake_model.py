@@ -47,9 +47,10 @@ class Break:
 Step = bytes | Head | Hang | Break
 
 
-def frames_of(stream: Stream, model: str = "m") -> list[bytes]:
+def frames_of(stream: Stream, model: str = "m", path: str = RESPONSES) -> list[bytes]:
     """Return the writes of a stream of `tests.support.replies`."""
-    return list(stream.make(Asked(RESPONSES, {"model": model, "stream": True}, "seed")))
+    body = {"model": model, "stream": True, "stream_options": {"include_usage": True}}
+    return list(stream.make(Asked(path, body, "seed")))
 
 
 class FakeModel:
@@ -61,6 +62,7 @@ class FakeModel:
     def __init__(self, *steps: Step, turns: Sequence[Sequence[Step]] = ()) -> None:
         self.steps = steps
         self._turns = deque(turns)
+        self.paths: list[str] = []
         self.bodies: list[bytes] = []
         self.headers: list[Mapping[str, str]] = []
         self.called = asyncio.Event()
@@ -68,8 +70,9 @@ class FakeModel:
         self.silent = asyncio.Event()
         """Set when it came to a `Hang`."""
 
-    async def call(self, body: bytes, headers: Mapping[str, str]) -> ModelAnswer:
+    async def call(self, path: str, body: bytes, headers: Mapping[str, str]) -> ModelAnswer:
         """Return when the script has come to its status."""
+        self.paths.append(path)
         self.bodies.append(body)
         self.headers.append(headers)
         self.called.set()

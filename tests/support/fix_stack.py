@@ -38,6 +38,15 @@ HASTY_BODY_LIMIT = 64 << 10
 BOTH_WAYS = pytest.mark.parametrize("way", ["envoy", "standalone"], indirect=True)
 """Mark of tests that must find no difference between ext_proc and HTTP."""
 
+ALL_WAYS = pytest.mark.parametrize("way", ["envoy", "inline", "standalone"], indirect=True)
+"""The same for those that must find none inline either, where the request is the model's first turn."""
+
+BOTH_MODES = pytest.mark.parametrize("way", ["envoy", "inline"], indirect=True)
+"""The same for tests of what the model server may do, by relay and inline."""
+
+INLINE = pytest.mark.parametrize("way", ["inline"], indirect=True)
+"""Mark of tests of inline mode alone."""
+
 BOTH_ENVOYS = pytest.mark.parametrize("way", ["envoy", "plain"], indirect=True)
 """The same for tests that need `doors`: only there each worker can be reached alone over HTTP."""
 
@@ -55,6 +64,17 @@ async def envoy_stack(
 ) -> AsyncIterator[Stack]:
     """Two workers with the settings of production, behind Envoy."""
     async with running_stack(stage, await create_database(postgres_server)) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="session")
+async def inline_stack(
+    postgres_server: EmbeddedPostgres, stage: ScriptedModel
+) -> AsyncIterator[Stack]:
+    """The same where each request is itself the first call of the model."""
+    async with running_stack(
+        stage, await create_database(postgres_server), envoy={"inline": True}
+    ) as running:
         yield running
 
 
@@ -83,7 +103,12 @@ def way(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def stack(way: str, request: pytest.FixtureRequest) -> Stack:
     """Two workers with the settings of production; what runs is shared by all tests."""
-    names = {"envoy": "envoy_stack", "standalone": "standalone_workers", "plain": "plain"}
+    names = {
+        "envoy": "envoy_stack",
+        "inline": "inline_stack",
+        "standalone": "standalone_workers",
+        "plain": "plain",
+    }
     shared: Stack = request.getfixturevalue(names[way])
     return shared
 

@@ -8,11 +8,16 @@ import msgspec
 
 from engine.ports import (
     Context,
+    ConversationPlace,
+    ConversationStore,
     EventBatch,
     FinishedResponse,
     Lease,
+    NewConversation,
     NewResponse,
     ResponseStore,
+    Store,
+    StoredConversation,
     StoredItem,
     ThreadPoint,
 )
@@ -101,3 +106,45 @@ async def history(store: ResponseStore, tenant: str, response_id: str) -> list[s
     """Return the ids of the items that a continuation of the response would replay, in order."""
     items = (await context(store, tenant, response_id)).items
     return [(item.replay or b"-").decode() for item in items]
+
+
+async def a_conversation(
+    store: ConversationStore, tenant: str, name: str, *items: str
+) -> StoredConversation:
+    """Create a conversation with items of these ids."""
+    new = NewConversation(
+        tenant=tenant, id=name, metadata=b"{}", items=[an_item(item) for item in items]
+    )
+    return await store.create_conversation(new)
+
+
+async def place_of(store: ConversationStore, tenant: str, name: str) -> ConversationPlace:
+    """Return where a conversation stands."""
+    found = await store.load_conversation(tenant, name)
+    assert found is not None
+    return found.place
+
+
+def a_turn(tenant: str, response_id: str, place: ConversationPlace, **more: Any) -> NewResponse:
+    """Return an accepted request that is a turn of a conversation."""
+    return a_response(
+        tenant, response_id, after=place.end, conversation=place.id, seen=place.change, **more
+    )
+
+
+async def take_turn(
+    store: Store, tenant: str, response_id: str, conversation: str, *, joins: bool = True
+) -> Lease:
+    """Accept and finish a turn of a conversation: `<id>/in`, then `<id>/out`."""
+    place = await place_of(store, tenant, conversation)
+    lease = await store.accept(a_turn(tenant, response_id, place))
+    await store.finish(msgspec.structs.replace(an_end(lease), joins=joins))
+    return lease
+
+
+async def said(store: ConversationStore, tenant: str, name: str) -> list[str]:
+    """Return the ids of the items that the next turn of a conversation would replay, in order."""
+    found = await store.load_conversation(tenant, name)
+    assert found is not None
+    assert not found.busy
+    return [(item.replay or b"-").decode() for item in found.items]

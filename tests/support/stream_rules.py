@@ -18,7 +18,9 @@ from typing import Any
 
 Event = dict[str, Any]
 
-OWNED, LISTED = "mcp_call", "mcp_list_tools"
+OWNED, LISTED, ASKED = "mcp_call", "mcp_list_tools", "mcp_approval_request"
+# They have no status.
+STATELESS = (LISTED, ASKED)
 TERMINAL = ("response.completed", "response.incomplete", "response.failed")
 
 FIELDS = frozenset({
@@ -218,7 +220,7 @@ def _check_output(response: Event, *, taken_over: bool) -> None:
     status, output = response["status"], response["output"]
     assert len({item["id"] for item in output}) == len(output), "R5: ids repeat"
     for item in output:
-        keys = {"id", "type"} if item["type"] == LISTED else {"id", "type", "status"}
+        keys = {"id", "type"} if item["type"] in STATELESS else {"id", "type", "status"}
         assert keys <= set(item), f"R10: {item}"
         assert not _nulls(item), f"R10: null in {item}"
         if item["type"] == "function_call" and item["status"] == "completed":
@@ -359,11 +361,12 @@ class _Reader:
         assert not any(w.told[1:] for w in self._waiting.values()), (
             "R5: its call ended, not its item"
         )
-        assert item["type"] == LISTED or item["status"] == "in_progress", f"R5: {item}"
+        assert item["type"] in STATELESS or item["status"] == "in_progress", f"R5: {item}"
         assert item["type"] != LISTED or item["tools"] == [], f"T5: {item}"
         assert not item.get("content"), f"R6: content before its events in {item}"
         assert not item.get("summary"), f"R6: a summary before its events in {item}"
-        assert not item.get("arguments"), f"R7: arguments before their events in {item}"
+        early = item["type"] != ASKED and item.get("arguments")
+        assert not early, f"R7: arguments before their events in {item}"
         assert not _nulls(item), f"R10: null in {item}"
         self._count += 1
         self._item = _Item(event["output_index"], item)
@@ -372,6 +375,13 @@ class _Reader:
         item = self._place(event, with_id=False)
         assert self._part is None, "R6: an item was closed before its part"
         done: Event = event["item"]
+        if done["type"] == ASKED:
+            # It is shown when it is whole.
+            assert done == item.added, f"T6: {done} was {item.added}"
+            json.loads(done["arguments"])
+            self._done[item.index] = done
+            self._item = None
+            return
         if done["type"] in (OWNED, LISTED):
             self._owned_done(item, done)
             return

@@ -27,19 +27,20 @@ WITH RECURSIVE response AS (
         OFFSET 0
     ) p
 ), history AS (
-    SELECT i.position, i.type, i.call_id, i.replay, i.side = 'output' AS output
+    SELECT i.position, i.type, i.call_id, i.replay, i.side = 'output' AS output, i.id
     FROM chain c
     CROSS JOIN LATERAL (
-        SELECT position, type, call_id, replay, side
+        SELECT position, type, call_id, replay, side, id
         FROM items
         WHERE tenant = %(tenant)s AND thread_id = c.id AND position < c.until
+          AND (NOT dropped OR response_id = %(id)s)
         OFFSET 0
     ) i
 )
 SELECT
     r.status, r.thread_id, r.until,
     (SELECT root_id FROM chain LIMIT 1),
-    h.type, h.call_id, h.replay, h.output
+    h.type, h.call_id, h.replay, h.output, h.id
 FROM response r
 LEFT JOIN history h ON true
 ORDER BY h.position;
@@ -192,7 +193,7 @@ FROM (SELECT DISTINCT unnest(%(item_ids)b::text[]) AS id) wanted
 CROSS JOIN LATERAL (
     SELECT id, type, item, replay, call_id
     FROM items
-    WHERE tenant = %(tenant)s AND id = wanted.id
+    WHERE tenant = %(tenant)s AND id = wanted.id AND NOT dropped
     ORDER BY created_at DESC, position DESC
     LIMIT 1
 ) i;

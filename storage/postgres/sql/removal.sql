@@ -32,11 +32,17 @@ LIMIT %(limit)s;
 
 -- name: delete
 -- Removes a response with all that is its own, and frees the tip if it was still being written; returns
--- its thread.
+-- its thread. What joined a conversation is that one's, if there is one still.
 WITH deleted AS (
     DELETE FROM responses
     WHERE tenant = %(tenant)s AND id = %(id)s
-    RETURNING thread_id, input_start, coalesce(output_end, output_start) AS until, idempotency_key
+    RETURNING
+        thread_id, input_start, coalesce(output_end, output_start) AS until, idempotency_key,
+        CASE WHEN output_end IS NOT NULL THEN conversation_id END AS joined
+), kept AS (
+    SELECT id
+    FROM conversations
+    WHERE tenant = %(tenant)s AND id = (SELECT joined FROM deleted)
 ), ended AS (
     DELETE FROM runs WHERE tenant = %(tenant)s AND response_id = %(id)s
 ), emptied AS (
@@ -45,12 +51,16 @@ WITH deleted AS (
       AND thread_id = (SELECT thread_id FROM deleted)
       AND position >= (SELECT input_start FROM deleted)
       AND position < (SELECT until FROM deleted)
+      AND (dropped OR NOT EXISTS (SELECT FROM kept))
 ), unlogged AS (
     DELETE FROM events
     WHERE tenant = %(tenant)s AND response_id = %(id)s AND EXISTS (SELECT FROM deleted)
 ), unkeyed AS (
     DELETE FROM idempotency
     WHERE tenant = %(tenant)s AND key = (SELECT idempotency_key FROM deleted)
+), unasked AS (
+    DELETE FROM approvals
+    WHERE tenant = %(tenant)s AND response_id = %(id)s AND EXISTS (SELECT FROM deleted)
 ), freed AS (
     UPDATE threads
     SET writer = NULL
@@ -66,23 +76,48 @@ WHERE tenant = %(tenant)s AND id = ANY (%(ids)s) AND writer IS NULL
 FOR UPDATE SKIP LOCKED;
 
 -- name: remove_threads
--- Removes those of the locked threads that nothing hangs on; returns their parents.
-DELETE FROM threads t
-WHERE t.tenant = %(tenant)s AND t.id = ANY (%(ids)s)
-  AND NOT EXISTS (
-      SELECT FROM responses r WHERE r.tenant = %(tenant)s AND r.thread_id = t.id OFFSET 0
-  )
-  AND NOT EXISTS (
-      SELECT FROM threads c WHERE c.tenant = %(tenant)s AND c.parent_id = t.id OFFSET 0
-  )
-RETURNING t.parent_id;
+-- Removes those of the locked threads that nothing hangs on, with what is left in them; returns their
+-- parents.
+WITH removed AS (
+    DELETE FROM threads t
+    WHERE t.tenant = %(tenant)s AND t.id = ANY (%(ids)s)
+      AND NOT EXISTS (
+          SELECT FROM responses r WHERE r.tenant = %(tenant)s AND r.thread_id = t.id OFFSET 0
+      )
+      AND NOT EXISTS (
+          SELECT FROM threads c WHERE c.tenant = %(tenant)s AND c.parent_id = t.id OFFSET 0
+      )
+      AND NOT EXISTS (
+          SELECT FROM conversations c WHERE c.tenant = %(tenant)s AND c.thread_id = t.id OFFSET 0
+      )
+    RETURNING t.id, t.parent_id
+), emptied AS (
+    DELETE FROM items
+    WHERE tenant = %(tenant)s AND thread_id = ANY (ARRAY(SELECT id FROM removed))
+)
+SELECT parent_id FROM removed;
+
+-- name: delete_conversation
+-- Removes a conversation; returns the thread that it kept.
+DELETE FROM conversations
+WHERE tenant = %(tenant)s AND id = %(id)s
+RETURNING thread_id;
+
+-- name: conversations_of_tenant
+-- The first conversations that a tenant has.
+SELECT id
+FROM conversations
+WHERE tenant = %(tenant)s AND created_at >= '-infinity'
+ORDER BY created_at, id
+LIMIT %(limit)s;
 
 -- name: bare_threads
--- Some threads of a tenant that has no response any more.
+-- Some threads of a tenant that has no response and no conversation any more.
 SELECT id
 FROM threads
 WHERE tenant = %(tenant)s AND id > '' AND writer IS NULL
   AND NOT EXISTS (SELECT FROM responses WHERE tenant = %(tenant)s AND id > '')
+  AND NOT EXISTS (SELECT FROM conversations WHERE tenant = %(tenant)s AND id > '')
 ORDER BY id
 LIMIT %(limit)s;
 

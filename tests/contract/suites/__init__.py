@@ -10,8 +10,11 @@ import uuid
 
 import pytest
 
+from tests.contract.suites.approvals import ApprovalContract
 from tests.contract.suites.cancelling import CancelContract
 from tests.contract.suites.connectors import ConnectorContract
+from tests.contract.suites.conversation_items import ConversationItemContract
+from tests.contract.suites.conversations import ConversationContract
 from tests.contract.suites.ends import EndContract
 from tests.contract.suites.files import FileContract
 from tests.contract.suites.keys import KeyContract
@@ -37,6 +40,8 @@ def tenant() -> str:
 class StoreContract(
     ReadingContract,
     HistoryContract,
+    ConversationContract,
+    ConversationItemContract,
     EndContract,
     ListContract,
     TreeContract,
@@ -46,6 +51,7 @@ class StoreContract(
     LogContract,
     KeyContract,
     RetentionContract,
+    ApprovalContract,
     ConnectorContract,
     PromptContract,
     FileContract,

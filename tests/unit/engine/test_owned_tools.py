@@ -368,7 +368,7 @@ async def leave_behind_a_call(rig: Rig, *, stream: bool, background: bool = True
             "tools": [server("s")],
         }
     ).encode()
-    run = await rig.intake.admit(Caller("default"), body)
+    run = await rig.admit(body, Caller("default"))
     assert run.new is not None
     lease = await rig.store.accept(run.new)
     if background:

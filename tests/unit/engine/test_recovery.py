@@ -171,7 +171,7 @@ async def test_the_model_is_sent_the_same_bytes_again() -> None:
     }
     lost = Rig(FakeModel(), store=store, limits=small(lease=GONE), worker="replica/1#1")
     body = json.dumps({"model": "m", **fields}).encode()
-    run = await lost.intake.admit(CALLER, body)
+    run = await lost.admit(body)
     lease = await leave(lost, *BEGUN, **fields)
     rig = alive(store)
     await recovered(rig, lease.response_id)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.runs import Runs
+from engine.upstream.choice import Choice
 from extproc.app import Engine, Worker, transport_of, worker
 from extproc.settings import Settings, SettingsError
 from extproc.transport import Transport
@@ -67,7 +68,15 @@ class FakeTransport:
 async def test_a_worker_that_stops_brings_every_run_to_its_end(late: bool) -> None:
     """E4, P4: also one that a stream began while the others were being stopped."""
     settings = Settings.load(None, NOW)
-    engine = Engine(MemoryStore(), MemoryBlobs(), FakeModel(), no_provider, settings, "replica/0#1")
+    engine = Engine(
+        MemoryStore(),
+        MemoryBlobs(),
+        FakeModel(),
+        no_provider,
+        settings,
+        "replica/0#1",
+        Choice("responses"),
+    )
     runs, stop = engine.live._runs, asyncio.Event()
     transport = FakeTransport(runs, late)
     built = Worker(transport, engine, settings)
@@ -100,8 +109,16 @@ async def test_a_worker_of_both_transports_ends_with_what_runs_over_http(begun: 
         settings = Settings.load(None, environ)
         settings.sidecar.run_dir.mkdir()
         model = FakeModel(*frames[:5], Hang(asyncio.Event()))
-        engine = Engine(MemoryStore(), MemoryBlobs(), model, no_provider, settings, "replica/0#1")
-        transport = transport_of(settings, 0, engine.endpoints)
+        engine = Engine(
+            MemoryStore(),
+            MemoryBlobs(),
+            model,
+            no_provider,
+            settings,
+            "replica/0#1",
+            Choice("responses"),
+        )
+        transport = transport_of(settings, 0, engine.endpoints, model)
         stop = asyncio.Event()
         await transport.start()
         async with asyncio.timeout(20), Client.to(address) as client:

@@ -25,6 +25,17 @@ def test_config_prints_the_envoy_config(capsys: pytest.CaptureFixture[str]) -> N
     assert "port_value: 9000" in capsys.readouterr().out
 
 
+def test_config_prints_the_envoy_config_for_requests_that_travel_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`--inline` is `envoy.inline`; `up` has it, too."""
+    assert cli.run(["config", "--envoy", "--inline"], {}) == 0
+    assert "responses-inline" in capsys.readouterr().out
+
+    assert cli.run(["up", "--inline", "--port", "99999"], {}) == 2
+    assert "listen.port" in capsys.readouterr().err
+
+
 def test_wrong_settings_end_with_status_2_and_a_line_for_each(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -171,14 +171,14 @@ def test_a_block_is_there_only_if_it_is_asked_for() -> None:
 
 
 HEADER_BLOCKS = {"identity", "own_tenant_header", "health"}
+ENVOY_BLOCKS = {
+    *HEADER_BLOCKS, "jwt", "jwks_file", "jwks_uri", "picker", "inline", "model_listener",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("path", "known"),
-    [
-        (TEMPLATE, {*HEADER_BLOCKS, "jwt", "jwks_file", "jwks_uri", "picker"}),
-        (PLAIN_TEMPLATE, HEADER_BLOCKS),
-    ],
+    [(TEMPLATE, ENVOY_BLOCKS), (PLAIN_TEMPLATE, HEADER_BLOCKS)],
     ids=["envoy", "plain"],
 )
 def test_every_block_of_the_template_is_known_and_closed(path: Path, known: set[str]) -> None:
@@ -189,6 +189,15 @@ def test_every_block_of_the_template_is_known_and_closed(path: Path, known: set[
     assert set(opened) == known
     assert sorted(opened) == sorted(closed)
     assert len(re.findall(r"^ *# </?if", only(known, template), re.MULTILINE)) == 0
+
+
+def test_requests_travel_on_only_where_it_is_asked_for() -> None:
+    """One more route; the model listener goes only where nothing else would use it."""
+    inline = {"HOLDFAST_ENVOY__INLINE": "true"}
+    assert "responses-inline" not in rendered()
+    assert "responses-inline" in rendered(**inline)
+    assert "stat_prefix: model" in rendered(**inline)
+    assert "stat_prefix: model" not in rendered(**inline, HOLDFAST_MODEL__VIA="request")
 
 
 def test_filters_of_identity_are_absent_where_tenancy_is_off() -> None:

@@ -26,8 +26,10 @@ from tests.support.fake_envoy import (
     response_trailers,
     trailers,
 )
+from tests.support.fake_inline import InlineEnvoy
 from tests.support.fake_model import FakeModel, Hang, frames_of
 from tests.support.replies import text
+from tests.support.riding import riding
 from tests.support.stream_rules import check_stream
 
 HELLO = frames_of(replies.stream(text("Hel", "lo")))
@@ -38,6 +40,8 @@ CREATE = head("POST", "/v1/responses")
 
 class Served:
     """Exchanges over a rig, for one request after the other."""
+
+    inline = False
 
     def __init__(
         self,
@@ -50,18 +54,30 @@ class Served:
         admission = Admission(
             body_limit=limit, forward_authorization=authorization, identify=identify
         )
-        self.exchanges = Exchanges(self.rig.endpoints, admission)
+        self.exchanges = Exchanges(self.rig.endpoints, admission, riding(self.rig.model))
 
     async def send(self, *messages: ProcessingRequest, patient: bool = False) -> FakeEnvoy:
         envoy = FakeEnvoy(*messages, patient=patient)
+        if self.inline and messages:
+            envoy = InlineEnvoy(self.rig.model, *messages)
         async with asyncio.timeout(5):
             await self.exchanges.serve(envoy)
         return envoy
 
 
+@pytest.fixture(params=["relay", "inline"])
+def _either_mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a client is answered is the same whether or not its request travels on."""
+    monkeypatch.setattr(Served, "inline", request.param == "inline")
+
+
+EITHER_MODE = pytest.mark.usefixtures("_either_mode")
+
+
 # -- whole requests ----------------------------------------------------------------------------------
 
 
+@EITHER_MODE
 async def test_a_request_is_answered_whole() -> None:
     """R15: JSON, with its content type."""
     envoy = await Served().send(CREATE, body(REQUEST, end=True))
@@ -69,6 +85,7 @@ async def test_a_request_is_answered_whole() -> None:
     assert envoy.json["output"][0]["content"][0]["text"] == "Hello"
 
 
+@EITHER_MODE
 async def test_a_request_is_answered_by_a_stream() -> None:
     """R1-R11: and its head says that nothing on the way shall hold it back."""
     envoy = await Served().send(CREATE, body(STREAMED, end=True))
@@ -86,6 +103,7 @@ def pieces(size: int) -> list[ProcessingRequest]:
     return [body(REQUEST[at : at + size]) for at in range(0, len(REQUEST), size)]
 
 
+@EITHER_MODE
 @pytest.mark.parametrize(
     "messages",
     [
@@ -123,6 +141,7 @@ async def test_an_answer_waits_for_the_whole_body() -> None:
         await serving
 
 
+@EITHER_MODE
 @pytest.mark.parametrize("encoding", ["gzip", "GZIP", "gzip, identity"])
 async def test_a_compressed_body_is_decoded(encoding: str) -> None:
     """Some clients compress what they send."""
@@ -131,6 +150,7 @@ async def test_a_compressed_body_is_decoded(encoding: str) -> None:
     assert envoy.status == 200
 
 
+@EITHER_MODE
 @pytest.mark.parametrize(
     "media_type", ["application/json", "application/json; charset=utf-8", "APPLICATION/JSON"]
 )
@@ -164,6 +184,7 @@ async def test_an_operation_without_a_body_is_answered_at_its_head(
         assert envoy.json
 
 
+@EITHER_MODE
 async def test_a_cancel_with_an_empty_body_is_answered() -> None:
     """openai_api.md: the SDK sends none, with the content type of JSON."""
     served = Served()
@@ -206,6 +227,7 @@ async def test_a_request_without_an_identity_is_refused_at_its_head(
     assert not served.rig.model.called.is_set()
 
 
+@EITHER_MODE
 async def test_a_response_belongs_to_the_tenant_that_envoy_named() -> None:
     """X1, X2: whatever the body says."""
     served = Served(identify=from_header("x-tenant"))
@@ -220,6 +242,7 @@ async def test_a_response_belongs_to_the_tenant_that_envoy_named() -> None:
 # -- requests that are refused -----------------------------------------------------------------------
 
 
+@EITHER_MODE
 @pytest.mark.parametrize(
     ("messages", "status", "code"),
     [
@@ -279,6 +302,7 @@ async def test_a_route_in_the_wrong_body_mode_says_so(mode: ProcessingMode.BodyS
     assert "FULL_DUPLEX_STREAMED" in envoy.json["error"]["message"]
 
 
+@EITHER_MODE
 @pytest.mark.parametrize(
     "messages",
     [
@@ -297,6 +321,7 @@ async def test_a_body_that_is_too_large_is_refused_before_it_is_whole(
     assert envoy.error == (413, "request_too_large")
 
 
+@EITHER_MODE
 async def test_a_body_that_is_too_large_when_decoded_is_refused() -> None:
     """X5: a small body must not become a huge one."""
     packed = head("POST", "/v1/responses", {**JSON, "content-encoding": "gzip"})
@@ -311,13 +336,14 @@ async def test_an_odd_content_length_decides_nothing(length: str) -> None:
     assert (await Served().send(first, body(REQUEST, end=True))).status == 200
 
 
+@EITHER_MODE
 async def test_a_bug_of_ours_is_a_500(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """R15: and it is logged."""
     served = Served()
 
-    async def broken(*_: object) -> None:
+    async def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(served.rig.responses, "create", broken)

@@ -25,6 +25,7 @@ from tests.support.engine_rig import Rig, final
 from tests.support.fake_envoy import body, head
 from tests.support.fake_model import FakeModel, Hang, frames_of
 from tests.support.replies import text
+from tests.support.riding import riding
 from tests.support.stream_rules import check_stream
 
 HELLO = frames_of(replies.stream(text("Hel", "lo")))
@@ -123,7 +124,7 @@ async def test_an_exchange_runs_over_a_real_stream() -> None:
     """The whole way from gRPC to the engine and back."""
     rig = Rig(FakeModel(*HELLO))
     admission = Admission(body_limit=1000, forward_authorization=False)
-    exchanges = Exchanges(rig.endpoints, admission)
+    exchanges = Exchanges(rig.endpoints, admission, riding(rig.model))
     async with asyncio.timeout(DEADLINE), served(exchanges.serve) as one:
         call = one.process()
         await call.write(head("POST", "/v1/responses"))
@@ -188,7 +189,7 @@ async def test_a_client_that_leaves_over_grpc_finds_its_response(
     gate = asyncio.Event()
     rig = Rig(FakeModel(*HELLO[:where], Hang(gate), *HELLO[where:]))
     admission = Admission(body_limit=1000, forward_authorization=False)
-    exchanges = Exchanges(rig.endpoints, admission)
+    exchanges = Exchanges(rig.endpoints, admission, riding(rig.model))
     async with asyncio.timeout(DEADLINE), served(exchanges.serve) as one:
         call = one.process()
         await call.write(head("POST", "/v1/responses"))

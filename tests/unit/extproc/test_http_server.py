@@ -383,7 +383,9 @@ class Writing:
         self.written = 0
         self.stopped = asyncio.Event()
 
-    async def create(self, _caller: object, _body: bytes, _query: str, reply: Reply) -> None:
+    async def create(
+        self, _caller: object, _body: bytes, _query: str, reply: Reply, *, model: object
+    ) -> None:
         await reply.open()
         try:
             while self.written < 1000:
@@ -518,7 +520,7 @@ async def test_a_bug_of_ours_is_a_500(
     """R15: and it is logged."""
     async with serving() as served:
 
-        async def broken(*_: object) -> None:
+        async def broken(*_: object, **__: object) -> None:
             raise ZeroDivisionError
 
         monkeypatch.setattr(served.rig.responses, "create", broken)

@@ -21,10 +21,11 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @asynccontextmanager
 async def serving(
-    handler: Handler, *, api_key: str | None = None, silence: float = 5
+    handler: Handler, *, api_key: str | None = None, silence: float = 5, told: str = "/health"
 ) -> AsyncIterator[HttpModelClient]:
     app = web.Application(client_max_size=1 << 24)
     app.router.add_post("/v1/responses", handler)
+    app.router.add_get(told, handler)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
     await runner.setup()
     # pytest's own folders have names too long for a socket.
@@ -64,7 +65,7 @@ async def test_a_call_is_a_post_of_json_that_takes_streams(api_key: str | None) 
 
     async with serving(handler, api_key=api_key) as client:
         sent = b'{"a":1}' * 300_000
-        answer = await client.call(sent, {"x-request-id": "r"})
+        answer = await client.call("/v1/responses", sent, {"x-request-id": "r"})
         assert (answer.status, answer.media_type) == (200, "application/json")
         assert await answer.read(1 << 24) == sent
         answer.close()
@@ -86,7 +87,7 @@ async def test_a_stream_is_read_as_it_comes() -> None:
         return response
 
     async with serving(handler) as client:
-        answer = await client.call(b"{}", {})
+        answer = await client.call("/v1/responses", b"{}", {})
         assert answer.media_type == "text/event-stream"
         chunks = answer.chunks()
         assert await anext(chunks) == b"one"
@@ -115,7 +116,7 @@ async def test_retry_after_is_read_in_seconds(given: str, seconds: int | None) -
         return web.Response(status=429, headers={"retry-after": given})
 
     async with serving(handler) as client:
-        answer = await client.call(b"{}", {})
+        answer = await client.call("/v1/responses", b"{}", {})
         assert (answer.status, answer.retry_after) == (429, seconds)
         answer.close()
 
@@ -127,7 +128,7 @@ async def test_a_large_error_is_read_up_to_the_bound() -> None:
         return web.Response(status=400, body=b"x" * 5_000_000)
 
     async with serving(handler) as client:
-        answer = await client.call(b"{}", {})
+        answer = await client.call("/v1/responses", b"{}", {})
         assert len(await answer.read(1000)) == 1000
         answer.close()
 
@@ -139,7 +140,7 @@ async def test_a_redirect_is_not_followed() -> None:
         return web.Response(status=307, headers={"location": "http://elsewhere/"})
 
     async with serving(handler) as client:
-        answer = await client.call(b"{}", {})
+        answer = await client.call("/v1/responses", b"{}", {})
         assert answer.status == 307
         answer.close()
 
@@ -157,7 +158,7 @@ async def test_closing_an_answer_aborts_the_generation() -> None:
         return response
 
     async with serving(handler) as client:
-        answer = await client.call(b"{}", {})
+        answer = await client.call("/v1/responses", b"{}", {})
         answer.close()
         await gone.wait()
 
@@ -175,7 +176,7 @@ async def test_giving_up_a_call_aborts_it() -> None:
         return web.Response()
 
     async with serving(handler) as client:
-        calling = asyncio.ensure_future(client.call(b"{}", {}))
+        calling = asyncio.ensure_future(client.call("/v1/responses", b"{}", {}))
         await came.wait()
         calling.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -195,7 +196,7 @@ async def test_a_connection_that_breaks_off_is_a_failure(first: bytes) -> None:
 
     async with serving(handler) as client:
         with pytest.raises(UpstreamFailed, match="broke off"):
-            await body_of(await client.call(b"{}", {}))
+            await body_of(await client.call("/v1/responses", b"{}", {}))
 
 
 @pytest.mark.parametrize("before_status", [True, False])
@@ -209,7 +210,7 @@ async def test_silence_is_a_failure(before_status: bool) -> None:
 
     async with serving(handler, silence=0.05) as client:
         with pytest.raises(UpstreamFailed, match="silent"):
-            await body_of(await client.call(b"{}", {}))
+            await body_of(await client.call("/v1/responses", b"{}", {}))
 
 
 async def test_no_server_is_a_failure() -> None:
@@ -219,7 +220,7 @@ async def test_no_server_is_a_failure() -> None:
         ModelEndpoint("model", socket=socket), connect=1, silence=1, api_key=None
     ) as client:
         with pytest.raises(UpstreamFailed, match="could not be reached"):
-            await client.call(b"{}", {})
+            await client.call("/v1/responses", b"{}", {})
 
 
 async def test_a_server_is_called_by_its_url_where_there_is_no_envoy() -> None:
@@ -239,7 +240,7 @@ async def test_a_server_is_called_by_its_url_where_there_is_no_envoy() -> None:
     endpoint = parse_model_url(f"http://localhost:{port}/base/v1")
     client = HttpModelClient(endpoint, connect=1, silence=5, api_key=None)
     async with asyncio.timeout(10), client:
-        answer = await client.call(b"{}", {})
+        answer = await client.call("/v1/responses", b"{}", {})
         answer.close()
     await runner.cleanup()
     assert (answer.status, seen) == (200, [(f"localhost:{port}", "/base/v1/responses")])
@@ -258,6 +259,26 @@ async def test_https_is_never_spoken_in_clear() -> None:
     client = HttpModelClient(endpoint, connect=1, silence=1, api_key="sk-secret")
     async with asyncio.timeout(10), server, client:
         with pytest.raises(UpstreamFailed):
-            await client.call(b"{}", {})
+            await client.call("/v1/responses", b"{}", {})
     assert heard
     assert all(data.startswith(b"\x16") and b"sk-secret" not in data for data in heard)
+
+
+async def test_what_a_server_tells_about_itself_is_read_whole() -> None:
+    """Status and body, however it comes; a server that is away is a failure like any other."""
+
+    async def tells(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(status=404)
+        await response.prepare(request)
+        for _ in range(3):
+            await response.write(b"no ")
+            await asyncio.sleep(0)
+        return response
+
+    async with serving(tells, told="/version") as client:
+        assert await client.get("/version") == (404, b"no no no ")
+    async with HttpModelClient(
+        ModelEndpoint("model", socket=Path("/nowhere.sock")), connect=1, silence=1, api_key=None
+    ) as away:
+        with pytest.raises(UpstreamFailed, match="could not be reached"):
+            await away.get("/version")

@@ -25,6 +25,15 @@ from extproc.routes import Operation, find
         ("GET", "/v1/responses/%00", Operation.RETRIEVE, "\0", ""),
         ("GET", "/v1/responses/%ff", Operation.RETRIEVE, "\ufffd", ""),
         ("GET", "/v1/responses/cancel", Operation.RETRIEVE, "cancel", ""),
+        ("POST", "/v1/conversations", Operation.CREATE_CONVERSATION, "", ""),
+        ("GET", "/v1/conversations?limit=1", Operation.LIST_CONVERSATIONS, "", "limit=1"),
+        ("GET", "/v1/conversations/conv_1", Operation.RETRIEVE_CONVERSATION, "conv_1", ""),
+        ("POST", "/v1/conversations/conv_1", Operation.UPDATE_CONVERSATION, "conv_1", ""),
+        ("DELETE", "/v1/conversations/conv_1", Operation.DELETE_CONVERSATION, "conv_1", ""),
+        ("POST", "/v1/conversations/c/items?include=a", Operation.ADD_ITEMS, "c", "include=a"),
+        ("GET", "/v1/conversations/c/items?limit=2", Operation.LIST_ITEMS, "c", "limit=2"),
+        ("GET", "/v1/conversations/c/items/i", Operation.RETRIEVE_ITEM, "c", ""),
+        ("DELETE", "/v1/conversations/c%20d/items/i", Operation.DELETE_ITEM, "c d", ""),
         ("POST", "/v1/connectors", Operation.CREATE_CONNECTOR, "", ""),
         ("GET", "/v1/connectors?limit=1", Operation.LIST_CONNECTORS, "", "limit=1"),
         ("GET", "/v1/connectors/conn_1", Operation.RETRIEVE_CONNECTOR, "conn_1", ""),
@@ -42,6 +51,12 @@ def test_a_path_is_an_operation(
     assert match.takes_body == (method == "POST" and operation is not Operation.CANCEL)
 
 
+def test_an_item_of_a_conversation_has_two_ids() -> None:
+    """Both decoded."""
+    match = find("GET", "/v1/conversations/a%20b/items/c%2Fd")
+    assert (match.id, match.item) == ("a b", "c/d")
+
+
 @pytest.mark.parametrize(
     "target",
     [
@@ -49,6 +64,7 @@ def test_a_path_is_an_operation(
         "/v1/responses//input_items", "/v1/responses/a/b", "/v1/responses/a/cancel/",
         "/v1/models", "/v1/connectors/", "/v1/connectors/a/b", "/v1/prompts/", "/v1/prompts/a/b",
         "//v1/responses", "/V1/responses", "/v1/responses/a/input_items/b",
+        "/v1/conversations/", "/v1/conversations//items", "/v1/conversations/c/items/i/x",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("method", ["GET", "POST"])

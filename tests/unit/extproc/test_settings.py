@@ -242,3 +242,28 @@ def test_the_tree_is_frozen() -> None:
 def test_what_is_no_base_url_is_refused(url: str) -> None:
     """Envoy's config is made from it: what cannot be one is told here."""
     assert "model.url" in problems(BACKEND_URL=url)
+
+
+def test_a_picker_and_requests_that_travel_on_exclude_each_other() -> None:
+    """H1: the picker is on the model listener, where the first turn does not come by."""
+    said = problems(
+        HOLDFAST_ENVOY__INLINE="true", HOLDFAST_ROUTING__PICKER_URL="http://picker:9002"
+    )
+    assert "HOLDFAST_ROUTING__PICKER_URL" in said
+
+
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        ({}, "HOLDFAST_ENVOY__INLINE"),
+        (
+            {"HOLDFAST_ENVOY__INLINE": "true", "HOLDFAST_HTTP__LISTEN": ":8081"},
+            "HOLDFAST_HTTP__LISTEN",
+        ),
+    ],
+)
+def test_a_model_that_is_reached_by_requests_alone_needs_them_to_travel_on(
+    environ: dict[str, str], named: str
+) -> None:
+    """H1: said at the start, not by each request."""
+    assert named in problems(HOLDFAST_MODEL__VIA="request", **environ)

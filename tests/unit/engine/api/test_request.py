@@ -35,7 +35,16 @@ def refused(**fields: Any) -> InvalidRequest:
 TABLE: dict[str, tuple[list[Any], list[tuple[Any, str, str]]]] = {
     "background": ([True, False], [("x", "", "invalid_type")]),
     "context_management": ([[]], [([OBJECT], "", "unsupported_value"), ({}, "", "invalid_type")]),
-    "conversation": ([], [("conv_1", "", "unsupported_value"), (OBJECT, "", "unsupported_value")]),
+    "conversation": (
+        ["conv_1", {"id": "conv_1"}],
+        [
+            ("", "", "invalid_value"),
+            (7, "", "invalid_type"),
+            ({}, ".id", "missing_required_parameter"),
+            ({"id": 7}, ".id", "invalid_type"),
+            ({"id": "conv_1", "x": 1}, ".x", "unknown_parameter"),
+        ],
+    ),
     "frequency_penalty": (
         [-2, 0, 1.5],
         [(2.1, "", "invalid_value"), ("1", "", "invalid_type"), (True, "", "invalid_type")],
@@ -144,7 +153,7 @@ TABLE: dict[str, tuple[list[Any], list[tuple[Any, str, str]]]] = {
     ),
     "top_logprobs": ([0, 20], [(21, "", "invalid_value"), (1.0, "", "invalid_type")]),
     "top_p": ([0, 1], [(1.1, "", "invalid_value"), ("1", "", "invalid_type")]),
-    "truncation": (["disabled"], [("auto", "", "unsupported_value"), (1, "", "unsupported_value")]),
+    "truncation": (["disabled", "auto"], [("some", "", "invalid_value"), (1, "", "invalid_type")]),
     "user": (["u"], [("u" * 1025, "", "invalid_value"), (1, "", "invalid_type")]),
     "access_programs": ([], [({"cyber": "standard"}, "", "unsupported_value")]),
     "image": ([], [({"context_compression": "auto"}, "", "unsupported_value")]),

@@ -173,8 +173,10 @@ def test_a_required_call_needs_a_tool() -> None:
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"server_url": "https://x/"}, "tools[0].require_approval"),
-        ({"server_url": "https://x/", "require_approval": "always"}, "tools[0].require_approval"),
+        (
+            {"server_url": "https://x/", "require_approval": {}, "tunnel_id": "t"},
+            "tools[0].tunnel_id",
+        ),
     ],
 )
 def test_what_of_a_server_cannot_be_honoured_is_refused(fields: dict[str, Any], param: str) -> None:

@@ -48,6 +48,7 @@ from engine.response.machine import IllegalInput, ResponseMachine
 from engine.response.phase import Phase
 from engine.response.transitions import TRANSITIONS
 from engine.response.turn import TurnRequest
+from engine.upstream.dialect import ResponsesDialect
 from tests.support.playback import NOW, RESPONSE_ID, Player, machine, request
 from tests.support.stream_rules import check_stream, response_of
 
@@ -61,7 +62,13 @@ SERVER = {
     "server_url": "https://x/",
     "require_approval": "never",
 }
-AGENDA = Agenda(request=request(tools=[SERVER]), replay=[], headers={}, most_turns=3)
+AGENDA = Agenda(
+    request=request(tools=[SERVER]),
+    encoder=ResponsesDialect(),
+    replay=[],
+    headers={},
+    most_turns=3,
+)
 LISTED = ToolsListed((Listing("s", [ToolDefinition(name="t", parameters=b"{}")]),))
 # The list of the server's tools took the first id.
 ENDED = ToolEnded(f"{RESPONSE_ID.replace('resp', 'mcp')}0001", ToolOutcome(text="done"))

@@ -34,13 +34,14 @@ from engine.response.inputs import (
 from engine.response.machine import ResponseMachine
 from engine.response.phase import Phase
 from engine.response.redrive import Redrive, Redriven
+from engine.upstream.dialect import ResponsesDialect
 from tests.support.fake_tools import server
 from tests.support.playback import NOW, Player, machine, request
 from tests.support.stream_rules import check_stream, response_of
 from tests.unit.engine.response.test_redrive import beyond
 
 REQUEST = request(tools=[server("s")], background=True)
-AGENDA = Agenda(request=REQUEST, replay=[], headers={}, most_turns=100)
+AGENDA = Agenda(request=REQUEST, encoder=ResponsesDialect(), replay=[], headers={}, most_turns=100)
 LISTED = ToolsListed((Listing("s", [ToolDefinition(name="t", parameters=b"{}")]),))
 DIED = Failed(NOW, EngineError("The gateway's worker died."))
 USAGE = Usage(input_tokens=10, cached_tokens=4, output_tokens=5, reasoning_tokens=2)

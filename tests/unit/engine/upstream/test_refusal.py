@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import convert
+from msgspec.json import decode
 
+from engine.api.error import response_error
+from engine.api.json import encode
 from engine.errors import UpstreamFailed, UpstreamRefused
-from engine.upstream.refusal import refusal
+from engine.upstream.frames import Problem
+from engine.upstream.refusal import refusal, stream_failure
 
 OPENAI = (
     b'{"error":{"message":"too long","type":"invalid_request_error","param":"input","code":400}}'
@@ -83,3 +88,80 @@ def test_a_refusal_of_the_clients_own_credentials_is_the_clients_to_see(status: 
     """R16: where its Authorization was forwarded, the client can mend it."""
     error = refusal(status, OPENAI, None, clients_credentials=True)
     assert (type(error), error.status) == (UpstreamRefused, status)
+
+
+# -- a prompt that is longer than the context ----------------------------------------------------------
+
+TOO_LONG = {
+    "OpenAI": '{"error":{"message":"It is too long.","code":"context_length_exceeded"}}',
+    "vLLM, responses": "The engine prompt length 9000 exceeds the max_model_len 8192. Please reduce prompt.",
+    "vLLM, chat": "This model's maximum context length is 8192 tokens. However, you requested 9000 tokens.",
+    "vLLM, engine": "The decoder prompt (length 9000) is longer than the maximum model length of 8192.",
+    "SGLang": "The input (9000 tokens) is longer than the model's context length (8192 tokens).",
+    "SGLang, sum": "Requested token count exceeds the model's maximum context length of 8192 tokens.",
+    "llama.cpp": '{"error":{"code":400,"message":"too much","type":"exceed_context_size_error","n_ctx":256}}',
+    "llama.cpp, words": "request (4390 tokens) exceeds the available context size (4096 tokens)",
+    "llama.cpp, later": "Context size has been exceeded.",
+    "llama-cpp-python": "Requested tokens (2285) exceed context window of 2048",
+    "Ollama": "prompt too long; exceeded max context length by 12 tokens",
+    "Ollama, input": "the input length exceeds the context length",
+    "LM Studio": "Trying to keep the first 9 tokens when context the overflows. However, the model is loaded "
+    "with context length of only 8 tokens, which is not enough.",
+    "LM Studio, keep": "The number of tokens to keep is greater than the context length.",
+    "LM Studio, n_keep": "Cannot truncate prompt with n_keep (15028) >= n_ctx (7424)",
+    "TGI": "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096.",
+    "TGI, inputs": "Input validation error: `inputs` must have less than 1024 tokens. Given: 5000",
+    "OpenRouter": "This endpoint's maximum context length is 128000 tokens. However, you requested 130000",
+    "Mistral": "Prompt contains 40000 tokens, too large for model with 32768 maximum context length",
+    "Anthropic": "prompt is too long: 200001 tokens > 199999 maximum",
+    "Google": "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
+    "LiteLLM": "litellm.ContextWindowExceededError: it failed",
+}
+
+
+@pytest.mark.parametrize("status", [400, 413, 422, 500])
+@pytest.mark.parametrize("server", TOO_LONG)
+def test_a_prompt_that_is_too_long_is_known_in_every_servers_words(
+    server: str, status: int
+) -> None:
+    """R15: clients shorten their history on this one code; trying again would not help."""
+    told = TOO_LONG[server]
+    body = told.encode() if told.startswith("{") else encode({"error": {"message": told}})
+    error = refusal(status, body, 3)
+    assert (type(error), error.status) == (UpstreamRefused, 400)
+    assert (error.code, error.param, error.retry_after) == (
+        "context_length_exceeded",
+        "input",
+        None,
+    )
+
+
+@pytest.mark.parametrize("server", TOO_LONG)
+def test_it_is_known_inside_a_stream_too(server: str) -> None:
+    """R12: SGLang says so inside a 200; the failed response has the code."""
+    told = TOO_LONG[server]
+    problem = decode(told)["error"] if told.startswith("{") else {"message": told}
+    error = stream_failure(convert(problem, Problem))
+    assert response_error(error)["code"] == "context_length_exceeded"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Too many tokens per minute.",
+        "Rate limit reached: 9000 tokens",
+        "max_tokens must be at least 1",
+        "context canceled",
+        "1 validation error: context",
+        "The prompt is empty.",
+    ],
+)
+def test_other_errors_are_not_taken_for_it(message: str) -> None:
+    """R15: a client would throw its history away."""
+    assert refusal(400, encode({"error": {"message": message}}), None).code is None
+    assert stream_failure(message).code == "server_error"
+
+
+def test_a_failure_without_words_has_some() -> None:
+    """R12: in a stream."""
+    assert stream_failure(None).message == "The model server reported a failure."

@@ -30,9 +30,11 @@ async def examined(
     model: str | None = None,
     deadline: float = 10.0,
     api_key: str | None = None,
+    dialect: str = "responses",
 ) -> Report:
     """Examine a server, with `only` these probes if there are any."""
-    settings = Settings(model={"url": server.url, "api_key": api_key})  # type: ignore[arg-type]
+    model_section = {"url": server.url, "api_key": api_key, "dialect": dialect}
+    settings = Settings(model=model_section)  # type: ignore[arg-type]
     chosen = [(name, probe) for name, probe in PROBES if name in (only or dict(PROBES))]
     async with asyncio.timeout(60):
         return await examine(settings, model, deadline=deadline, probes=chosen)
@@ -62,6 +64,31 @@ async def test_the_demo_model_is_well() -> None:
     }
     assert (report.model, report.server.split()[0]) == ("holdfast-demo", "holdfast-demo")
     assert report.settings == {"HOLDFAST_MODEL__URL": server.url}
+
+
+async def test_a_server_is_examined_in_the_dialect_that_it_would_be_asked_in() -> None:
+    """R8: an old vLLM in chat completions, where nothing of its streams has to be repaired."""
+    async with Patient(release="0.18.1") as server:
+        report = await examined(server, "text", "stream", "parallel calls", dialect="auto")
+        paths = {received.path for received in server.requests}
+
+    assert report.dialect == "chat"
+    assert "asked in chat" in report.as_text()
+    assert verdicts(report, Verdict.WORKS) == {"text", "stream", "parallel calls"}
+    assert paths == {"/v1/chat/completions"}
+    assert report.settings == {"HOLDFAST_MODEL__URL": server.url}
+
+
+async def test_the_other_dialect_is_named_where_what_is_broken_works_in_it() -> None:
+    """The settings to use; of a dialect that was chosen by hand nothing is said."""
+    async with Patient(release="0.32.0") as server:
+        server.faults["tool call"] = Script(stream(text(MARKUP)))
+        report = await examined(server, "text", "tool call", dialect="auto")
+        chosen = await examined(server, "text", "tool call", dialect="responses")
+
+    assert (report.dialect, verdicts(report, Verdict.BROKEN)) == ("responses", {"tool call"})
+    assert report.settings["HOLDFAST_MODEL__DIALECT"] == "chat"
+    assert "HOLDFAST_MODEL__DIALECT" not in chosen.settings
 
 
 TOOLS = {"tool call", "parallel calls", "no arguments"}
