@@ -7,12 +7,14 @@ import hashlib
 import os
 import random
 from collections.abc import AsyncIterator
+from typing import Any
 
 import aiohttp
 import openai
 import pytest
 
 from tests.support.fix_stack import BOTH_WAYS, open_session
+from tests.support.replies import say, text
 from tests.support.stack import Stack, eventually, memory
 from tests.support.wire import FILES, Wire
 
@@ -260,3 +262,30 @@ async def test_a_cut_upload_leaves_nothing(stack: Stack, client: openai.AsyncOpe
         await asyncio.wait({sending})
     await eventually(lambda: blobs() == there)
     assert [file.id async for file in client.files.list()] == before
+
+
+@BOTH_WAYS
+async def test_a_model_reads_files(stack: Stack, client: openai.AsyncOpenAI) -> None:
+    """M8, X3: a file and an image by id; a URL that leads inside is not followed."""
+    model = stack.plays(say(text("ok")))
+    notes = await made(client, b"milk, eggs", "notes.md")
+    image = await made(client, b"\x89PNG\r\n\x1a\n", "a.png")
+    content: Any = [
+        {"type": "input_file", "file_id": notes.id},
+        {"type": "input_image", "file_id": image.id, "detail": "low"},
+        {"type": "input_text", "text": "What is it?"},
+    ]
+    response = await client.responses.create(
+        model=model, input=[{"role": "user", "content": content}]
+    )
+    assert response.output_text == "ok"
+    sent = stack.asked(model)[0].json["input"][0]["content"]
+    assert sent[0] == {"type": "input_text", "text": "File: notes.md\n\nmilk, eggs"}
+    assert sent[1]["image_url"] == "data:image/png;base64,iVBORw0KGgo="
+    for url in ("https://127.0.0.1:9/x", "https://169.254.169.254/latest/meta-data"):
+        inside: Any = [{"type": "input_file", "file_url": url}]
+        with pytest.raises(openai.BadRequestError) as refused:
+            await client.responses.create(model=model, input=[{"role": "user", "content": inside}])
+        assert refused.value.code == "target_refused"
+        assert refused.value.param == "input[0].content[0].file_url"
+    assert len(stack.asked(model)) == 1

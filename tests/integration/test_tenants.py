@@ -129,6 +129,11 @@ def of_conversation(**more: Any) -> Probe:
     return Probe(names="conversation", **more)
 
 
+def a_message(kind: str) -> list[dict[str, Any]]:
+    """Return an input that names a file."""
+    return [{"role": "user", "content": [{"type": kind, "file_id": "{id}"}]}]
+
+
 PROBES: Mapping[Operation, Mapping[str, Probe]] = {
     Operation.CREATE: {
         "previous": Probe(body={"previous_response_id": "{id}"}, status=400),
@@ -159,6 +164,11 @@ PROBES: Mapping[Operation, Mapping[str, Probe]] = {
             names="connector",
         ),
         "prompt": Probe(body={"prompt": {"id": "{id}"}}, status=400, names="prompt"),
+        "file": Probe(body={"input": a_message("input_file")}, status=400, names="file"),
+        "file, in the background": Probe(
+            body={"input": a_message("input_file"), "background": True}, status=400, names="file"
+        ),
+        "image": Probe(body={"input": a_message("input_image")}, status=400, names="file"),
         "prompt, at a version": Probe(
             body={"prompt": {"id": "{id}", "version": "1"}}, status=400, names="prompt"
         ),
