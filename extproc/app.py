@@ -45,7 +45,9 @@ from extproc.connectors import shared_connectors, shared_policies
 from extproc.envoy.endpoint import ModelEndpoint, parse_model_url
 from extproc.exchange import Exchanges
 from extproc.grpc_server import GrpcTransport
+from extproc.handover import handed_over
 from extproc.held_request import Riding
+from extproc.http_address import UnixAddress
 from extproc.http_server import HttpExchanges, HttpTransport
 from extproc.identity import (
     Identify,
@@ -299,22 +301,29 @@ def _now() -> int:
 def transport_of(
     settings: Settings, index: int, endpoints: Endpoints, model: ModelClient
 ) -> Transport:
-    """Return ext_proc, and HTTP where it is asked for; both tell of one health, the former's.
+    """Return ext_proc, HTTP for downloads, and HTTP for all where it is asked for: one health, the first's.
 
     `model` makes the turns that are not the held request itself.
     """
-    admission = Admission(
-        body_limit=settings.limits.body_bytes,
-        forward_authorization=settings.model.forward_authorization,
-        identify=identity_source(settings),
-    )
+    admission = _admission(settings, identity_source(settings))
     riding = Riding(turn_headers(_key(settings)), settings.model.silence_seconds, onward=model)
     exchanges = Exchanges(endpoints, admission, riding)
     ext_proc = GrpcTransport(f"unix:{settings.worker_socket(index).absolute()}", exchanges.serve)
+    downloads = HttpExchanges(endpoints, _admission(settings, handed_over), content_alone=True)
+    socket = UnixAddress(settings.content_socket(index).absolute())
+    others: list[Transport] = [HttpTransport(socket, downloads)]
     address = settings.http_address(index)
-    if address is None:
-        return ext_proc
-    return Together(HttpTransport(address, HttpExchanges(endpoints, admission)), ext_proc)
+    if address is not None:
+        others.append(HttpTransport(address, HttpExchanges(endpoints, admission)))
+    return Together(*others, ext_proc)
+
+
+def _admission(settings: Settings, identify: Identify) -> Admission:
+    return Admission(
+        body_limit=settings.limits.body_bytes,
+        forward_authorization=settings.model.forward_authorization,
+        identify=identify,
+    )
 
 
 def model_client(settings: Settings) -> HttpModelClient | NoModelClient:

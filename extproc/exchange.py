@@ -16,7 +16,8 @@ from engine.errors import EngineError
 from engine.intake import Caller
 from extproc import messages, routes
 from extproc.admission import Admission
-from extproc.file_operations import STREAMED, perform_streamed
+from extproc.file_operations import perform_form
+from extproc.handover import hand_over
 from extproc.held_request import HeldRequest, Riding
 from extproc.inline import InlineReply, side_by_side
 from extproc.messages import Head
@@ -46,17 +47,12 @@ class ExtProcReply:
         self._streaming = True
         await self._stream.write(messages.stream_head(STREAM_HEADERS))
 
-    async def begin(self, status: int, headers: dict[str, str]) -> None:
-        """Start an answer of bytes."""
-        self._streaming = True
-        await self._stream.write(messages.stream_head(headers.items(), status))
-
     async def write(self, frames: bytes) -> None:
-        """Send whole events, or more of an answer of bytes."""
+        """Send whole events."""
         await self._stream.write(messages.stream_body(frames))
 
     async def end(self) -> None:
-        """End what was begun."""
+        """End the event stream."""
         await self._stream.write(messages.stream_end())
 
 
@@ -87,9 +83,12 @@ class Exchanges:
         head = messages.read_head(first.request_headers)
         match = routes.find(head.method, head.target)
         caller = self._admission.caller(tenant, head)
-        if match.operation in STREAMED:
+        if match.operation is Operation.FILE_CONTENT:
+            await stream.write(hand_over(tenant))
+            return
+        if match.takes_form:
             pieces = self._pieces(stream, first)
-            await perform_streamed(self._endpoints, match, caller, head, pieces, reply)
+            await perform_form(self._endpoints, match, caller, head, pieces, reply)
             return
         if not match.takes_body:
             await perform(self._endpoints, match, caller, b"", reply)

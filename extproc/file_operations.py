@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from typing import Protocol
 
 from engine.intake import Caller
 from engine.ports import BodyReply, Reply
@@ -16,42 +15,36 @@ from extproc.routes import Match, Operation
 
 _log = logging.getLogger(__name__)
 
-STREAMED = frozenset((Operation.CREATE_FILE, Operation.ADD_UPLOAD_PART, Operation.FILE_CONTENT))
 
-
-class FileReply(Reply, BodyReply, Protocol):
-    """A reply that can be either."""
-
-
-async def perform_streamed(
+async def perform_form(
     endpoints: Endpoints,
     match: Match,
     caller: Caller,
     head: Head,
     pieces: AsyncIterator[bytes],
-    reply: FileReply,
+    reply: Reply,
 ) -> None:
-    """Carry out one of `STREAMED`; `pieces` are the request's body.
+    """Carry out an operation that takes a form, of which `pieces` are the body; raises EngineError."""
+    form = read_form(head, pieces)
+    if match.operation is Operation.CREATE_FILE:
+        await reply.answer(await endpoints.files.create(caller, form, match.query))
+    else:
+        await reply.answer(await endpoints.uploads.add_part(caller, match.id, form, match.query))
+
+
+async def perform_content(
+    endpoints: Endpoints, match: Match, caller: Caller, reply: BodyReply
+) -> None:
+    """Send a file's content.
 
     Raises EngineError where nothing was sent, and asyncio.CancelledError where an answer that has begun
     cannot be finished: its client must not take it for whole.
     """
-    if match.operation is Operation.CREATE_FILE:
-        form = read_form(head, pieces)
-        await reply.answer(await endpoints.files.create(caller, form, match.query))
-    elif match.operation is Operation.ADD_UPLOAD_PART:
-        form = read_form(head, pieces)
-        added = await endpoints.uploads.add_part(caller, match.id, form, match.query)
-        await reply.answer(added)
-    else:
-        await _content(endpoints, match, caller, _Begun(reply))
-
-
-async def _content(endpoints: Endpoints, match: Match, caller: Caller, reply: _Begun) -> None:
+    begun = _Begun(reply)
     try:
-        await endpoints.files.content(caller, match.id, match.query, reply)
+        await endpoints.files.content(caller, match.id, match.query, begun)
     except Exception as error:
-        if not reply.begun:
+        if not begun.begun:
             raise
         _log.error("a file's content broke off: %s", error)
         raise asyncio.CancelledError("the answer cannot be finished") from error

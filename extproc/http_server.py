@@ -17,15 +17,16 @@ from typing import Any
 from aiohttp import web
 
 from engine.answers import Answer, error_answer
-from engine.errors import InvalidRequest
+from engine.errors import InvalidRequest, NotFound
 from extproc import messages, routes
 from extproc.admission import Admission
-from extproc.file_operations import STREAMED, perform_streamed
+from extproc.file_operations import perform_content, perform_form
 from extproc.http_address import HttpAddress, UnixAddress
 from extproc.http_reply import HttpReply
 from extproc.messages import Head
 from extproc.operations import Endpoints, answer_errors, perform
 from extproc.pb.ext_proc_pb2 import ProcessingRequest
+from extproc.routes import Operation
 
 HEALTH = "/health"
 
@@ -42,9 +43,12 @@ _REQUEST_ID = re.compile(r"[!-~]{1,200}")
 
 
 class HttpExchanges:
-    """Serves HTTP requests, one exchange each."""
+    """Serves HTTP requests, one exchange each; `content_alone`: no other operation than that."""
 
-    def __init__(self, endpoints: Endpoints, admission: Admission) -> None:
+    def __init__(
+        self, endpoints: Endpoints, admission: Admission, *, content_alone: bool = False
+    ) -> None:
+        self._content_alone = content_alone
         self._endpoints = endpoints
         self._admission = admission
         self.draining = False
@@ -74,9 +78,14 @@ class HttpExchanges:
             head = messages.read_head(first.request_headers)
             match = routes.find(head.method, head.target)
             caller = self._admission.caller(tenant, head)
-            if match.operation in STREAMED:
+            if match.operation is Operation.FILE_CONTENT:
+                await perform_content(self._endpoints, match, caller, reply)
+                return
+            if self._content_alone:
+                raise NotFound("Nothing but the content of files is served here.")
+            if match.takes_form:
                 pieces = self._pieces(request)
-                await perform_streamed(self._endpoints, match, caller, head, pieces, reply)
+                await perform_form(self._endpoints, match, caller, head, pieces, reply)
                 return
             body = b""
             if match.takes_body:

@@ -88,11 +88,11 @@ def immediate(answer: Answer) -> ProcessingResponse:
     return message
 
 
-def stream_head(headers: Iterable[tuple[str, str]], status: int = 200) -> ProcessingResponse:
-    """Return the head of a streamed answer (Envoy 1.37 and later)."""
+def stream_head(headers: Iterable[tuple[str, str]]) -> ProcessingResponse:
+    """Return the head of a streamed answer with status 200 (Envoy 1.37 and later)."""
     message = ProcessingResponse()
     header_map = message.streamed_immediate_response.headers_response.headers
-    _add(header_map, ":status", str(status))
+    _add(header_map, ":status", "200")
     for name, value in headers:
         _add(header_map, name, value)
     return message

@@ -68,6 +68,8 @@ _WITH_BODY = frozenset(
     )
 )
 
+_WITH_FORM = frozenset((Operation.CREATE_FILE, Operation.ADD_UPLOAD_PART))
+
 
 class Match(msgspec.Struct, frozen=True):
     """An operation and what the path and query say of it.
@@ -79,6 +81,11 @@ class Match(msgspec.Struct, frozen=True):
     id: str
     query: str
     item: str = ""
+
+    @property
+    def takes_form(self) -> bool:
+        """True if the operation reads a form as it arrives."""
+        return self.operation in _WITH_FORM
 
     @property
     def takes_body(self) -> bool:

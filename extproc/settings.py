@@ -359,6 +359,10 @@ class Settings(BaseSettings):
         """Return the socket on which worker `index` serves Envoy."""
         return self.sidecar.run_dir / f"worker-{index}.sock"
 
+    def content_socket(self, index: int) -> Path:
+        """Return the socket from which Envoy fetches the content of files."""
+        return self.sidecar.run_dir / f"files-{index}.sock"
+
     @property
     def admin_socket(self) -> Path:
         """The socket of Envoy's admin interface."""

@@ -49,6 +49,9 @@ def render(settings: Settings, template: Path = TEMPLATE) -> str:
         "sidecar_endpoints": [
             pipe(settings.worker_socket(index)) for index in range(settings.sidecar.workers)
         ],
+        "content_endpoints": [
+            pipe(settings.content_socket(index)) for index in range(settings.sidecar.workers)
+        ],
         **model_cluster.values(settings),
         **_http(settings),
         **identity.values(settings),

@@ -260,7 +260,7 @@ def test_an_item_that_we_cannot_replay_is_refused(kind: str) -> None:
 def test_each_measured_shape_is_taken_or_refused_with_a_place(shape: Any) -> None:
     """M4: 64 shapes that clients send; what we take is encoded for every server."""
     refusal: InvalidRequest | None = None
-    item: StoredItem | Reference | None = None
+    item: Entry | None = None
     try:
         [item] = parse([shape.item])
     except InvalidRequest as error:
