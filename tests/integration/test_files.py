@@ -289,3 +289,33 @@ async def test_a_model_reads_files(stack: Stack, client: openai.AsyncOpenAI) -> 
         assert refused.value.code == "target_refused"
         assert refused.value.param == "input[0].content[0].file_url"
     assert len(stack.asked(model)) == 1
+
+
+async def test_slow_readers_hold_back_their_own_downloads(envoy_stack: Stack) -> None:
+    """E6: ten clients that do not read 64 MiB each cost Envoy and the workers a part of one of them."""
+    stack, size = envoy_stack, 64 * MIB
+    pids = [stack.envoy(), stack.worker(0), stack.worker(1)]
+    taken = "cluster.content.upstream_cx_rx_bytes_total"
+    async with open_session(stack.url) as session:
+        sent = await Wire(session).ask("POST", FILES, data=_form(HEAD, _noise(size)), headers=FORM)
+        path = f"{FILES}/{sent.json['id']}/content"
+        before, start = [memory(pid) for pid in pids], await stack.stat(taken)
+        answers = [await session.get(path) for _ in range(10)]
+        seen: list[int] = []
+
+        async def still() -> bool:
+            seen.append(await stack.stat(taken))
+            return len(seen) > 50 and len({*seen[-50:]}) == 1
+
+        await eventually(still)
+        grown = [memory(pid) - was for pid, was in zip(pids, before, strict=True)]
+        assert seen[-1] - start < 10 * 16 * MIB
+        assert max(grown) < GROWTH, grown
+        whole = await answers[0].read()
+        assert (
+            hashlib.sha256(whole).digest()
+            == hashlib.sha256(b"".join([piece async for piece in _noise(size)])).digest()
+        )
+        for answer in answers:
+            answer.close()
+        await Wire(session).ask("DELETE", f"{FILES}/{sent.json['id']}")
