@@ -8,15 +8,15 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from obstore.store import S3Store
 
 from engine.errors import StorageUnavailable
 from engine.ports import BlobStore
-from storage.blobs.store import Blobs, open_blobs
+from storage.blobs.store import open_blobs
 from storage.memory import MemoryBlobs
 
 KEY = "0123456789abcdef" * 2
 MIB = 1 << 20
+_KEYS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us-east-1"}
 
 
 class _Places:
@@ -41,7 +41,9 @@ def s3() -> Iterator[str]:
 
 
 @pytest.fixture(params=["directory", "memory", "s3"])
-def places(request: pytest.FixtureRequest, tmp_path: Path) -> _Places:
+def places(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> _Places:
     if request.param == "directory":
 
         def files() -> list[str]:
@@ -51,14 +53,16 @@ def places(request: pytest.FixtureRequest, tmp_path: Path) -> _Places:
     if request.param == "memory":
         memory = MemoryBlobs()
         return _Places(memory, lambda: list(memory.kept))
-    return _bucket(request.getfixturevalue("s3"))
+    url = request.getfixturevalue("s3")
+    for name, value in {**_KEYS, "AWS_ENDPOINT_URL": url, "AWS_ALLOW_HTTP": "true"}.items():
+        monkeypatch.setenv(name, value)
+    return _bucket(url)
 
 
 def _bucket(url: str) -> _Places:
     import boto3
 
-    keys = {"aws_access_key_id": "a", "aws_secret_access_key": "b", "region_name": "us-east-1"}
-    client = boto3.client("s3", endpoint_url=url, **keys)
+    client = boto3.client("s3", endpoint_url=url, region_name=_KEYS["AWS_REGION"])
     client.create_bucket(Bucket="files")
     for entry in client.list_objects_v2(Bucket="files").get("Contents", []):
         client.delete_object(Bucket="files", Key=entry["Key"])
@@ -68,15 +72,7 @@ def _bucket(url: str) -> _Places:
         whole = client.list_objects_v2(Bucket="files").get("Contents", [])
         return [entry["Key"].rpartition("/")[2] for entry in [*whole, *halves]]
 
-    store = S3Store(
-        "files",
-        endpoint=url,
-        access_key_id="a",
-        secret_access_key="b",
-        region="us-east-1",
-        client_options={"allow_http": True},
-    )
-    return _Places(Blobs(store), left)
+    return _Places(open_blobs("s3://files/below", Path("unused")), left)
 
 
 async def _pieces(*pieces: bytes) -> AsyncIterator[bytes]:
