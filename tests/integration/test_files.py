@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import random
+import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -319,3 +320,40 @@ async def test_slow_readers_hold_back_their_own_downloads(envoy_stack: Stack) ->
         for answer in answers:
             answer.close()
         await Wire(session).ask("DELETE", f"{FILES}/{sent.json['id']}")
+
+
+async def test_a_killed_worker_leaves_nothing_that_is_seen_or_stays(own_stack: Stack) -> None:
+    """P4: a half of a file is no file; its bytes go with the next sweep behind its announcement's time."""
+    stack = own_stack
+
+    async def stalled() -> AsyncIterator[bytes]:
+        yield os.urandom(20 * MIB)
+        await asyncio.Event().wait()
+
+    def halves() -> list[str]:
+        return [p.name for p in stack.settings.files.directory.rglob("*") if "#" in p.name]
+
+    async with open_session(stack.url) as session:
+        sending = asyncio.create_task(
+            Wire(session).ask("POST", FILES, data=_form(HEAD, stalled()), headers=FORM)
+        )
+        await eventually(halves)
+        for index in (0, 1):
+            pid = stack.worker(index)
+            os.kill(pid, signal.SIGKILL)
+            await stack.replaced(index, pid)
+        seen = await sending
+        assert (seen.status, seen.json["error"]["code"]) == (503, "sidecar_unavailable")
+        assert (await Wire(session).ask("GET", FILES)).json["data"] == []
+        assert halves()
+        await stack.sql("UPDATE blobs SET drop_at = clock_timestamp()")
+        # A worker sweeps when it starts.
+        pid = stack.worker(0)
+        os.kill(pid, signal.SIGKILL)
+        await stack.replaced(0, pid)
+        await eventually(lambda: not halves())
+
+    async def forgotten() -> bool:
+        return await stack.sql("SELECT FROM blobs") == []
+
+    await eventually(forgotten)
