@@ -44,6 +44,7 @@ from extproc.admission import Admission
 from extproc.connectors import shared_connectors, shared_policies
 from extproc.envoy.endpoint import ModelEndpoint, parse_model_url
 from extproc.exchange import Exchanges
+from extproc.files import file_store, url_fetcher
 from extproc.grpc_server import GrpcTransport
 from extproc.handover import handed_over
 from extproc.held_request import Riding
@@ -60,9 +61,7 @@ from extproc.mcp.target import McpLimits
 from extproc.mcp.worker import McpServers, mcp_servers
 from extproc.model_client import HttpModelClient, NoModelClient, turn_headers
 from extproc.operations import Endpoints
-from extproc.outbound.fetch import Fetcher
 from extproc.outbound.policy import OutboundPolicy
-from extproc.outbound.transport import GuardedTransport
 from extproc.provided_tools import load_providers
 from extproc.scout import Scout
 from extproc.sealing import AesSealing, NoSealing
@@ -70,7 +69,6 @@ from extproc.settings import Settings, SettingsError
 from extproc.settings_dialect import parse_dialects
 from extproc.settings_tenancy import JWT_KEY, JWT_NAMESPACE
 from extproc.transport import Together, Transport
-from storage.blobs.store import open_blobs
 from storage.postgres.pool import open_pool
 from storage.postgres.store import PostgresStore
 
@@ -259,12 +257,12 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
         ) as pool,
         model_client(settings) as model,
         _servers(settings) as servers,
-        _guarded(settings) as transport,
+        url_fetcher(settings.files, _outbound(settings)) as fetch,
     ):
         choice = dialect_choice(settings)
         engine = Engine(
             PostgresStore(pool),
-            _blobs(settings),
+            file_store(settings.files),
             model,
             servers.open,
             settings,
@@ -273,7 +271,7 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
             scouts=_scouts(settings, model, choice),
             open_anew=servers.open_anew,
             sealing=_sealing(settings),
-            fetch=Fetcher(transport).fetch,
+            fetch=fetch,
         )
         yield Worker(transport_of(settings, index, engine.endpoints, model), engine, settings)
 
@@ -285,13 +283,6 @@ def _scouts(
     if isinstance(model, NoModelClient):
         return ()
     return (Scout(model.get, choice, seconds=settings.model.probe_seconds),)
-
-
-def _blobs(settings: Settings) -> BlobStore:
-    try:
-        return open_blobs(settings.files.url, settings.files.directory)
-    except (OSError, ValueError) as error:
-        raise SettingsError([f"files: the file store cannot be opened: {error}"]) from error
 
 
 def _now() -> int:
@@ -368,17 +359,6 @@ def _servers(settings: Settings) -> AbstractAsyncContextManager[McpServers]:
     general = _outbound(settings)
     trusted = shared_policies(settings.connectors.shared, general)
     return mcp_servers(general, _mcp_limits(settings), trusted)
-
-
-@asynccontextmanager
-async def _guarded(settings: Settings) -> AsyncIterator[GuardedTransport]:
-    """Yield the way to files that requests name by their URLs."""
-    most = settings.files.input_bytes
-    transport = GuardedTransport(_outbound(settings), body_limit=most)
-    try:
-        yield transport
-    finally:
-        await transport.aclose()
 
 
 def _sealing(settings: Settings) -> Sealing:

@@ -205,8 +205,8 @@ def _migrate(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 def _purge(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     from engine.errors import EngineError
     from engine.ports import BlobStore
+    from extproc.files import file_store
     from extproc.purge import purge
-    from storage.blobs.store import open_blobs
     from storage.postgres.pool import open_pool
     from storage.postgres.store import PostgresStore
 
@@ -216,7 +216,7 @@ def _purge(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
         _confirm(tenant)
 
     def blobs() -> BlobStore:
-        return open_blobs(settings.files.url, settings.files.directory)
+        return file_store(settings.files)
 
     async def work() -> int:
         timeout = settings.postgres.timeout_seconds
@@ -225,7 +225,7 @@ def _purge(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
     try:
         removed = asyncio.run(work())
-    except (EngineError, OSError, ValueError) as error:
+    except EngineError as error:
         raise StartFailed(str(error)) from error
     say(f"{removed} response(s) and conversation(s) of tenant '{tenant}' removed.")
 

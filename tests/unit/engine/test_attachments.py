@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from engine.limits import Limits
-from engine.ports import NewFile
 from tests.support.engine_rig import CALLER, Rig
 from tests.support.fake_model import FakeModel, frames_of
 from tests.support.fake_reply import FakeReply
+from tests.support.kept_files import kept
 from tests.support.replies import stream, text
 
 PNG = b"\x89PNG\r\n\x1a\nrest"
@@ -21,19 +21,6 @@ ASK = {"type": "input_text", "text": "What is it?"}
 
 def a_rig(**limits: int) -> Rig:
     return Rig(FakeModel(*frames_of(stream(text("ok")))), limits=Limits(save_wait=0.0, **limits))
-
-
-async def kept(rig: Rig, data: bytes, name: str = "a.txt", tenant: str = CALLER.tenant) -> str:
-    """Store a file and return its id."""
-
-    async def pieces() -> Any:
-        yield data
-
-    file_id = f"file-{name}"
-    blob = await rig.keeping.keep(tenant, pieces(), most=1 << 30, what="")
-    new = NewFile(id=file_id, purpose="user_data", filename=name)
-    assert await rig.store.add_file(tenant, new, blob) is not None
-    return file_id
 
 
 async def asked(rig: Rig, *parts: dict[str, Any], **fields: Any) -> FakeReply:
