@@ -10,7 +10,7 @@ marked with `BOTH_ENVOYS` a second time behind an Envoy without ext_proc.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import aiohttp
@@ -49,6 +49,14 @@ INLINE = pytest.mark.parametrize("way", ["inline"], indirect=True)
 
 BOTH_ENVOYS = pytest.mark.parametrize("way", ["envoy", "plain"], indirect=True)
 """The same for tests that need `doors`: only there each worker can be reached alone over HTTP."""
+
+
+@pytest.fixture(autouse=True)
+def scripts_of_one_test_alone() -> Iterator[None]:
+    """What a test has queued and nobody has played is not for the next one."""
+    yield
+    for model in ScriptedModel.running:
+        model.unscript()
 
 
 @pytest_asyncio.fixture(scope="session")
