@@ -34,7 +34,7 @@ from engine.ports import (
     Store,
     StoredItem,
 )
-from engine.references import resolve
+from engine.references import Attach, resolve
 from engine.response.agenda import Agenda
 from engine.response.consent import ASKING, ApprovedCall, Asking
 from engine.response.effects import Send
@@ -56,6 +56,7 @@ class Caller(msgspec.Struct, frozen=True):
     model_headers: Mapping[str, str] = {}
     on_disconnect: str | None = None
     idempotency_key: str | None = None
+    byte_range: str | None = None
 
 
 Expand = Callable[[str, bytes], Awaitable[bytes]]
@@ -83,12 +84,14 @@ class Intake:
         choice: Choice,
         truncation: Truncation,
         expand: Expand,
+        attach: Attach,
         on_disconnect: OnDisconnect = "continue",
         consent_keys: tuple[bytes, ...] = (),
         more_turns: bool = True,
     ) -> None:
         self._store = store
         self._expand = expand
+        self._attach = attach
         self._tools = tools
         self._sealing = sealing
         self._clock = clock
@@ -116,7 +119,7 @@ class Intake:
         providers = self._tools.open(request, caller.tenant)
         on_disconnect = read_on_disconnect(caller.on_disconnect, self._on_disconnect)
         key = read_idempotency_key(caller.idempotency_key, store=request.store)
-        items = await resolve(self._store, caller.tenant, request.input)
+        items = await resolve(self._store, self._attach, caller.tenant, request.input)
         before = await continuation(self._store, caller.tenant, request, key, visit)
         asking = Asking(stored=request.store, keys=self._consent_keys(caller.tenant))
         consents = await self._consents(caller.tenant, request, items, before, asking, key)

@@ -15,13 +15,16 @@ from engine.answers import error_answer
 from engine.api.connectors import Connector
 from engine.api.mcp import McpTool
 from engine.api.ownership import NO_POLICY, ToolPolicy
+from engine.attachments import Attachments
 from engine.background import Background
 from engine.connectors import Connectors
 from engine.conversations import Conversations
 from engine.detached import Detached
 from engine.errors import EngineError
+from engine.files import Files
 from engine.following import Following
 from engine.intake import Caller, Intake
+from engine.keeping import Keeping
 from engine.limits import Limits
 from engine.lines import Lines
 from engine.live import Live
@@ -41,9 +44,11 @@ from engine.run import Means, Run
 from engine.takeover import TakeOver
 from engine.toolbox import OpenProvider, Toolbox
 from engine.truncation import Truncation
+from engine.uploads import Uploads
 from engine.upstream.choice import Choice
 from extproc.operations import Endpoints
 from extproc.sealing import AesSealing
+from storage.memory import MemoryBlobs
 from tests.support.fake_model import FakeModel
 from tests.support.fake_reply import FakeReply
 from tests.support.faulty_store import FaultyStore
@@ -123,6 +128,11 @@ class Rig:
         self.prompts = Prompts(
             self.store, randomness=randomness, limits=self.limits, policy=tools.policy
         )
+        self.pages: dict[str, bytes] = {}
+        self.blobs = MemoryBlobs()
+        self.keeping = keeping = Keeping(self.store, self.blobs, randomness)
+        self.files = Files(self.store, keeping, randomness=randomness, limits=self.limits)
+        attach = Attachments(self.files, self.fetch, self.limits).attach
         self.intake = Intake(
             self.store,
             tools=tools,
@@ -135,6 +145,7 @@ class Rig:
             choice=self.choice,
             truncation=Truncation(model),
             expand=self.prompts.expand,
+            attach=attach,
         )
         self.takeover = TakeOver(self.live)
         self.background = Background(self.live, self.takeover, most=2)
@@ -153,6 +164,7 @@ class Rig:
             store=self.store,
             lines=self.lines,
             sealing=self.sealing,
+            attach=attach,
             randomness=counting(f"{worker}, conversations"),
         )
         self.connectors = Connectors(
@@ -164,9 +176,26 @@ class Rig:
             clock=lambda: self.clock(),
             randomness=counting(worker),
         )
-        self.endpoints = Endpoints(
-            self.responses, self.conversations, self.connectors, self.prompts
+        self.uploads = Uploads(
+            self.store,
+            keeping,
+            clock=lambda: self.clock(),
+            randomness=randomness,
+            limits=self.limits,
         )
+        self.endpoints = Endpoints(
+            self.responses,
+            self.conversations,
+            self.connectors,
+            self.prompts,
+            self.files,
+            self.uploads,
+        )
+
+    async def fetch(self, url: str, most: int, param: str) -> bytes:
+        """Return what `pages` has behind a URL."""
+        assert len(self.pages[url]) <= most, param
+        return self.pages[url]
 
     def _notify(self, response_id: str) -> None:
         self.notified.append(response_id)
