@@ -1,6 +1,7 @@
 """Records what a real server streams: `python -m tests.support.record URL MODEL FOLDER [KIND …]`.
 
-Kinds: text, reasoning, tool, babble; all unless some are named. See tests/transcripts/README.md.
+Kinds: text, reasoning, tool, babble; all unless some are named. What was recorded is in
+tests/transcripts/README.md.
 """
 
 from __future__ import annotations
