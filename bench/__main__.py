@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from pathlib import Path
 
 from bench import commits, conversations, durability, loop, readers, streams
 
@@ -23,7 +24,7 @@ async def _main(given: argparse.Namespace) -> None:
     if "commits" in given.sections:
         await commits.run(given.seconds)
     if "conversations" in given.sections:
-        await conversations.run(given.turns)
+        await conversations.run(given.turns, given.drawing)
     if "loop" in given.sections:
         await loop.run(given.seconds)
 
@@ -36,4 +37,5 @@ if __name__ == "__main__":
     parser.add_argument("--readers", type=int, default=1000, help="clients that do not read")
     parser.add_argument("--inline", action="store_true", help="streams: requests travel on")
     parser.add_argument("--turns", type=int, default=500, help="of one conversation")
+    parser.add_argument("--drawing", type=Path, help="SVG to be made of one conversation's turns")
     asyncio.run(_main(parser.parse_args()))

@@ -15,6 +15,7 @@ import aiohttp
 import msgspec
 import psycopg
 
+from bench.plot import plot
 from bench.processes import children, cpu_seconds
 from bench.streams import backend
 from extproc.settings import Settings
@@ -40,8 +41,8 @@ class _Step(msgspec.Struct):
     response_id: str
 
 
-async def run(turns: int) -> None:
-    """Print the curve: a line for each tenth of the conversation."""
+async def run(turns: int, drawing: Path | None) -> None:
+    """Print the curve, a line for each tenth of the conversation; draw it into a file if there is one."""
     with tempfile.TemporaryDirectory(prefix="hf-bench-") as directory:
         socket = Path(directory) / "model.sock"
         async with embedded_postgres(Path(directory) / "postgres") as server:
@@ -58,6 +59,8 @@ async def run(turns: int) -> None:
             ):
                 steps = await _converse(client, turns)
             await _print(server.conninfo, turns, steps)
+    if drawing is not None:
+        _draw(drawing, turns, steps)
 
 
 async def _converse(client: aiohttp.ClientSession, turns: int) -> list[_Step]:
@@ -86,6 +89,15 @@ async def _turn(client: aiohttp.ClientSession, body: dict[str, str]) -> str:
         response = await answer.json()
     assert response["status"] == "completed", response
     return str(response["id"])
+
+
+def _draw(file: Path, turns: int, steps: list[_Step]) -> None:
+    curves = [
+        ("time (median)", [step.milliseconds for step in steps]),
+        ("CPU of the worker", [step.cpu for step in steps]),
+    ]
+    title = f"Milliseconds of a turn, in one conversation of {turns}"
+    file.write_text(plot(title, "ms", [step.last for step in steps], curves), encoding="utf-8")
 
 
 async def _print(conninfo: str, turns: int, steps: list[_Step]) -> None:

@@ -156,3 +156,27 @@ async def test_a_session_goes_on_by_its_id(stack: Stack, client: openai.AsyncOpe
     second = OpenAIConversationsSession(conversation_id=first.session_id, openai_client=client)
     await ask(agent, CITIES[1], False, session=second)
     assert kinds(await first.get_items()) == KINDS * 2
+
+
+@BOTH_WAYS
+@STREAMED
+async def test_an_agent_runs_a_prompt_template(
+    stack: Stack, client: openai.AsyncOpenAI, streamed: bool
+) -> None:
+    """M9: the model and the instructions are the template's; tools are called over several turns."""
+    model = forecaster(stack)
+    template = {"model": model, "instructions": "Be {{how}}."}
+    made: Any = await client.post("/prompts", body={"template": template}, cast_to=dict)
+    agent: Agent[Any] = Agent(
+        name="agent",
+        prompt={"id": made["id"], "version": "1", "variables": {"how": "brief"}},
+        tools=[get_weather],
+        model=OpenAIResponsesModel("unused", client, model_is_explicit=False),
+    )
+    previous: str | None = None
+    for city in CITIES:
+        result = await ask(agent, city, streamed, previous_response_id=previous)
+        assert result.final_output == f"There is sun in {city}."
+        previous = result.last_response_id
+    await check_model_calls(stack, model)
+    assert {received.json["instructions"] for received in stack.asked(model)} == {"Be brief."}
