@@ -15,6 +15,7 @@ from engine.api.items import require_pairs
 from engine.api.request import CreateRequest, parse_create
 from engine.api.response_object import ResponseObject, State
 from engine.consents import Consents, read_consents
+from engine.context.compacted import behind_covered, covers
 from engine.context.listed import NOTHING_SHOWN, Shown, shown_lists
 from engine.context.owned_calls import with_calls
 from engine.context.seals import Seals
@@ -121,12 +122,9 @@ class Intake:
         asking = Asking(stored=request.store, keys=self._consent_keys(caller.tenant))
         consents = await self._consents(caller.tenant, request, items, before, asking, key)
         items = consents.items
-        replay = [
-            *before.history.replay,
-            *(item.replay for item in items if item.replay is not None),
-        ]
-        self._check_size(replay)
-        root = before.root if before.root is not None else _root(request, replay)
+        replay = sent(before.history.replay, items)
+        check_size(replay, self._limits)
+        root = before.root if before.root is not None else first_root(request, replay)
         headers = turn_headers(caller.model_headers, caller.tenant, root)
         wanted = self._choice.asking(request, caller.tenant)
         if not request.background:
@@ -212,7 +210,7 @@ class Intake:
         key: str | None,
     ) -> Consents:
         """Return the input with all that it answers; of a retry nothing is judged."""
-        told = _with_calls(request, items)
+        told = with_own_calls(request, items)
         if not before.checked:
             return Consents((), (), told)
         require_pairs(before.history.pending, items)
@@ -231,16 +229,23 @@ class Intake:
         name = tenant.encode("utf-8", "surrogatepass")
         return tuple(hmac.new(key, name, hashlib.sha256).digest() for key in self._keys)
 
-    def _check_size(self, replay: list[bytes]) -> None:
-        """Bound what one turn is sent: references and history cost their client nothing (rule X5)."""
-        size = sum(map(len, replay))
-        if size > self._limits.context_bytes:
-            raise InvalidRequest(
-                f"Input and history have {size} bytes; at most {self._limits.context_bytes} can be "
-                "sent to a model.",
-                param="input",
-                code="context_length_exceeded",
-            )
+
+def sent(history: list[bytes], items: list[StoredItem]) -> list[bytes]:
+    """Return what the model is sent of history and input; an item of the latter may cover all before it."""
+    kept = behind_covered(items)
+    replay = [item.replay for item in kept if item.replay is not None]
+    return replay if kept and covers(kept[0]) else [*history, *replay]
+
+
+def check_size(replay: list[bytes], limits: Limits) -> None:
+    """Bound what one turn is sent: references and history cost their client nothing (rule X5)."""
+    size = sum(map(len, replay))
+    if size > limits.context_bytes:
+        raise InvalidRequest(
+            f"Input and history have {size} bytes; at most {limits.context_bytes} can be sent to a model.",
+            param="input",
+            code="context_length_exceeded",
+        )
 
 
 def _is_logged(request: CreateRequest) -> bool:
@@ -294,7 +299,8 @@ def _queued(new: NewResponse, shape: ResponseObject, machine: ResponseMachine) -
     return msgspec.structs.replace(new, background=True, queued=True, head=head, events=events)
 
 
-def _root(request: CreateRequest, replay: list[bytes]) -> str:
+def first_root(request: CreateRequest, replay: list[bytes]) -> str:
+    """Return the root of what a request begins."""
     key = request.values.get("prompt_cache_key")
     return affinity.root_of(key if isinstance(key, str) else None, replay)
 
@@ -335,7 +341,8 @@ def asked_for(
     return TurnRequest(body, headers, turn_rules(request), encoder.name)
 
 
-def _with_calls(request: CreateRequest, items: list[StoredItem]) -> list[StoredItem]:
+def with_own_calls(request: CreateRequest, items: list[StoredItem]) -> list[StoredItem]:
+    """Return input items with what the model is sent of calls of the gateway's tools."""
     labels = {server.server_label for _, server in request.servers}
     return with_calls(items, labels=labels, taken={each.name for each in request.functions})
 

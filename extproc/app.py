@@ -14,8 +14,11 @@ from ipaddress import ip_network
 
 from engine.api.ownership import ToolPolicy
 from engine.background import Background
+from engine.compacting import Compacting
 from engine.connectors import Connectors
+from engine.context.summaries import PROMPT
 from engine.conversations import Conversations
+from engine.counting import Counting
 from engine.detached import Detached
 from engine.following import Following
 from engine.intake import Intake
@@ -29,7 +32,9 @@ from engine.registry import Registry
 from engine.responses import Responses
 from engine.retries import RetryBudget
 from engine.run import Means
+from engine.summaries import Summaries
 from engine.takeover import TakeOver
+from engine.token_counts import TokenCounts
 from engine.toolbox import OpenProvider, Toolbox
 from engine.truncation import Truncation
 from engine.upkeep import Upkeep
@@ -58,6 +63,7 @@ from extproc.provided_tools import load_providers
 from extproc.scout import Scout
 from extproc.sealing import AesSealing, NoSealing
 from extproc.settings import Settings, SettingsError
+from extproc.settings_context import read_prompt
 from extproc.settings_dialect import parse_dialects
 from extproc.settings_tenancy import JWT_KEY, JWT_NAMESPACE
 from extproc.transport import Together, Transport
@@ -136,7 +142,8 @@ class Engine:
         sealing: Sealing | None = None,
     ) -> None:
         limits = _limits(settings)
-        truncation = Truncation(model)
+        counting = Counting(model, estimates=settings.context.estimate_tokens)
+        truncation = Truncation(counting)
         shared = shared_connectors(settings.connectors.shared)
         sealing = NoSealing() if sealing is None else sealing
         registry = Registry(store, sealing, shared)
@@ -151,6 +158,8 @@ class Engine:
             ),
         )
         self.following = Following(store, limits)
+        retries = RetryBudget(settings.routing.retry_budget)
+        summaries = _summaries(settings, model, limits, choice, retries)
         means = Means(
             model=model,
             tools=tools,
@@ -162,7 +171,7 @@ class Engine:
             detached=Detached(),
             choice=choice,
             truncation=truncation,
-            retries=RetryBudget(settings.routing.retry_budget),
+            retries=retries,
         )
         self.live = Live(means, worker_name)
         takeover = TakeOver(self.live)
@@ -213,7 +222,28 @@ class Engine:
             clock=_now,
             randomness=os.urandom,
         )
-        self.endpoints = Endpoints(responses, conversations, connectors, prompts)
+        compacting = Compacting(
+            store,
+            summaries,
+            choice,
+            lines=self.lines,
+            sealing=sealing,
+            limits=limits,
+            clock=_now,
+            randomness=os.urandom,
+        )
+        counts = TokenCounts(
+            store,
+            counting,
+            choice,
+            lines=self.lines,
+            tools=tools,
+            sealing=sealing,
+            limits=limits,
+        )
+        self.endpoints = Endpoints(
+            responses, conversations, connectors, prompts, compacting, counts
+        )
 
     def start(self) -> None:
         """Begin with what is done beside the requests."""
@@ -255,6 +285,21 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
             sealing=_sealing(settings),
         )
         yield Worker(transport_of(settings, index, engine.endpoints, model), engine, settings)
+
+
+def _summaries(
+    settings: Settings, model: ModelClient, limits: Limits, choice: Choice, budget: RetryBudget
+) -> Summaries:
+    context = settings.context
+    file = context.summary_prompt_file
+    return Summaries(
+        model,
+        limits,
+        choice,
+        budget=budget,
+        prompt=PROMPT if file is None else read_prompt(file),
+        most_tokens=context.summary_tokens,
+    )
 
 
 def _scouts(

@@ -10,19 +10,22 @@ import msgspec
 
 from engine.api import checks, mcp_items
 from engine.api.json import encode, read_value
+from engine.context.compacted import COMPACTION, COVERS, unpack
 from engine.context.listed import listing_key_of
 from engine.context.replay import replay
-from engine.context.seals import Unseal
+from engine.context.seals import REASONING, Unseal
 from engine.errors import InvalidRequest
 from engine.ids import ItemIds
 from engine.ports import StoredItem
 
 TEXT_LIMIT = 10_485_760
 IMAGE_LIMIT = 20_971_520
+SEALED_LIMIT = 1 << 26
 
 _ID = checks.string_up_to(128)
 _TEXT = checks.string_up_to(TEXT_LIMIT)
 _IMAGE_URL = checks.matching(r"(?s)(https?://|data:image/).+")
+_SEALED = checks.string_up_to(SEALED_LIMIT)
 _CALL_ID = checks.matching(r"[^\x00-\x1f]{1,128}")
 _FUNCTION_NAME = checks.matching(r"[a-zA-Z0-9_.:/-]{1,128}")
 _STATUS = checks.one_of("in_progress", "completed", "incomplete")
@@ -42,7 +45,7 @@ class Reference(msgspec.Struct, frozen=True):
     param: str
 
 
-def nothing_opens(_sealed: str, param: str) -> str:
+def nothing_opens(_sealed: str, param: str, _purpose: str) -> str:
     """Refuse all encrypted content: `Unseal` where there are no seals."""
     raise checks.unsupported(param, "encrypted content cannot be read here.")
 
@@ -113,6 +116,8 @@ def _stored(entry: dict[str, object], param: str, ids: ItemIds, unseal: Unseal) 
         )
     item = parse(entry, param, ids)
     encoded = encode(item)
+    if kind == COMPACTION:
+        return _compacted(item, encoded, param, unseal)
     if kind == "mcp_list_tools":
         call_id: object = listing_key_of(str(item["server_label"]), encoded)
     else:
@@ -126,12 +131,24 @@ def _stored(entry: dict[str, object], param: str, ids: ItemIds, unseal: Unseal) 
     )
 
 
+def _compacted(item: dict[str, object], encoded: bytes, param: str, unseal: Unseal) -> StoredItem:
+    sealed = str(item["encrypted_content"])
+    found = unpack(unseal(sealed, f"{param}.encrypted_content", COMPACTION))
+    return StoredItem(
+        id=str(item["id"]),
+        type=COMPACTION,
+        item=encoded,
+        replay=found.replay.encode(),
+        call_id=COVERS if found.covers else None,
+    )
+
+
 def _opened(item: dict[str, object], param: str, unseal: Unseal) -> dict[str, object]:
     """Return an item with what it says sealed in the clear, for the model."""
     sealed = item.get("encrypted_content")
     if sealed is None:
         return item
-    text = unseal(str(sealed), f"{param}.encrypted_content")
+    text = unseal(str(sealed), f"{param}.encrypted_content", REASONING)
     return {**item, "content": [{"type": "reasoning_text", "text": text}]}
 
 
@@ -252,6 +269,16 @@ def _reasoning(entry: dict[str, object], param: str, ids: ItemIds) -> dict[str, 
     return item
 
 
+def _compaction(entry: dict[str, object], param: str, ids: ItemIds) -> dict[str, object]:
+    checks.only_keys(entry, ("type", "id", "encrypted_content", "status", "created_by"), param)
+    head = _head(entry, param, COMPACTION, ids.mint("cmp"))
+    sealed, where = entry.get("encrypted_content"), f"{param}.encrypted_content"
+    if sealed is None:
+        raise checks.missing(where)
+    _SEALED(sealed, where)
+    return {"id": head["id"], "type": COMPACTION, "encrypted_content": sealed}
+
+
 def _array_or_none(source: dict[str, object], key: str, param: str) -> list[object]:
     value = source.get(key)
     return [] if value is None else checks.array(value, f"{param}.{key}")
@@ -273,6 +300,7 @@ _PARSERS = {
     "function_call": _function_call,
     "function_call_output": _function_call_output,
     "reasoning": _reasoning,
+    COMPACTION: _compaction,
     "mcp_list_tools": mcp_items.list_tools,
     "mcp_call": mcp_items.call,
     "mcp_approval_request": mcp_items.approval_request,

@@ -82,7 +82,7 @@ class Output:
     @property
     def called(self) -> bool:
         """True if there is a finished call, or a request for consent, for the client to answer."""
-        calls = (item.call_id is not None and item.replay is not None for item in self.items)
+        calls = (item.type == "function_call" and item.replay is not None for item in self.items)
         return bool(self.asked) or any(calls)
 
     @property

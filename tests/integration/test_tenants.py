@@ -157,6 +157,15 @@ PROBES: Mapping[Operation, Mapping[str, Probe]] = {
             body={"tools": [{**SERVER, "server_label": "{id}"}]}, status=400, names="label"
         ),
     },
+    Operation.COMPACT: {
+        "previous": Probe(body={"previous_response_id": "{id}"}, status=400),
+        "reference": Probe(body={"input": REFERENCE}, status=400, names="item"),
+    },
+    Operation.COUNT_TOKENS: {
+        "previous": Probe(body={"previous_response_id": "{id}"}, status=400),
+        "reference": Probe(body={"input": REFERENCE}, status=400, names="item"),
+        "conversation": of_conversation(body={"conversation": "{id}"}),
+    },
     Operation.LIST: {"after": Probe(query="?after={id}", status=400)},
     Operation.RETRIEVE: {
         "plain": Probe(),
@@ -253,7 +262,8 @@ async def asked(
     path = probe.path or "/v1/" + "/".join(wanted if part is None else part for part in pattern)
     body = None
     if probe.body is not None:
-        asking = {"model": "demo", "input": "hi"} if pattern == ("responses",) else {}
+        asks = pattern[0] == "responses" and None not in pattern
+        asking = {"model": "demo", "input": "hi"} if asks else {}
         body = filled({**asking, **probe.body}, wanted, tenants)
     target = filled(path + probe.query, wanted, tenants)
     return await tenants.mine.ask(method, target, json=body)

@@ -16,8 +16,10 @@ from engine.api.connectors import Connector
 from engine.api.mcp import McpTool
 from engine.api.ownership import NO_POLICY, ToolPolicy
 from engine.background import Background
+from engine.compacting import Compacting
 from engine.connectors import Connectors
 from engine.conversations import Conversations
+from engine.counting import Counting
 from engine.detached import Detached
 from engine.errors import EngineError
 from engine.following import Following
@@ -37,8 +39,11 @@ from engine.prompts import Prompts
 from engine.recovery import Recovery
 from engine.registry import Registry
 from engine.responses import Responses
+from engine.retries import RetryBudget
 from engine.run import Means, Run
+from engine.summaries import Summaries
 from engine.takeover import TakeOver
+from engine.token_counts import TokenCounts
 from engine.toolbox import OpenProvider, Toolbox
 from engine.truncation import Truncation
 from engine.upstream.choice import Choice
@@ -53,7 +58,7 @@ CALLER = Caller("default", {"x-request-id": "req-1"})
 NOW = 1_700_000_000
 
 
-def counting(worker: str) -> Callable[[int], bytes]:
+def counting_bytes(worker: str) -> Callable[[int], bytes]:
     """Return a source of bytes that never repeats, is the same in each test and another for each worker."""
     count = crc32(worker.encode()) << 32
 
@@ -94,6 +99,7 @@ class Rig:
         sealing: Sealing | None = None,
         policy: ToolPolicy = NO_POLICY,
         provided: Mapping[str, OpenProvided] | None = None,
+        estimates: bool = False,
     ) -> None:
         self.model = model
         self.store = store if store is not None else FaultyStore()
@@ -106,6 +112,9 @@ class Rig:
         self.registry = Registry(self.store, self.sealing, shared)
         tools = Toolbox(providers, self.limits, self.registry, policy=policy, provided=provided)
         self.choice = choice if choice is not None else Choice("responses")
+        counting = Counting(model, estimates=estimates)
+        truncation = Truncation(counting)
+        summaries = Summaries(model, self.limits, self.choice, budget=RetryBudget())
         means = Means(
             model=model,
             tools=tools,
@@ -116,10 +125,10 @@ class Rig:
             notify=self._notify,
             detached=self.detached,
             choice=self.choice,
-            truncation=Truncation(model),
+            truncation=truncation,
         )
         self.live = Live(means, worker)
-        randomness = counting(worker)
+        randomness = counting_bytes(worker)
         self.prompts = Prompts(
             self.store, randomness=randomness, limits=self.limits, policy=tools.policy
         )
@@ -133,7 +142,7 @@ class Rig:
             worker=worker,
             consent_keys=consent_keys,
             choice=self.choice,
-            truncation=Truncation(model),
+            truncation=truncation,
             expand=self.prompts.expand,
         )
         self.takeover = TakeOver(self.live)
@@ -153,7 +162,7 @@ class Rig:
             store=self.store,
             lines=self.lines,
             sealing=self.sealing,
-            randomness=counting(f"{worker}, conversations"),
+            randomness=counting_bytes(f"{worker}, conversations"),
         )
         self.connectors = Connectors(
             self.store,
@@ -162,10 +171,34 @@ class Rig:
             open_anew=providers,
             tools=tools,
             clock=lambda: self.clock(),
-            randomness=counting(worker),
+            randomness=counting_bytes(worker),
+        )
+        self.compacting = Compacting(
+            self.store,
+            summaries,
+            self.choice,
+            lines=self.lines,
+            sealing=self.sealing,
+            limits=self.limits,
+            clock=lambda: self.clock(),
+            randomness=counting_bytes(f"{worker}, compacting"),
+        )
+        self.counts = TokenCounts(
+            self.store,
+            counting,
+            self.choice,
+            lines=self.lines,
+            tools=tools,
+            sealing=self.sealing,
+            limits=self.limits,
         )
         self.endpoints = Endpoints(
-            self.responses, self.conversations, self.connectors, self.prompts
+            self.responses,
+            self.conversations,
+            self.connectors,
+            self.prompts,
+            self.compacting,
+            self.counts,
         )
 
     def _notify(self, response_id: str) -> None:
