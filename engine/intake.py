@@ -16,7 +16,7 @@ from engine.api.request import CreateRequest, parse_create
 from engine.api.response_object import ResponseObject, State
 from engine.consents import Consents, read_consents
 from engine.context.compacted import behind_covered, covers
-from engine.context.listed import NOTHING_SHOWN, Shown, shown_lists
+from engine.context.listed import Shown, shown_lists
 from engine.context.owned_calls import with_calls
 from engine.context.seals import Seals
 from engine.continuation import Continuation, continuation
@@ -24,6 +24,7 @@ from engine.errors import InvalidRequest
 from engine.ids import RANDOM_BYTES, ItemIds, response_id
 from engine.limits import Limits
 from engine.lines import Visit
+from engine.planning import check_context, planned
 from engine.ports import (
     AnswerClaim,
     Clock,
@@ -36,17 +37,15 @@ from engine.ports import (
     StoredItem,
 )
 from engine.references import resolve
-from engine.response.agenda import Agenda
-from engine.response.consent import ASKING, ApprovedCall, Asking
+from engine.response.consent import Asking
 from engine.response.effects import Send
 from engine.response.inputs import Begin, Queued
 from engine.response.machine import ResponseMachine
-from engine.response.turn import Encoder, TurnRequest
 from engine.run import Run
+from engine.summaries import Summaries
 from engine.toolbox import Toolbox
 from engine.truncation import Truncation
 from engine.upstream.choice import Choice
-from engine.upstream.rules import turn_rules
 from engine.work import pack
 
 
@@ -83,6 +82,7 @@ class Intake:
         worker: str,
         choice: Choice,
         truncation: Truncation,
+        summaries: Summaries,
         expand: Expand,
         on_disconnect: OnDisconnect = "continue",
         consent_keys: tuple[bytes, ...] = (),
@@ -98,6 +98,7 @@ class Intake:
         self._worker = worker
         self._choice = choice
         self._truncation = truncation
+        self._summaries = summaries
         self._on_disconnect = on_disconnect
         self._keys = consent_keys
         self._more_turns = more_turns
@@ -130,12 +131,14 @@ class Intake:
         if not request.background:
             # What waits in the queue is cut when its time comes.
             replay = await self._truncation.fitting(wanted, replay, headers)
-        turn = asked_for(
+        turn = planned(
             wanted,
             replay,
             headers,
             self._limits,
             dialect,
+            summaries=self._summaries,
+            seals=seals,
             approved=consents.approved,
             shown=_shown(before.items, items),
             asking=asking,
@@ -193,6 +196,7 @@ class Intake:
         request = parse_create(body, ids, self._limits, self._tools.policy, seals.unseal)
         if request.seals:
             seals.require("include")
+        check_context(request, seals)
         if not self._more_turns:
             _check_single_turn(request)
         if request.background:
@@ -258,11 +262,13 @@ def _check_single_turn(request: CreateRequest) -> None:
     tools = [f"{param}.type" for param, _ in request.owned]
     if request.values.get("truncation") == "auto":
         tools.append("truncation")
+    if request.compacts:
+        tools.append("context_management")
     for param in ["background"] if request.background else tools:
         raise InvalidRequest(
             "This gateway can call the model once for each request, as the request itself: tools that it "
-            "runs, responses in the background, and truncation by the model server's count need more "
-            "(setting model.via).",
+            "runs, responses in the background, truncation by the model server's count, and compaction need "
+            "more (setting model.via).",
             param=param,
             code="unsupported_value",
         )
@@ -308,37 +314,6 @@ def first_root(request: CreateRequest, replay: list[bytes]) -> str:
 def turn_headers(headers: Mapping[str, str], tenant: str, root: str) -> dict[str, str]:
     """Return what each model turn carries: the client's own, and which conversation it belongs to."""
     return {**headers, affinity.HEADER: affinity.affinity(tenant, root)}
-
-
-def asked_for(
-    request: CreateRequest,
-    replay: list[bytes],
-    headers: Mapping[str, str],
-    limits: Limits,
-    encoder: Encoder,
-    *,
-    approved: tuple[ApprovedCall, ...] = (),
-    shown: Shown = NOTHING_SHOWN,
-    asking: Asking = ASKING,
-) -> TurnRequest | Agenda:
-    """Return the one turn of a request, or the agenda of one with tools that the gateway runs.
-
-    `replay` is what the model is sent of history and input, `shown` the lists of tools among these.
-    """
-    replay = [*request.preface, *replay]
-    if request.owned:
-        return Agenda(
-            request=request,
-            encoder=encoder,
-            replay=replay,
-            headers=headers,
-            most_turns=limits.turns,
-            approved=approved,
-            shown=shown,
-            asking=asking,
-        )
-    body = encoder.encode(request, replay)
-    return TurnRequest(body, headers, turn_rules(request), encoder.name)
 
 
 def with_own_calls(request: CreateRequest, items: list[StoredItem]) -> list[StoredItem]:

@@ -13,9 +13,10 @@ from engine.context.seals import Seals
 from engine.counting import Counting, cannot_count
 from engine.gathering import gather
 from engine.ids import ItemIds
-from engine.intake import Caller, asked_for
+from engine.intake import Caller
 from engine.limits import Limits
 from engine.lines import Lines
+from engine.planning import asked_for
 from engine.ports import Sealing, Store
 from engine.response.agenda import Agenda
 from engine.toolbox import Toolbox

@@ -171,6 +171,8 @@ class Engine:
             detached=Detached(),
             choice=choice,
             truncation=truncation,
+            counting=counting,
+            summaries=summaries,
             retries=retries,
         )
         self.live = Live(means, worker_name)
@@ -203,6 +205,7 @@ class Engine:
                 worker=worker_name,
                 choice=choice,
                 truncation=truncation,
+                summaries=summaries,
                 expand=prompts.expand,
                 on_disconnect=settings.sidecar.on_disconnect,
                 consent_keys=_consent_keys(settings),

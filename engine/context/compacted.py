@@ -22,7 +22,7 @@ COVERS = "covers"
 _LEAD = "Summary of the conversation up to this point:\n\n"
 
 
-class Compacted(msgspec.Struct, frozen=True):
+class Contents(msgspec.Struct, frozen=True):
     """What is sealed: the items that the model is sent in its place, as JSON with commas between them."""
 
     replay: str
@@ -46,13 +46,13 @@ def summary_message(text: str) -> bytes:
 
 def pack(replay: Iterable[bytes], *, covers: bool) -> str:
     """Return what is to be sealed."""
-    return encode(Compacted(b",".join(replay).decode(), covers)).decode()
+    return encode(Contents(b",".join(replay).decode(), covers)).decode()
 
 
-_unpack = msgspec.json.Decoder(Compacted).decode
+_unpack = msgspec.json.Decoder(Contents).decode
 
 
-def unpack(packed: str) -> Compacted:
+def unpack(packed: str) -> Contents:
     """Return what was sealed."""
     return _unpack(packed)
 

@@ -126,6 +126,8 @@ class Rig:
             detached=self.detached,
             choice=self.choice,
             truncation=truncation,
+            counting=counting,
+            summaries=summaries,
         )
         self.live = Live(means, worker)
         randomness = counting_bytes(worker)
@@ -143,6 +145,7 @@ class Rig:
             consent_keys=consent_keys,
             choice=self.choice,
             truncation=truncation,
+            summaries=summaries,
             expand=self.prompts.expand,
         )
         self.takeover = TakeOver(self.live)

@@ -202,7 +202,8 @@ class ScriptedModel:
         try:
             script, asked = self._chosen(request, received)
             if script is None:
-                return self._probe(request, received)
+                told = request.path == TOKENIZE and request.method == "POST"
+                return self._count(received) if told else self._probe(request)
             return await _Performance(request, asked).play(script)
         except Rejected as rejected:
             return demo.error_response(rejected)
@@ -257,9 +258,7 @@ class ScriptedModel:
             {"count": count, "max_model_len": context, "tokens": [1] * count, "token_strs": None}
         )
 
-    def _probe(self, request: web.Request, received: Received) -> web.StreamResponse:
-        if request.path == TOKENIZE:
-            return self._count(received)
+    def _probe(self, request: web.Request) -> web.StreamResponse:
         if request.path == "/health":
             return web.Response(status=self.health_status)
         if request.path == "/version":
