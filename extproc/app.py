@@ -14,11 +14,8 @@ from ipaddress import ip_network
 
 from engine.api.ownership import ToolPolicy
 from engine.background import Background
-from engine.compacting import Compacting
 from engine.connectors import Connectors
-from engine.context.summaries import PROMPT
 from engine.conversations import Conversations
-from engine.counting import Counting
 from engine.detached import Detached
 from engine.following import Following
 from engine.intake import Intake
@@ -32,9 +29,7 @@ from engine.registry import Registry
 from engine.responses import Responses
 from engine.retries import RetryBudget
 from engine.run import Means
-from engine.summaries import Summaries
 from engine.takeover import TakeOver
-from engine.token_counts import TokenCounts
 from engine.toolbox import OpenProvider, Toolbox
 from engine.truncation import Truncation
 from engine.upkeep import Upkeep
@@ -42,6 +37,7 @@ from engine.upstream.care import Care
 from engine.upstream.choice import Choice
 from extproc.admission import Admission
 from extproc.connectors import shared_connectors, shared_policies
+from extproc.context_operations import ContextParts
 from extproc.envoy.endpoint import ModelEndpoint, parse_model_url
 from extproc.exchange import Exchanges
 from extproc.grpc_server import GrpcTransport
@@ -63,7 +59,6 @@ from extproc.provided_tools import load_providers
 from extproc.scout import Scout
 from extproc.sealing import AesSealing, NoSealing
 from extproc.settings import Settings, SettingsError
-from extproc.settings_context import read_prompt
 from extproc.settings_dialect import parse_dialects
 from extproc.settings_tenancy import JWT_KEY, JWT_NAMESPACE
 from extproc.transport import Together, Transport
@@ -142,8 +137,9 @@ class Engine:
         sealing: Sealing | None = None,
     ) -> None:
         limits = _limits(settings)
-        counting = Counting(model, estimates=settings.context.estimate_tokens)
-        truncation = Truncation(counting)
+        retries = RetryBudget(settings.routing.retry_budget)
+        context = ContextParts(settings.context, model, limits, choice, retries)
+        truncation = Truncation(context.counting)
         shared = shared_connectors(settings.connectors.shared)
         sealing = NoSealing() if sealing is None else sealing
         registry = Registry(store, sealing, shared)
@@ -158,8 +154,6 @@ class Engine:
             ),
         )
         self.following = Following(store, limits)
-        retries = RetryBudget(settings.routing.retry_budget)
-        summaries = _summaries(settings, model, limits, choice, retries)
         means = Means(
             model=model,
             tools=tools,
@@ -171,8 +165,8 @@ class Engine:
             detached=Detached(),
             choice=choice,
             truncation=truncation,
-            counting=counting,
-            summaries=summaries,
+            counting=context.counting,
+            summaries=context.summaries,
             retries=retries,
         )
         self.live = Live(means, worker_name)
@@ -205,7 +199,7 @@ class Engine:
                 worker=worker_name,
                 choice=choice,
                 truncation=truncation,
-                summaries=summaries,
+                summaries=context.summaries,
                 expand=prompts.expand,
                 on_disconnect=settings.sidecar.on_disconnect,
                 consent_keys=_consent_keys(settings),
@@ -225,27 +219,12 @@ class Engine:
             clock=_now,
             randomness=os.urandom,
         )
-        compacting = Compacting(
-            store,
-            summaries,
-            choice,
-            lines=self.lines,
-            sealing=sealing,
-            limits=limits,
-            clock=_now,
-            randomness=os.urandom,
-        )
-        counts = TokenCounts(
-            store,
-            counting,
-            choice,
-            lines=self.lines,
-            tools=tools,
-            sealing=sealing,
-            limits=limits,
-        )
         self.endpoints = Endpoints(
-            responses, conversations, connectors, prompts, compacting, counts
+            responses,
+            conversations,
+            connectors,
+            prompts,
+            *context.operations(store, self.lines, tools, sealing, _now),
         )
 
     def start(self) -> None:
@@ -288,21 +267,6 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
             sealing=_sealing(settings),
         )
         yield Worker(transport_of(settings, index, engine.endpoints, model), engine, settings)
-
-
-def _summaries(
-    settings: Settings, model: ModelClient, limits: Limits, choice: Choice, budget: RetryBudget
-) -> Summaries:
-    context = settings.context
-    file = context.summary_prompt_file
-    return Summaries(
-        model,
-        limits,
-        choice,
-        budget=budget,
-        prompt=PROMPT if file is None else read_prompt(file),
-        most_tokens=context.summary_tokens,
-    )
 
 
 def _scouts(

@@ -7,15 +7,12 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
-from functools import partial
 from typing import Any
 
 import openai
 import pytest
 import pytest_asyncio
 
-from extproc.envoy.config import render
-from extproc.settings import Settings
 from storage.postgres.embedded import EmbeddedPostgres
 from tests.support import replies
 from tests.support.fix_postgres import create_database
@@ -73,33 +70,20 @@ _COUNTERS = {
 @pytest_asyncio.fixture(scope="module")
 async def pair(postgres_server: EmbeddedPostgres) -> AsyncIterator[Pair]:
     """Two workers before two model servers; leases are short, as the tests kill workers."""
-    async with ScriptedModel() as one, one.twin() as other:
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setattr("extproc.up.envoy.render", partial(_render_both, other.port))
-            async with (
-                running_stack(
-                    one,
-                    await create_database(postgres_server),
-                    sidecar={"workers": 2, "drain_seconds": 1, "grace_seconds": 2},
-                    postgres={"lease_seconds": 2.0},
-                    outbound={"allow_http": True, "networks": "127.0.0.0/8"},
-                ) as stack,
-                open_session(stack.url) as session,
-            ):
-                yield Pair(stack, Wire(session), other)
-
-
-def _render_both(port: int, settings: Settings) -> str:
-    """Return Envoy's config with a second endpoint of the model cluster, as a name with two addresses has."""
-    address = {
-        "address": "127.0.0.1",
-        "port_value": int(str(settings.model.url).rpartition(":")[2]),
-    }
-    both = [{"endpoint": {"address": {"socket_address": address | {"port_value": number}}}}
-            for number in (address["port_value"], port)]  # fmt: skip
-    rendered = render(settings)
-    assert rendered.count(json.dumps(both[:1])) == 1
-    return rendered.replace(json.dumps(both[:1]), json.dumps(both))
+    async with (
+        ScriptedModel() as one,
+        one.twin() as other,
+        running_stack(
+            one,
+            await create_database(postgres_server),
+            model={"url": f"{one.url},{other.url}"},
+            sidecar={"workers": 2, "drain_seconds": 1, "grace_seconds": 2},
+            postgres={"lease_seconds": 2.0},
+            outbound={"allow_http": True, "networks": "127.0.0.0/8"},
+        ) as stack,
+        open_session(stack.url) as session,
+    ):
+        yield Pair(stack, Wire(session), other)
 
 
 def echoes(stack: Stack, *rounds: str) -> str:

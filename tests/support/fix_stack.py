@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import aiohttp
@@ -51,6 +51,14 @@ INLINE = pytest.mark.parametrize("way", ["inline"], indirect=True)
 
 BOTH_ENVOYS = pytest.mark.parametrize("way", ["envoy", "plain"], indirect=True)
 """The same for tests that need `doors`: only there each worker can be reached alone over HTTP."""
+
+
+@pytest.fixture(autouse=True)
+def scripts_of_one_test_alone() -> Iterator[None]:
+    """What a test has queued and nobody has played is not for the next one."""
+    yield
+    for model in ScriptedModel.running:
+        model.unscript()
 
 
 @pytest_asyncio.fixture(scope="session")

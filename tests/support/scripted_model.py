@@ -21,12 +21,13 @@ import json
 import socket
 import struct
 import uuid
+import weakref
 from collections import defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from aiohttp import web
 from multidict import CIMultiDictProxy
@@ -94,6 +95,9 @@ class ScriptedModel:
     `validate=False`: recordings answer any request; by default only what their release accepts.
     """
 
+    running: ClassVar[weakref.WeakSet[ScriptedModel]] = weakref.WeakSet()
+    """Those that there are now."""
+
     def __init__(
         self,
         *,
@@ -117,6 +121,7 @@ class ScriptedModel:
         self._unread: asyncio.Queue[Received] = asyncio.Queue()
         self._failures: list[Exception] = []
         self._runner: web.AppRunner | None = None
+        self.running.add(self)
 
     async def __aenter__(self) -> Self:
         app = web.Application(client_max_size=demo.MAX_BODY)
@@ -211,12 +216,13 @@ class ScriptedModel:
     def _chosen(self, request: web.Request, received: Received) -> tuple[Script | None, Asked]:
         body: dict[str, Any] = {}
         queue = self._queues[request.path]
-        if request.path in (RESPONSES, CHAT) and request.method == "POST":
+        turn = request.path in (RESPONSES, CHAT) and request.method == "POST"
+        if turn:
             body = demo.read_body(request.content_type, received.body)
         asked = Asked(request.path, body, uuid.uuid4().hex)
         if queue:
             return queue.popleft(), asked
-        if request.path not in (RESPONSES, CHAT) or request.method != "POST":
+        if not turn:
             return None, asked
         return self._by_name(request, asked) or self.always or self._demo(asked), asked
 
