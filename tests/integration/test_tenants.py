@@ -317,6 +317,20 @@ async def test_what_is_anothers_answers_as_what_is_nobodys(
         assert first.status in ({probe.status} if probe.status else {400, 404}), state
 
 
+async def test_anothers_summary_opens_for_nobody_else(tenants: Tenants) -> None:
+    """X4: it is sealed for its tenant, and refused like one that was changed."""
+    body = {"model": "demo", "input": "others"}
+    made = await tenants.others.ask("POST", f"{RESPONSES}/compact", json=body)
+    item = made.json["output"][-1]
+    again = await tenants.others.create(model="demo", input=[item], stream=False)
+    assert (made.status, again.status) == (200, 200)
+    for path in (RESPONSES, f"{RESPONSES}/compact", f"{RESPONSES}/input_tokens"):
+        taken = await tenants.mine.ask("POST", path, json={"model": "demo", "input": [item]})
+        assert taken.status == 400
+        assert taken.error["code"] == "invalid_encrypted_content"
+        assert taken.error["param"] == "input[0].encrypted_content"
+
+
 @pytest.mark.parametrize("state", ["completed", "streamed", "failed"])
 async def test_anothers_requests_change_nothing(either: Tenants, state: str) -> None:
     """X1: after every probe, the owner finds its response as it was."""

@@ -10,8 +10,10 @@ import pytest
 
 from engine.api.response_object import Usage
 from engine.context.summaries import PROMPT
+from engine.intake import Caller
 from engine.response.compaction import Compaction
 from engine.response.inputs import ContextCompacted, Fits, Input, ItemStarted, TextDelta
+from engine.upstream.choice import Choice
 from extproc.sealing import NoSealing
 from tests.support import replies
 from tests.support.counting_model import CountingModel, inputs, words
@@ -22,6 +24,7 @@ from tests.support.fake_reply import FakeReply
 from tests.support.fake_tools import FakeProvider
 from tests.support.faulty_store import FaultyStore
 from tests.support.replies import call, reasoning, text
+from tests.support.scripts import CHAT
 from tests.support.stream_rules import check_stream
 
 DONE = frames_of(replies.stream(text("ok")))
@@ -375,3 +378,36 @@ async def test_a_run_in_the_foreground_ends_with_its_summary() -> None:
     await at.settled()
     assert kinds(done) == ["compaction", "message"]
     assert at.model.bodies == []
+
+
+async def test_a_retry_is_answered_by_its_first_request() -> None:
+    """P2: with one Idempotency-Key the history is summarised once."""
+    rig = Rig(three())
+    first = await long_one(rig)
+    caller = Caller("default", idempotency_key="k")
+    fields: dict[str, Any] = {"previous_response_id": first["id"], **compacting()}
+    answers = [await rig.create(caller=caller, **fields) for _ in range(2)]
+    assert answers[0].json == answers[1].json
+    assert kinds(answers[1].json) == ["compaction", "message"]
+    assert len(rig.model.bodies) == 3
+
+
+async def test_over_chat_completions() -> None:
+    """M4: the same in the other dialect, instructions and calls among what stays."""
+    turns = [frames_of(replies.stream(text(said)), path=CHAT) for said in ("It was about w.", "ok")]
+    model = CountingModel(turns=turns)
+    rig = Rig(model, choice=Choice("chat"))
+    history: list[Any] = [
+        {"role": "developer", "content": "be kind"},
+        user(words(60)),
+        OK,
+        user("ask f"),
+        {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": "2"},
+    ]
+    response = final(await rig.stream(input=history, **compacting()))
+    assert kinds(response) == ["compaction", "message"]
+    messages = json.loads(model.bodies[-1])["messages"]
+    assert [message["role"] for message in messages][-4:] == ["user", "user", "assistant", "tool"]
+    assert messages[-4]["content"] == SAID["content"]
+    assert messages[0]["content"] == "be kind"
