@@ -21,7 +21,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help setup run test test-unit test-contract test-integration check lint types imports \
-	format proto docs lock bench
+	format proto docs lock chart bench
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,15 +62,29 @@ format: $(DEV) ## put the code into format
 proto: $(DEV) ## make extproc/pb from proto/
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=extproc/pb --pyi_out=extproc/pb proto/ext_proc.proto
 
-docs: $(DEV) ## bring the generated parts of the documents up to date
+docs: $(DEV) ## bring the generated parts of the documents and of the chart up to date
 	$(BIN)/python -m extproc.settings_docs > docs/settings.md
 	$(BIN)/python -m tests.support.machine_drawing
+	$(BIN)/python -m tests.support.chart_files
+	$(BIN)/python -m tests.support.values_table
 
-lock: $(DEV) ## make both lock files from pyproject.toml
+lock: $(DEV) ## make all lock files from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header -o requirements-dev.lock
 	$(BIN)/uv pip compile pyproject.toml --extra up --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header -c requirements-dev.lock -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header -c requirements-dev.lock \
+		-o deploy/docker/requirements.lock
+	$(BIN)/uv pip compile deploy/docker/build.in --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header -o deploy/docker/build.lock
+
+# checkov's hundred packages are pinned differently from ours: an environment of its own, kept by uv.
+CHART := dist/chart
+chart: $(DEV) ## render every shape of the chart into dist/chart, and let checkov judge it
+	@rm -rf $(CHART)
+	$(BIN)/python -m tests.support.chart_written $(CHART)
+	$(BIN)/uv tool run --from 'checkov>=3.3,<4' checkov --config-file deploy/helm/checkov.yaml -d $(CHART)
 
 bench: $(DEV) ## measure
 	$(BIN)/python -m bench $(ARGS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from engine.answers import Answer
 from engine.api.conversations import (
@@ -11,8 +11,10 @@ from engine.api.conversations import (
     parse_create_conversation,
     parse_update_conversation,
 )
+from engine.api.items import Reference
 from engine.api.json import encode
 from engine.api.lists import list_object, no_parameters, only_include, parse_list
+from engine.context.owned_calls import with_calls
 from engine.context.seals import Seals, Unseal
 from engine.errors import ConversationMoved, NotFound
 from engine.ids import RANDOM_BYTES, ItemIds, conversation_id
@@ -21,6 +23,7 @@ from engine.lines import Lines, no_conversation
 from engine.ports import NewConversation, Sealing, Store, StoredConversation, StoredItem
 from engine.references import resolve
 
+_Given = StoredItem | Reference
 _Items = list[StoredItem]
 
 
@@ -44,7 +47,7 @@ class Conversations:
         """`POST /v1/conversations`, with up to 20 items."""
         no_parameters(query)
         asked = parse_create_conversation(body, self._ids(), self._unseal(caller))
-        items = await resolve(self._store, caller.tenant, asked.items)
+        items = await self._resolved(caller, asked.items)
         new = NewConversation(
             tenant=caller.tenant,
             id=conversation_id(self._randomness(RANDOM_BYTES)),
@@ -89,7 +92,7 @@ class Conversations:
         """`POST /v1/conversations/{id}/items`, up to 20; waits for the end of a turn (rule M7)."""
         only_include(query)
         asked = parse_add_items(body, self._ids(), self._unseal(caller))
-        items = await resolve(self._store, caller.tenant, asked)
+        items = await self._resolved(caller, asked)
         await self._add(caller.tenant, wanted, items)
         ids = [item.id for item in items]
         return Answer(200, list_object([item.item for item in items], ids, has_more=False))
@@ -134,6 +137,10 @@ class Conversations:
         if await self._store.get_conversation(tenant, wanted) is None:
             return no_conversation(wanted)
         return NotFound(f"Item with id '{item}' not found in conversation '{wanted}'.")
+
+    async def _resolved(self, caller: Caller, given: Sequence[_Given]) -> _Items:
+        """Return items as the model is sent them: calls of MCP servers with their outputs (rule M4)."""
+        return with_calls(await resolve(self._store, caller.tenant, given), labels=None)
 
     def _unseal(self, caller: Caller) -> Unseal:
         return Seals(self._sealing, caller.tenant).unseal

@@ -59,7 +59,8 @@ def asked_for(
             asking=asking,
         )
     body = encoder.encode(request, replay)
-    return TurnRequest(body, headers, turn_rules(request), encoder.name)
+    rules = turn_rules(request, tells_cuts=encoder.tells_cuts)
+    return TurnRequest(body, headers, rules, encoder.name)
 
 
 def planned(

@@ -216,28 +216,31 @@ class TakeOver:
                 context = await self._context(lease)
                 items = context.items
                 headers = turn_headers(work.headers, lease.tenant, context.root_id)
-            turn = await self._turn(request, items, headers, work, lease)
+            replay = usable_history(list(items)).replay
+            if self.runs_again(claim):
+                replay = await self._fitting(request, replay, headers)
+            turn = self._turn(request, items, replay, headers, work, lease)
             request = await self._resolved(lease, request)
             providers = tools.open(request, lease.tenant)
         except InvalidRequest as error:
             return _Asked(turn, refused=error, seals=seals)
-        turn = await self._turn(request, items, headers, work, lease)
+        turn = self._turn(request, items, replay, headers, work, lease)
         return _Asked(turn, providers, await self._known(lease, items), seals=seals)
 
-    async def _turn(
+    def _turn(
         self,
         request: CreateRequest,
         items: Sequence[ReplayItem],
+        replay: list[bytes],
         headers: Mapping[str, str],
         work: Work,
         lease: Lease,
     ) -> Plan:
         means = self._live.means
         choice = means.choice
-        replay = usable_history(list(items)).replay
         return planned(
             choice.asking(request, lease.tenant),
-            await self._fitting(request, replay, headers) if replay else replay,
+            replay,
             headers,
             self._limits,
             choice.dialect(request.model),

@@ -296,7 +296,7 @@ def transport_of(
     )
     riding = Riding(turn_headers(_key(settings)), settings.model.silence_seconds, onward=model)
     exchanges = Exchanges(endpoints, admission, riding)
-    ext_proc = GrpcTransport(f"unix:{settings.worker_socket(index).absolute()}", exchanges.serve)
+    ext_proc = GrpcTransport(settings.worker_addresses(index), exchanges.serve)
     address = settings.http_address(index)
     if address is None:
         return ext_proc

@@ -71,6 +71,12 @@ Without tenancy everything belongs to the tenant 'default'.
 """
 
 
+_DRAIN = """\
+The preStop hook of a pod that Envoy and the workers share: asks Envoy to send its clients elsewhere, and
+waits until their requests have ended. Envoy's admin socket is that of the run directory.
+"""
+
+
 _DOCTOR = """\
 Asks a model server for everything that Holdfast needs of it, and tells what works, what Holdfast repairs
 and what stays broken, with the issue behind it and the settings to use. It generates a few hundred tokens.
@@ -143,6 +149,14 @@ def _parser() -> argparse.ArgumentParser:
     purge = add("purge", _purge, "remove everything of a tenant", _PURGE)
     purge.add_argument("--tenant", metavar="TENANT", required=True, help="whose data is removed")
     purge.add_argument("--yes", action="store_true", help="do not ask")
+    add("health", _health, "say whether a worker of this run directory takes requests")
+    drain = add(
+        "drain", _drain, "send Envoy's clients elsewhere and wait for their requests", _DRAIN
+    )
+    drain.add_argument(
+        "--least", metavar="SECONDS", type=float, default=5.0, help="wait so long in any case"
+    )
+    drain.add_argument("--most", metavar="SECONDS", type=float, default=60.0, help="then give up")
     doctor = add("doctor", _doctor, "examine a model server", _DOCTOR)
     doctor.add_argument("--backend", metavar="URL", help="base URL of the server (model.url)")
     doctor.add_argument(
@@ -186,6 +200,21 @@ def _serve(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     from extproc.up import stack
 
     stack.run(stack.serve(_settings(arguments, environ)))
+
+
+def _health(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    from extproc.up import lifecycle
+
+    if not asyncio.run(lifecycle.ready(_settings(arguments, environ))):
+        raise StartFailed("no worker takes requests")
+
+
+def _drain(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    from extproc.up import lifecycle
+
+    settings, least, most = _settings(arguments, environ), arguments.least, arguments.most
+    left = asyncio.run(lifecycle.drain(settings, least=least, most=most))
+    say(f"{left} request(s) still run." if left else "No request runs any more.")
 
 
 def _migrate(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""The gRPC server: ext_proc streams and gRPC health, on one unix socket (rules E2, E3, E5).
+"""The gRPC server: ext_proc streams and gRPC health, on a socket and perhaps a port (rules E2, E3, E5).
 
 The method is registered by Envoy's name while the messages are our own copies: the wire is the same.
 """
@@ -6,7 +6,7 @@ The method is registered by Envoy's name while the messages are our own copies: 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
@@ -60,10 +60,10 @@ class _GrpcStream:
 
 
 class GrpcTransport:
-    """Serves ext_proc on `address` (`unix:/path` or `host:port`) until it is stopped."""
+    """Serves ext_proc on all `addresses` (`unix:/path` or `host:port`) until it is stopped."""
 
-    def __init__(self, address: str, serve: Serve) -> None:
-        self._address = address
+    def __init__(self, addresses: Sequence[str], serve: Serve) -> None:
+        self._addresses = addresses
         self._serve = serve
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
@@ -74,8 +74,9 @@ class GrpcTransport:
         server = grpc.aio.server(options=OPTIONS)
         server.add_generic_rpc_handlers((_handlers(self._process),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        if server.add_insecure_port(self._address) == 0:
-            raise OSError(f"cannot listen on {self._address}")
+        for address in self._addresses:
+            if server.add_insecure_port(address) == 0:
+                raise OSError(f"cannot listen on {address}")
         await server.start()
         self._server = server
         await self._report(health_pb2.HealthCheckResponse.SERVING)

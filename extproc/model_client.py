@@ -1,7 +1,8 @@
 """The way to the model server: HTTP to Envoy's model listener, or without Envoy to the server.
 
 aiohttp, not httpx: the latter collapses at half the token rate (docs/adr/0004). Retries of what was not
-answered, load balancing and limits are Envoy's; nothing here is tried twice.
+answered, load balancing and limits are Envoy's; without it, only what met a closing connection is sent
+again.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import io
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -18,6 +19,7 @@ import aiohttp
 from engine.errors import UpstreamFailed
 from engine.ports import ModelAnswer
 from extproc.envoy.endpoint import ModelEndpoint
+from extproc.kept_connections import Sending, sent, tracing
 
 _BASE_HEADERS = {
     "content-type": "application/json",
@@ -105,11 +107,13 @@ class HttpModelClient:
         trusted: Path | None = None,
     ) -> None:
         self._url = endpoint.url
+        self._direct = endpoint.socket is None
         self._session = aiohttp.ClientSession(
             connector=connector(endpoint, trusted),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=silence),
             headers=turn_headers(api_key),
             cookie_jar=aiohttp.DummyCookieJar(),
+            trace_configs=[tracing()] if self._direct else None,
         )
 
     async def __aenter__(self) -> Self:
@@ -122,14 +126,19 @@ class HttpModelClient:
 
     async def call(self, path: str, body: bytes, headers: Mapping[str, str]) -> ModelAnswer:
         """POST one turn and return when the status is known; raises UpstreamFailed."""
-        try:
-            response = await self._session.post(
+
+        def send(sending: Sending) -> Awaitable[aiohttp.ClientResponse]:
+            return self._session.post(
                 f"{self._url}{path}",
                 # As a file: a body above 1 MiB is then written in pieces.
                 data=io.BytesIO(body),
                 headers=headers,
                 allow_redirects=False,
+                trace_request_ctx=sending,
             )
+
+        try:
+            response = await (sent(send) if self._direct else send(Sending()))
         except (aiohttp.ClientError, OSError, TimeoutError) as exc:
             raise _broken(exc) from exc
         return HttpModelAnswer(response)

@@ -9,7 +9,6 @@ from this file (`extproc.settings_docs`).
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -28,7 +27,7 @@ from pydantic_settings import (
 )
 
 from extproc.envoy.endpoint import parse_model_urls
-from extproc.http_address import HttpAddress, UnixAddress, of_worker, parse_http_address
+from extproc.http_address import HttpAddress, TcpAddress, UnixAddress, of_worker, parse_http_address
 from extproc.settings_connectors import Connectors
 from extproc.settings_context import Context
 from extproc.settings_conversations import Conversations
@@ -36,7 +35,8 @@ from extproc.settings_model import Model
 from extproc.settings_postgres import Postgres
 from extproc.settings_routing import Routing
 from extproc.settings_sealing import Sealing
-from extproc.settings_section import Bytes, Seconds, SecondsOrZero, Section, shown
+from extproc.settings_section import Bytes, SecondsOrZero, Section
+from extproc.settings_sidecar import Sidecar
 from extproc.settings_source import (
     NESTED,
     PREFIX,
@@ -55,54 +55,6 @@ __all__ = ["Settings", "SettingsError"]
 
 # A unix socket's path has 108 bytes in Linux, the final zero among them; the rest is our margin.
 SOCKET_PATH_LIMIT = 100
-
-
-class Sidecar(Section):
-    """The worker processes that Envoy calls."""
-
-    workers: int = Field(default=1, ge=1, le=64)
-    """Number of worker processes; each uses one core and has a socket of its own."""
-
-    run_dir: Path = Field(default=Path(".data/run"), json_schema_extra=shown("`<data_dir>/run`"))
-    """Directory of the unix sockets; the path of each must stay below 100 bytes."""
-
-    grace_seconds: Seconds = 25.0
-    """Time that running responses have to end after SIGTERM. What has no client waiting goes to another
-    worker then, and the rest fails."""
-
-    drain_seconds: SecondsOrZero = 2.0
-    """Time between reporting NOT_SERVING and refusing new requests, for Envoy to turn elsewhere."""
-
-    blocked_seconds: Seconds = 20.0
-    """A worker that answers no health check for so long is killed and replaced."""
-
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """Lowest level that is logged."""
-
-    log_format: Literal["console", "json"] = "console"
-    """Log lines for people or for a collector."""
-
-    heartbeat_seconds: Seconds = 5.0
-    """A comment is sent to the client when a stream was silent for so long."""
-
-    open_after_seconds: SecondsOrZero = 10.0
-    """A stream starts after so long, even if the model has not answered with a status yet."""
-
-    on_disconnect: Literal["continue", "cancel"] = "continue"
-    """What a client's leaving does to its stored response: it goes on without the client, or it ends at once
-    and what was made is kept. A request chooses for itself by the header `holdfast-on-disconnect`. What is
-    not stored always ends."""
-
-    detached_seconds: Seconds = 300.0
-    """How long a response goes on without its client."""
-
-    name: str = Field(
-        default_factory=socket.gethostname,
-        min_length=1,
-        max_length=200,
-        json_schema_extra=shown("the host's name"),
-    )
-    """Name of this replica, the prefix of its workers' names; must differ between replicas."""
 
 
 class Listen(Section):
@@ -354,6 +306,15 @@ class Settings(BaseSettings):
     def worker_socket(self, index: int) -> Path:
         """Return the socket on which worker `index` serves Envoy."""
         return self.sidecar.run_dir / f"worker-{index}.sock"
+
+    def worker_addresses(self, index: int) -> tuple[str, ...]:
+        """Return where worker `index` serves ext_proc, as gRPC spells it: its socket, and perhaps a port."""
+        socket = f"unix:{self.worker_socket(index).absolute()}"
+        if self.sidecar.listen is None:
+            return (socket,)
+        first = parse_http_address(self.sidecar.listen)
+        assert isinstance(first, TcpAddress)  # checked by the section
+        return socket, str(TcpAddress(first.host, first.port + index))
 
     @property
     def admin_socket(self) -> Path:

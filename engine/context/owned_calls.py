@@ -83,13 +83,13 @@ def said_by(error: bytes) -> str:
 
 
 def with_calls(
-    items: Sequence[StoredItem], *, labels: Collection[str], taken: Collection[str]
+    items: Sequence[StoredItem], *, labels: Collection[str] | None, taken: Collection[str] = ()
 ) -> list[StoredItem]:
     """Return input items with their replay, where that takes more than the item itself.
 
     The names that the model is shown are not in the items. They are found as those of a run are
-    (`shown_names`), from the lists in the input of the servers that are declared (`labels`) and from the
-    calls; `taken` are the client's functions.
+    (`shown_names`), from the lists in the input of the servers that are declared (`labels`; None where
+    nothing is, as in a conversation: of all) and from the calls; `taken` are the client's functions.
     """
     read = {place: found for place, item in enumerate(items) if (found := _read(item)) is not None}
     if not read:
@@ -119,12 +119,12 @@ def _read(item: StoredItem) -> _Item | None:
 
 
 def _keys(
-    items: Sequence[StoredItem], read: Mapping[int, _Item], labels: Collection[str]
+    items: Sequence[StoredItem], read: Mapping[int, _Item], labels: Collection[str] | None
 ) -> list[ToolKey]:
     keys: dict[ToolKey, None] = {}
     for place, item in read.items():
         kind = items[place].type
-        if kind == "mcp_list_tools" and item.server_label in labels:
+        if kind == "mcp_list_tools" and (labels is None or item.server_label in labels):
             keys |= dict.fromkeys((item.server_label, tool.name) for tool in item.tools)
         elif kind in ("mcp_call", _REQUEST):
             keys[item.server_label, item.name] = None

@@ -139,7 +139,9 @@ class Agenda(msgspec.Struct, frozen=True, kw_only=True):
             first=first,
             forced=forced,
         )
-        rules = turn_rules(request, tools.functions, known=tools.keys)
+        rules = turn_rules(
+            request, tools.functions, known=tools.keys, tells_cuts=self.encoder.tells_cuts
+        )
         return TurnRequest(body, self.headers, rules, self.encoder.name)
 
 

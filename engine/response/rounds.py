@@ -25,6 +25,7 @@ class Rounds:
         self._agenda: Agenda | None = None
         self._turns = 0
         self._rounds = 0
+        """Of calls that the model made: what was approved comes before its first turn."""
         self._round: tuple[ToolCall, ...] = ()
         self._calls = 0
         self._offered: Mapping[str, Collection[str]] = {}
@@ -64,8 +65,8 @@ class Rounds:
         return self._followed.turn(owned, replay, first=not self._rounds)
 
     def run(self, waiting: Iterable[OpenMcpCall]) -> RunTools:
-        """Return the next round: the calls that the model made."""
-        self._rounds += 1
+        """Return the next round: the calls that the model made, or those that come before its first turn."""
+        self._rounds += self._turns > 0
         self._round = tuple(map(self._call, waiting))
         return RunTools(self._round)
 

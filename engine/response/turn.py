@@ -17,7 +17,8 @@ class TurnRules(msgspec.Struct, frozen=True):
     `declared`: the functions that a call in plain text may name; None where nobody said, then any. A text
     that has the form of a call, without any markup, is believed only if it names one of them, and only
     where no JSON was asked for: `format` is the form that was, if any. `upstream`: the server runs tools of
-    its own, whose items are passed through.
+    its own, whose items are passed through. `max_tokens`: what it may write at most, where the
+    server does not say that this has cut its answer.
     """
 
     tools: bool = False
@@ -27,6 +28,7 @@ class TurnRules(msgspec.Struct, frozen=True):
     declared: tuple[FunctionTool, ...] | None = None
     format: Mapping[str, object] | None = None
     upstream: bool = False
+    max_tokens: int | None = None
 
     @property
     def structured(self) -> bool:
@@ -52,6 +54,10 @@ class Encoder(Protocol):
     @property
     def name(self) -> str:
         """The dialect's name."""
+
+    @property
+    def tells_cuts(self) -> bool:
+        """Whether the server says so itself where an answer was cut by its limit."""
 
     def encode(
         self,

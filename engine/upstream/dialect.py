@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from engine.api import checks
 from engine.api.request import CreateRequest
 from engine.context.chat import chat_request, check_fields
 from engine.context.replay import typed_message
@@ -17,7 +18,7 @@ from engine.response.turn import Encoder, TurnRules
 from engine.upstream.care import Made
 from engine.upstream.chat import ChatStream
 from engine.upstream.responses import ResponsesStream
-from engine.upstream.rules import Outcome
+from engine.upstream.rules import Outcome, turn_rules
 from engine.upstream.servers import UNKNOWN, Server
 
 
@@ -67,7 +68,8 @@ class ResponsesDialect:
     path = "/v1/responses"
 
     def __init__(self, server: Server = UNKNOWN) -> None:
-        self._typed = server.typed_messages
+        self._server = server
+        self.tells_cuts = server.tells_cuts
 
     def encode(
         self,
@@ -79,12 +81,16 @@ class ResponsesDialect:
         forced: object | None = None,
     ) -> bytes:
         """Return the body of a `/v1/responses` request."""
-        if self._typed:
+        if self._server.typed_messages:
             items = map(typed_message, items)
         return upstream_request(request, items, owned, first=first, forced=forced)
 
     def check(self, request: CreateRequest) -> None:
-        """Pass everything: servers that have this API judge its fields themselves."""
+        """Refuse what is passed over; else servers that have this API judge its fields themselves."""
+        if not self._server.formats and turn_rules(request).structured:
+            raise checks.unsupported(
+                "text.format", f"the /v1/responses of {self._server.name} does not honour it."
+            )
 
     def open(self, rules: TurnRules) -> TurnReader:
         """Return a reader for its answer."""
@@ -95,6 +101,7 @@ class ChatDialect:
     """`/v1/chat/completions`, which every server has."""
 
     name = "chat"
+    tells_cuts = True
     path = "/v1/chat/completions"
 
     def __init__(self, server: Server = UNKNOWN) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
+from engine.api.response_object import Usage
 from engine.errors import UpstreamFailed
 from engine.response.inputs import Content, ItemKind
 from engine.response.turn import TurnRules
@@ -40,6 +41,7 @@ class ResponsesStream:
 
     def __init__(self, rules: TurnRules) -> None:
         self._turn = Turn(rules)
+        self._most = rules.max_tokens
         self._logprobs = rules.logprobs
         self._passing = Passing() if rules.upstream else None
 
@@ -150,13 +152,16 @@ class ResponsesStream:
         """Take the terminal object; return the content that the stream still owed."""
         if response.status in ("failed", "cancelled"):
             return self._turn.fail(stream_failure(response.error))
-        cut = cut or response.status == "incomplete"
+        usage = response.usage.usage() if response.usage else None
+        cut = cut or response.status == "incomplete" or self._is_full(usage)
         content = self._owed(response.output, cut=cut)
         details = response.incomplete_details
         reason = (details.reason if details else None) or "max_output_tokens"
-        usage = response.usage.usage() if response.usage else None
         self._turn.outcome = Outcome(usage=usage, incomplete_reason=reason if cut else None)
         return content
+
+    def _is_full(self, usage: Usage | None) -> bool:
+        return self._most is not None and usage is not None and usage.output_tokens >= self._most
 
     def _incomplete(self, frame: Frame) -> list[Content]:
         return self.finish(frame.response or Response(), cut=True)

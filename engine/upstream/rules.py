@@ -22,12 +22,17 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 def turn_rules(
-    request: CreateRequest, owned: Iterable[FunctionTool] = (), *, known: Iterable[str] = ()
+    request: CreateRequest,
+    owned: Iterable[FunctionTool] = (),
+    *,
+    known: Iterable[str] = (),
+    tells_cuts: bool = True,
 ) -> TurnRules:
     """Return the rules that follow from a request; with `tool_choice: none` no text can be a call.
 
     `owned`: the functions that the model is shown beside the client's, for tools that the gateway runs;
     `known`: the names of all of those, also the ones that must not be called: the model is told so then.
+    `tells_cuts`: the server says so itself where its answer was cut by its limit.
     """
     choice = request.tool_choice
     functions = [tool for tool in request.functions if choice.allows_function(tool.name)]
@@ -35,6 +40,7 @@ def turn_rules(
     allowed = None
     if choice.allowed is not None:
         allowed = frozenset((*choice.allowed.functions, *known))
+    most = request.values.get("max_output_tokens")
     return TurnRules(
         tools=(bool(request.functions) or bool(declared)) and choice.sent != "none",
         allowed=allowed,
@@ -43,6 +49,7 @@ def turn_rules(
         declared=tuple(declared),
         upstream=bool(request.upstream),
         format=_json_form(request.values.get("text")),
+        max_tokens=most if isinstance(most, int) and not tells_cuts else None,
     )
 
 

@@ -25,7 +25,9 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
     `takes` are the fields of a chat request that it honours; None: all that we know of, or it says so
     itself. Fields that are not among them are ignored by it in silence, or refused (rule H1).
-    `typed_messages`: its `/v1/responses` takes what a model said only as a typed message with typed parts.
+    `typed_messages`: its `/v1/responses` takes what a model said only as a typed message with typed parts;
+    there `tells_cuts` is false if an answer that its limit has cut is called completed, and `formats` if
+    `text.format` is passed over.
     """
 
     name: str
@@ -33,6 +35,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     reasoning_key: str | None = REASONING_KEY
     takes: frozenset[str] | None = None
     typed_messages: bool = False
+    tells_cuts: bool = True
+    formats: bool = True
 
 
 # Of every server: what a request without any wishes has.
@@ -46,7 +50,7 @@ SERVERS: dict[str, Server] = {
         Server(name="vllm", dialect="responses"),
         # Its own /v1/responses ignores the tools of all models but gpt-oss.
         Server(name="sglang"),
-        Server(name="llamacpp", typed_messages=True),
+        Server(name="llamacpp", typed_messages=True, tells_cuts=False, formats=False),
         # /v1/responses: text before a call is not in the final object, and streams end without one.
         Server(
             name="ollama",
@@ -58,10 +62,12 @@ SERVERS: dict[str, Server] = {
                 "top_p",
             },
         ),
-        # 422 for every field that it does not implement.
+        # Other fields get a 422 or nothing at all, as its release will have it.
         Server(
             name="transformers",
             reasoning_key=None,
+            tells_cuts=False,
+            formats=False,
             takes=_BARE
             | {"frequency_penalty", "logit_bias", "seed", "stop", "temperature", "top_p"},
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,6 +11,7 @@ import aiohttp
 import msgspec
 
 from extproc.envoy.endpoint import ModelEndpoint
+from extproc.kept_connections import Sending, sent, tracing
 from extproc.model_client import connector
 
 # An error body of vLLM's may have megabytes; of one that is larger than this the size is told.
@@ -65,6 +66,7 @@ class Backend:
             timeout=aiohttp.ClientTimeout(total=deadline, sock_connect=connect),
             headers={} if api_key is None else {"authorization": f"Bearer {api_key}"},
             cookie_jar=aiohttp.DummyCookieJar(),
+            trace_configs=[tracing()],
         )
 
     async def __aenter__(self) -> Self:
@@ -84,10 +86,17 @@ class Backend:
         return await self._ask("POST", path, body)
 
     async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> Said:
+        def send(sending: Sending) -> Awaitable[aiohttp.ClientResponse]:
+            return self._session.request(
+                method,
+                f"{self._url}{path}",
+                json=body,
+                allow_redirects=False,
+                trace_request_ctx=sending,
+            )
+
         try:
-            async with self._session.request(
-                method, f"{self._url}{path}", json=body, allow_redirects=False
-            ) as answer:
+            async with await sent(send) as answer:
                 pieces, size = [], 0
                 async for piece in answer.content.iter_any():
                     pieces.append(piece)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from string import Template
 from urllib.parse import urlsplit
@@ -35,17 +35,30 @@ _BLOCK = re.compile(
 # A rewritten request is larger than the client's: history is added to it.
 _BODY_GROWTH = 2
 _ENVOY_UINT32_MAX = (1 << 32) - 1
+_GROUP_ALONE = 0o660
 
 
 def render(settings: Settings, template: Path = TEMPLATE) -> str:
     """Return Envoy's config."""
-    values: dict[str, object] = {
+    filled = {name: json.dumps(value) for name, value in values(settings).items()}
+    return fill(template, filled, blocks(settings))
+
+
+def fill(template: Path, filled: Mapping[str, str], wanted: Collection[str]) -> str:
+    """Return the template with `filled` in its places, each of them JSON, and only the blocks in `wanted`."""
+    return Template(only(wanted, template.read_text(encoding="utf-8"))).substitute(filled)
+
+
+def values(settings: Settings) -> dict[str, object]:
+    """Return what goes into the template's places; what belongs to a block is there with its block."""
+    return {
         "admin_socket": str(settings.admin_socket),
         "listen_host": settings.listen.host,
         "listen_port": settings.listen.port,
         "stream_idle_timeout": seconds(settings.envoy.stream_idle_seconds),
-        "model_socket": str(settings.model.socket),
+        "model_listener": {"pipe": {"path": str(settings.model.socket), "mode": _GROUP_ALONE}},
         "model_body_limit": min(settings.limits.body_bytes * _BODY_GROWTH, _ENVOY_UINT32_MAX),
+        "sidecar_discovery": "STATIC",
         "sidecar_endpoints": [
             pipe(settings.worker_socket(index)) for index in range(settings.sidecar.workers)
         ],
@@ -54,19 +67,16 @@ def render(settings: Settings, template: Path = TEMPLATE) -> str:
         **identity.values(settings),
         **_jwks(settings),
     }
-    filled = {name: json.dumps(value) for name, value in values.items()}
-    wanted = _blocks(settings) | identity.blocks(settings) | model_cluster.blocks(settings)
-    kept = only(wanted, template.read_text(encoding="utf-8"))
-    return Template(kept).substitute(filled)
 
 
-def _blocks(settings: Settings) -> set[str]:
-    """Return the names of the template's blocks that the settings ask for, of the routes and listeners."""
+def blocks(settings: Settings) -> set[str]:
+    """Return the names of the template's blocks that the settings ask for."""
     asked = {
         "inline": settings.envoy.inline,
         "model_listener": settings.model.via != "request",
     }
-    return {name for name, wanted in asked.items() if wanted}
+    own = {name for name, wanted in asked.items() if wanted}
+    return own | identity.blocks(settings) | model_cluster.blocks(settings)
 
 
 def render_plain(settings: Settings) -> str:

@@ -43,15 +43,28 @@ async def envoy_answers(admin: Path) -> bool:
 
 async def healthy_workers(admin: Path) -> int:
     """Return how many workers Envoy sends requests to."""
-    name = "cluster.sidecar.membership_healthy"
-    answer = await _admin(admin, f"/stats?filter=^{name}$") or ""
-    _, _, count = answer.partition(f"{name}: ")
-    return int(count) if count.strip().isdigit() else 0
+    return await _gauge(admin, "cluster.sidecar.membership_healthy") or 0
+
+
+async def requests_of_clients(admin: Path) -> int | None:
+    """Return how many requests Envoy's clients have running; None where Envoy does not answer."""
+    return await _gauge(admin, "http.public.downstream_rq_active")
+
+
+async def turn_clients_away(admin: Path) -> bool:
+    """Let Envoy ask clients to connect anew, elsewhere; it goes on serving. False if it does not answer."""
+    return await _admin(admin, "/drain_listeners?graceful&skip_exit", "POST") is not None
 
 
 async def listeners(admin: Path) -> str:
     """Return Envoy's list of listeners as JSON, with the ports that it really uses."""
     return await _admin(admin, "/listeners?format=json") or "{}"
+
+
+async def _gauge(admin: Path, name: str) -> int | None:
+    answer = await _admin(admin, f"/stats?filter=^{name}$") or ""
+    _, _, count = answer.partition(f"{name}: ")
+    return int(count) if count.strip().isdigit() else None
 
 
 async def _health(path: Path) -> bytes | None:
@@ -78,14 +91,14 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-async def _admin(admin: Path, path: str) -> str | None:
-    return await asyncio.to_thread(_get, admin, path)
+async def _admin(admin: Path, path: str, method: str = "GET") -> str | None:
+    return await asyncio.to_thread(_ask, admin, path, method)
 
 
-def _get(admin: Path, path: str) -> str | None:
+def _ask(admin: Path, path: str, method: str) -> str | None:
     connection = _UnixConnection(admin)
     try:
-        connection.request("GET", path)
+        connection.request(method, path)
         answer = connection.getresponse()
         body = answer.read().decode(errors="replace")
     except (OSError, http.client.HTTPException):

@@ -228,14 +228,18 @@ def _workers(settings: Settings, output: Literal["prefixed", "inherited"]) -> li
             is_ready=partial(probes.worker_serves, settings.worker_socket(index)),
             is_alive=partial(probes.worker_answers, settings.worker_socket(index)),
             blocked_seconds=times.blocked_seconds,
-            stop_seconds=times.drain_seconds
-            + times.grace_seconds
-            + settings.postgres.timeout_seconds
-            + _MARGIN_SECONDS,
+            stop_seconds=worker_stop_seconds(settings),
             output=output,
         )
         for index in range(settings.sidecar.workers)
     ]
+
+
+def worker_stop_seconds(settings: Settings) -> float:
+    """Return how long a worker that is told to stop may take before it is killed."""
+    times = settings.sidecar
+    waited = times.drain_seconds + times.grace_seconds + settings.postgres.timeout_seconds
+    return waited + _MARGIN_SECONDS
 
 
 def _without_drain(settings: Settings) -> Settings:

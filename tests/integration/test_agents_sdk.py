@@ -11,6 +11,7 @@ from agents import (
     HostedMCPTool,
     MCPToolApprovalFunctionResult,
     MCPToolApprovalRequest,
+    OpenAIConversationsSession,
     OpenAIResponsesModel,
     RunConfig,
     Runner,
@@ -123,3 +124,34 @@ async def test_an_agent_whose_tool_needs_no_consent_replays_its_calls(
     assert shown == ["message"]
     bodies = [received.body for received in consent_stack.asked(model)]
     assert bodies[2].startswith(bodies[1].removesuffix(b"]}"))
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("approve", [True, False])
+@pytest.mark.parametrize("keeper", ["session", "conversation"])
+async def test_an_agent_asks_a_person_in_a_conversation(
+    consent_stack: Stack,
+    consent_client: openai.AsyncOpenAI,
+    stream: bool,
+    approve: bool,
+    keeper: str,
+) -> None:
+    """T5, T6, M7: the conversation as a list of items that the SDK sends again, and as it is meant."""
+    model = takes_turns(consent_stack, ASKS, DONE, DONE)
+    person = Person(approve)
+    name = (await consent_client.conversations.create()).id
+    session = OpenAIConversationsSession(conversation_id=name, openai_client=consent_client)
+    how: Any = {"session": session} if keeper == "session" else {"conversation_id": name}
+    async with McpServer() as server:
+        one = agent(consent_client, model, server.url, person)
+        result = await run(one, "hi", stream=stream, **how)
+        again = await run(one, "?", stream=stream, **how)
+        assert server.calls == (["echo"] if approve else [])
+    assert (result.final_output, again.final_output) == ("done", "done")
+    assert [request.name for request in person.asked] == ["echo"]
+    told = [outputs(received.json["input"]) for received in consent_stack.asked(model)]
+    assert len(told[1]) == 1
+    assert told[1] == told[2]
+    items = [item.type async for item in consent_client.conversations.items.list(name)]
+    assert items.count("mcp_list_tools") == 1
+    assert items.count("mcp_call") == (1 if approve else 0)

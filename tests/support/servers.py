@@ -18,6 +18,7 @@ from tests.support.scripted_model import ScriptedModel
 from tests.support.scripts import CHAT, Asked, Script
 
 FOLDER = Path(__file__).parent.parent / "transcripts"
+RECORDED = "recorded-"
 SERVERS = ("llamacpp", "lmstudio", "ollama", "openrouter", "sglang", "transformers")
 
 
@@ -28,8 +29,12 @@ def frames(server: str, name: str) -> list[bytes]:
 
 
 def names(server: str, kind: str) -> list[str]:
-    """Return the names of a server's streams of one kind: `chat` or `responses`."""
-    return sorted(path.stem for path in (FOLDER / server).glob(f"{kind}_*.sse"))
+    """Return the names of a server's streams of one kind: `chat` or `responses`, written or recorded."""
+    return sorted(
+        path.stem
+        for start in ("", RECORDED)
+        for path in (FOLDER / server).glob(f"{start}{kind}_*.sse")
+    )
 
 
 def play(server: str, name: str) -> Script:

@@ -295,7 +295,7 @@ async def standalone_stack(
 ) -> AsyncIterator[Stack]:
     """Run two workers without any Envoy, as `holdfast serve --http` does: HTTP in, the model's URL out."""
     await migrate(postgres)
-    with short_directory() as directory, _reserved_port() as port:
+    with short_directory() as directory, reserved_port() as port:
         own: Sections = {
             "sidecar": _ALONE,
             "http": {"listen": f":{port}"},
@@ -354,7 +354,7 @@ def _settings(directory: Path, own: Sections, given: Sections) -> Settings:
 
 
 @contextmanager
-def _reserved_port() -> Iterator[int]:
+def reserved_port() -> Iterator[int]:
     """A port that nobody else is given: bound, not listened on, and shared with our workers alone."""
     with socket.socket() as reservation:
         reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -95,6 +95,30 @@ async def test_the_bytes_of_a_conversation_are_the_same_in_each_turn() -> None:
         assert after.startswith(before.removesuffix(b"]}") + b",")
 
 
+@pytest.mark.parametrize("added", [True, False])
+async def test_calls_of_servers_that_were_put_into_it_are_sent(added: bool) -> None:
+    """M4, M8: as function calls with their outputs, by the names that the model was shown."""
+    rig = rig_of(*HELLO)
+    listed = [
+        {
+            "type": "mcp_list_tools",
+            "server_label": label,
+            "tools": [{"name": "look", "input_schema": {}}],
+        }
+        for label in ("s", "t")
+    ]
+    call_of = {"type": "mcp_call", "server_label": "t", "name": "look", "arguments": "{}"}
+    items = [*listed, {**call_of, "output": "seen"}, {**call_of, "error": "no", "status": "failed"}]
+    name = await begun(rig, *([] if added else items))
+    if added:
+        body = json.dumps({"items": items}).encode()
+        await rig.conversations.add_items(CALLER, name, body, "")
+    await rig.create(input="and?", conversation=name)
+    names = [item["name"] for item in sent(rig) if isinstance(item, dict) and "name" in item]
+    outputs = [item["output"] for item in sent(rig) if isinstance(item, dict) and "output" in item]
+    assert (names, outputs) == (["t__look"] * 2, ["seen", "no"])
+
+
 async def test_one_thing_at_a_time_can_be_continued() -> None:
     """M3: before any byte."""
     rig = rig_of(*HELLO)

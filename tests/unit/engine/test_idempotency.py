@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import msgspec
@@ -13,7 +14,7 @@ from tests.support import replies
 from tests.support.engine_rig import CALLER, Rig, final, small, turns
 from tests.support.fake_model import Break, FakeModel, Hang, Head, frames_of
 from tests.support.fake_reply import FakeReply
-from tests.support.replies import text
+from tests.support.replies import call, text
 from tests.support.stream_rules import check_stream
 
 HELLO = frames_of(replies.stream(text("Hel", "lo")))
@@ -151,3 +152,23 @@ async def test_a_key_needs_a_stored_response() -> None:
     reply = await Rig(FakeModel(*HELLO)).create(caller=keyed(), store=False)
     assert reply.whole is not None
     assert (reply.whole.status, reply.json["error"]["param"]) == (400, "store")
+
+
+async def test_a_retry_that_waited_in_line_behind_its_first_is_served_that() -> None:
+    """M6, M7: what it brings was taken meanwhile, and is not held against it."""
+    rig = Rig(FakeModel(*HELLO, turns=[frames_of(replies.stream(call("f", "{}")))]))
+    made = await rig.conversations.create(CALLER, b"", "")
+    name = json.loads(made.body)["id"]
+    asking: dict[str, Any] = {"conversation": name, "tools": [{"type": "function", "name": "f"}]}
+    first = (await rig.create(**asking)).json
+    output = {"type": "function_call_output", "call_id": first["output"][0]["call_id"]}
+    with rig.lines.visit() as busy:
+        await busy.context(CALLER.tenant, name)
+        given = {**asking, "input": [{**output, "output": "7"}], "caller": keyed()}
+        sent = [rig.start(FakeReply(), **given) for _ in range(3)]
+        await turns()
+    async with asyncio.timeout(5):
+        got = [reply.json for reply in await asyncio.gather(*sent)]
+    assert got[0]["status"] == "completed"
+    assert got == [got[0]] * 3
+    assert len(rig.model.bodies) == 2

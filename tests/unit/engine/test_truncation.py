@@ -85,7 +85,7 @@ async def test_a_server_that_counts_nothing_cannot_do_it(model: FakeModel) -> No
 
 
 async def test_what_waited_in_the_queue_is_cut_when_its_time_comes() -> None:
-    """`background: true`."""
+    """`background: true`; the server is asked once for each length that is tried."""
     model = CountingModel(*DONE)
     rig = Rig(model)
     first = final(await rig.stream(input=words(100)))
@@ -97,6 +97,7 @@ async def test_what_waited_in_the_queue_is_cut_when_its_time_comes() -> None:
     await rig.becomes(reply.json["id"], "completed")
     await rig.background.stop()
     assert inputs(rig.model) == [{"role": "user", "content": words(60, "v")}]
+    assert [len(asked["messages"]) for asked in model.counted] == [3, 1]
 
 
 def test_calls_and_outputs_stay_together() -> None:

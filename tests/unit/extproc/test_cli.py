@@ -121,3 +121,16 @@ def test_version_names_the_distribution(capsys: pytest.CaptureFixture[str]) -> N
     assert cli.run(["version"], {}) == 0
 
     assert capsys.readouterr().out.startswith("holdfast ")
+
+
+def test_health_and_drain_end_with_a_status(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The probe and the preStop hook of a pod: nobody serves here, and so no client has to leave."""
+    environ = {"HOLDFAST_SIDECAR__RUN_DIR": "/nowhere"}
+
+    assert cli.run(["health"], environ) == 1
+    assert cli.run(["drain", "--least", "5", "--most", "60"], environ) == 0
+    printed = capsys.readouterr()
+    assert printed.err == "holdfast: no worker takes requests\n"
+    assert printed.out == "No request runs any more.\n"

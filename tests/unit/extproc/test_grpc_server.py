@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -60,7 +61,7 @@ async def served(serve: Serve) -> AsyncIterator[Served]:
     # pytest's own folders have names too long for a socket.
     folder = tempfile.mkdtemp(prefix="hf-")
     address = f"unix:{Path(folder) / 'worker.sock'}"
-    transport = GrpcTransport(address, serve)
+    transport = GrpcTransport([address], serve)
     await transport.start()
     try:
         async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
@@ -240,7 +241,32 @@ async def test_stopping_ends_what_does_not_end_in_time() -> None:
 
 async def test_an_address_that_cannot_be_listened_on_is_an_error() -> None:
     """At the start, not later."""
-    transport = GrpcTransport("unix:/no/such/folder/worker.sock", echo)
+    transport = GrpcTransport(["unix:/no/such/folder/worker.sock"], echo)
     with pytest.raises((OSError, RuntimeError)):
         await transport.start()
     await transport.stop(0)
+
+
+async def test_the_same_is_served_on_a_port() -> None:
+    """For an Envoy in another pod: one server, several addresses, one health."""
+    folder = tempfile.mkdtemp(prefix="hf-")
+    # Nobody else's: the whole of 127/8 is this machine, and the process's number is in it.
+    port = f"127.{os.getpid() >> 16 & 127 | 2}.{os.getpid() >> 8 & 255}.{os.getpid() & 255}:9000"
+    addresses = [f"unix:{Path(folder) / 'worker.sock'}", port]
+    transport = GrpcTransport(addresses, echo)
+    try:
+        await transport.start()
+        for address in addresses:
+            async with (
+                asyncio.timeout(DEADLINE),
+                grpc.aio.insecure_channel(address, options=OPTIONS) as channel,
+            ):
+                one = Served(transport, channel)
+                call = one.process()
+                await call.write(body(b"xyz"))
+                assert piece(await call.read()) == b"3"
+                await call.done_writing()
+                assert await one.status() == "SERVING"
+    finally:
+        await transport.stop(0)
+        shutil.rmtree(folder)

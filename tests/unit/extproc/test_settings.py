@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from extproc.settings import Settings, SettingsError, Sidecar
+from extproc.settings import Settings, SettingsError
+from extproc.settings_sidecar import Sidecar
 
 
 def load(**environ: str) -> Settings:
@@ -242,6 +243,17 @@ def test_the_tree_is_frozen() -> None:
 def test_what_is_no_base_url_is_refused(url: str) -> None:
     """Envoy's config is made from it: what cannot be one is told here."""
     assert "model.url" in problems(BACKEND_URL=url)
+
+
+def test_workers_share_no_port() -> None:
+    """Streams of two workers on one port would not be balanced: each has the next one."""
+    alone = Settings.load(None, {"HOLDFAST_SIDECAR__RUN_DIR": "/r"})
+    three = alone.having(sidecar={"workers": 3, "listen": "[::1]:9000"})
+
+    assert alone.worker_addresses(0) == ("unix:/r/worker-0.sock",)
+    assert three.worker_addresses(2) == ("unix:/r/worker-2.sock", "[::1]:9002")
+    with pytest.raises(SettingsError, match="HOST:PORT"):
+        Settings.load(None, {"HOLDFAST_SIDECAR__LISTEN": "unix:/x"})
 
 
 def test_a_picker_and_requests_that_travel_on_exclude_each_other() -> None:

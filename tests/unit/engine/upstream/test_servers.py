@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from engine.upstream.choice import Choice
+from engine.upstream.refusal import refusal
 from engine.upstream.servers import SERVERS, Profile, recognise
 from tests.support import servers, strictness
 from tests.support.engine_rig import Rig
@@ -110,6 +111,21 @@ async def test_a_field_that_a_server_does_not_honour_is_refused(
     assert rig.model.bodies == []
 
 
+@pytest.mark.parametrize("server", ["llamacpp", "transformers"])
+async def test_a_schema_that_its_responses_pass_over_is_refused(server: str) -> None:
+    """H1: what is not asked for is not refused, and others are asked."""
+    schema = {"type": "json_schema", "name": "x", "schema": {"type": "object"}}
+    for kind, named, status in ((schema, server, 400), ({"type": "text"}, server, 200)):
+        rig = Rig(
+            FakeModel(*servers.frames("llamacpp", "responses_text")),
+            choice=Choice("responses", server=named),
+        )
+        reply = await rig.create(text={"format": kind})
+        assert reply.whole is not None
+        assert reply.whole.status == status
+        assert (status == 200) == bool(rig.model.bodies)
+
+
 @pytest.mark.parametrize("server", ["ollama", "transformers"])
 async def test_what_is_asked_for_our_own_sake_is_left_out(server: str) -> None:
     """Neither a count of tokens nor serial calls nor `tool_choice: none` need the server's help."""
@@ -120,6 +136,15 @@ async def test_what_is_asked_for_our_own_sake_is_left_out(server: str) -> None:
     assert ("stream_options" in body) == (server == "ollama")
 
 
+def test_a_real_llamacpp_is_known_and_understood() -> None:
+    """R15: by its recorded list of models, where `/version` is a 404; and by how it says too long."""
+    folder = servers.FOLDER / "llamacpp"
+    told = [(folder / f"recorded-{name}.json").read_bytes() for name in ("version", "models")]
+    assert recognise(*told).server.name == "llamacpp"
+    long = refusal(400, (folder / "recorded-error_long.json").read_bytes(), None)
+    assert long.code == "context_length_exceeded"
+
+
 STREAMS = [
     (server, name)
     for server in servers.SERVERS
@@ -128,16 +153,26 @@ STREAMS = [
 ]
 
 
+# How many tokens the recorded servers were allowed to babble, and wrote.
+BABBLED = 12
+
+
 @pytest.mark.parametrize(("server", "name"), STREAMS)
 async def test_any_servers_stream_keeps_the_rules(server: str, name: str) -> None:
     """R1-R12: whatever it numbers, closes, leaves out or breaks off."""
-    dialect, _, kind = name.partition("_")
-    rig = Rig(FakeModel(*servers.frames(server, name)), choice=Choice(dialect))
-    reply = await rig.create(stream=True, tools=[WEATHER, {"type": "function", "name": "get_time"}])
+    dialect, _, kind = name.removeprefix(servers.RECORDED).partition("_")
+    rig = Rig(FakeModel(*servers.frames(server, name)), choice=Choice(dialect, server=server))
+    reply = await rig.create(
+        stream=True,
+        tools=[WEATHER, {"type": "function", "name": "get_time"}],
+        max_output_tokens=BABBLED if kind == "babble" else 100,
+    )
     events = check_stream(reply.raw)
     response = response_of(events)
-    assert response["status"] == ("failed" if kind in ("cut", "error") else "completed")
-    assert [said(item) for item in response["output"]] == expected(server, name)
+    endings = {"cut": "failed", "error": "failed", "babble": "incomplete"}
+    assert response["status"] == endings.get(kind, "completed")
+    if kind != "babble":
+        assert [said(item) for item in response["output"]] == expected(server, name)
     assert (await rig.the_stored()).status == response["status"]
 
 
@@ -145,7 +180,7 @@ def said(item: dict[str, Any]) -> tuple[str, str]:
     if item["type"] == "function_call":
         return item["name"], item["arguments"].replace(" ", "")
     parts = item.get("content") or item.get("summary") or ()
-    return item["type"], "".join(part["text"] for part in parts)
+    return item["type"], "".join(part["text"] for part in parts).rstrip("\n")
 
 
 LOOK, PARIS, TIME = (
@@ -167,6 +202,8 @@ IN_RESPONSES = {
 def expected(server: str, name: str) -> list[tuple[str, str]]:
     """Return what every client should see of a stream."""
     dialect, _, kind = name.partition("_")
+    if name.startswith(servers.RECORDED):
+        return expected(server, f"chat_{kind}")
     if dialect == "responses" and (server, kind) in IN_RESPONSES:
         return IN_RESPONSES[server, kind]
     broken = {"sglang": [], "ollama": [("reasoning", "Let me see")]}

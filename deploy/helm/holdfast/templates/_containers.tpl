@@ -1,0 +1,126 @@
+{{/* The containers of a pod. */}}
+
+{{- define "holdfast.mounts" -}}
+- {name: run, mountPath: /run/holdfast}
+- {name: tmp, mountPath: /tmp}
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/*
+Before Envoy starts, its config is written by the image that the workers run, from the settings that they have:
+there is no copy of it in this chart.
+*/}}
+{{- define "holdfast.configContainer" -}}
+name: envoy-config
+image: {{ include "holdfast.image" . }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+command: [/bin/sh, -c, holdfast config --envoy > /run/holdfast/envoy.yaml]
+envFrom:
+  - configMapRef: {name: {{ include "holdfast.fullname" . }}-settings}
+securityContext:
+  {{- toYaml .Values.containerSecurityContext | nindent 2 }}
+resources:
+  requests: {cpu: 50m, memory: 96Mi}
+  limits: {memory: 256Mi}
+volumeMounts:
+  {{- include "holdfast.mounts" . | nindent 2 }}
+{{- end -}}
+
+{{/* A native sidecar: it starts before the workers, which call the model through it, and ends after them. */}}
+{{- define "holdfast.envoyContainer" -}}
+name: envoy
+image: {{ include "holdfast.envoyImage" . }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+restartPolicy: Always
+command: [/usr/local/bin/envoy]
+args:
+  - --config-path
+  - /run/holdfast/envoy.yaml
+  - --concurrency
+  - {{ .Values.gateway.concurrency | quote }}
+  - --log-level
+  - warning
+  - --disable-hot-restart
+  # A pod that goes asks each client at its next answer to connect anew.
+  - --drain-strategy
+  - immediate
+  - --drain-time-s
+  - {{ .Values.gateway.drain.mostSeconds | quote }}
+ports:
+  - {name: http, containerPort: {{ .Values.gateway.port }}, protocol: TCP}
+startupProbe:
+  tcpSocket: {port: http}
+  periodSeconds: 1
+  failureThreshold: 60
+readinessProbe:
+  tcpSocket: {port: http}
+  periodSeconds: 5
+livenessProbe:
+  tcpSocket: {port: http}
+  periodSeconds: 10
+  failureThreshold: 6
+securityContext:
+  {{- toYaml .Values.containerSecurityContext | nindent 2 }}
+resources:
+  {{- toYaml .Values.gateway.resources | nindent 2 }}
+volumeMounts:
+  {{- include "holdfast.mounts" . | nindent 2 }}
+{{- end -}}
+
+{{- define "holdfast.workersContainer" -}}
+name: holdfast
+image: {{ include "holdfast.image" . }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+args: [serve]
+envFrom:
+  - configMapRef: {name: {{ include "holdfast.fullname" . }}-settings}
+env:
+  {{- include "holdfast.secretEnvironment" . | nindent 2 }}
+{{- if eq .Values.shape "gateway" }}
+# By gRPC health on the workers' sockets, which only this container reaches. A blocked worker is replaced by
+# its supervisor, so that there is nothing to be told of by a liveness probe.
+startupProbe:
+  exec: {command: [holdfast, health]}
+  periodSeconds: 2
+  timeoutSeconds: 10
+  failureThreshold: 60
+readinessProbe:
+  exec: {command: [holdfast, health]}
+  periodSeconds: 10
+  timeoutSeconds: 10
+  failureThreshold: 2
+lifecycle:
+  preStop:
+    exec:
+      command:
+        - holdfast
+        - drain
+        - --least
+        - {{ .Values.gateway.drain.leastSeconds | quote }}
+        - --most
+        - {{ .Values.gateway.drain.mostSeconds | quote }}
+{{- else }}
+ports:
+  - {name: grpc-ext-proc, containerPort: {{ .Values.processor.port }}, protocol: TCP}
+startupProbe:
+  grpc: {port: {{ .Values.processor.port }}}
+  periodSeconds: 1
+  failureThreshold: 60
+readinessProbe:
+  grpc: {port: {{ .Values.processor.port }}}
+  periodSeconds: 2
+  failureThreshold: 1
+lifecycle:
+  preStop:
+    exec:
+      command: [sleep, {{ .Values.processor.lingerSeconds | quote }}]
+{{- end }}
+securityContext:
+  {{- toYaml .Values.containerSecurityContext | nindent 2 }}
+resources:
+  {{- toYaml .Values.resources | nindent 2 }}
+volumeMounts:
+  {{- include "holdfast.mounts" . | nindent 2 }}
+{{- end -}}

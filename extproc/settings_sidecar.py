@@ -1,0 +1,72 @@
+"""The settings of the workers: how many, where they listen, and what they do with time."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from extproc.http_address import TcpAddress, parse_http_address
+from extproc.settings_section import Seconds, SecondsOrZero, Section, shown
+
+
+class Sidecar(Section):
+    """The worker processes that Envoy calls."""
+
+    workers: int = Field(default=1, ge=1, le=64)
+    """Number of worker processes; each uses one core and has a socket of its own."""
+
+    run_dir: Path = Field(default=Path(".data/run"), json_schema_extra=shown("`<data_dir>/run`"))
+    """Directory of the unix sockets; the path of each must stay below 100 bytes."""
+
+    grace_seconds: Seconds = 25.0
+    """Time that running responses have to end after SIGTERM. What has no client waiting goes to another
+    worker then, and the rest fails."""
+
+    drain_seconds: SecondsOrZero = 2.0
+    """Time between reporting NOT_SERVING and refusing new requests, for Envoy to turn elsewhere."""
+
+    blocked_seconds: Seconds = 20.0
+    """A worker that answers no health check for so long is killed and replaced."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Lowest level that is logged."""
+
+    log_format: Literal["console", "json"] = "console"
+    """Log lines for people or for a collector."""
+
+    heartbeat_seconds: Seconds = 5.0
+    """A comment is sent to the client when a stream was silent for so long."""
+
+    open_after_seconds: SecondsOrZero = 10.0
+    """A stream starts after so long, even if the model has not answered with a status yet."""
+
+    on_disconnect: Literal["continue", "cancel"] = "continue"
+    """What a client's leaving does to its stored response: it goes on without the client, or it ends at once
+    and what was made is kept. A request chooses for itself by the header `holdfast-on-disconnect`. What is
+    not stored always ends."""
+
+    detached_seconds: Seconds = 300.0
+    """How long a response goes on without its client."""
+
+    listen: str | None = None
+    """`HOST:PORT` or `:PORT` (this machine alone) where ext_proc is served too, for an Envoy in another pod;
+    of several workers, the second has the next port. Whoever reaches it is believed about whose a request is:
+    let nobody but Envoy reach it."""
+
+    name: str = Field(
+        default_factory=socket.gethostname,
+        min_length=1,
+        max_length=200,
+        json_schema_extra=shown("the host's name"),
+    )
+    """Name of this replica, the prefix of its workers' names; must differ between replicas."""
+
+    @field_validator("listen")
+    @classmethod
+    def _is_a_port(cls, listen: str | None) -> str | None:
+        if listen is not None and not isinstance(parse_http_address(listen), TcpAddress):
+            raise ValueError("must be HOST:PORT or :PORT; a socket is there anyway")
+        return listen
