@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from engine.api.error import error_body
-from engine.errors import EngineError, MethodNotAllowed, Unauthenticated
+from engine.errors import EngineError, MethodNotAllowed, RangeRefused, Unauthenticated
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -27,6 +27,8 @@ def error_answer(error: EngineError) -> Answer:
         headers["x-should-retry"] = "false"
     if isinstance(error, MethodNotAllowed):
         headers["allow"] = ", ".join(error.allowed)
+    if isinstance(error, RangeRefused):
+        headers["content-range"] = f"bytes */{error.size}"
     if isinstance(error, Unauthenticated):
         headers["www-authenticate"] = "Bearer"
     return Answer(error.status, error_body(error), headers)

@@ -23,6 +23,7 @@ from engine.intake import Caller
 from engine.limits import Limits
 from engine.lines import Lines
 from engine.ports import Clock, Sealing, Store, StoredItem
+from engine.references import Attach
 from engine.summaries import Summaries
 from engine.upstream.choice import Choice
 
@@ -37,6 +38,7 @@ class Compacting:
         choice: Choice,
         *,
         lines: Lines,
+        attach: Attach,
         sealing: Sealing,
         limits: Limits,
         clock: Clock,
@@ -46,6 +48,7 @@ class Compacting:
         self._summaries = summaries
         self._choice = choice
         self._lines = lines
+        self._attach = attach
         self._sealing = sealing
         self._limits = limits
         self._clock = clock
@@ -61,7 +64,7 @@ class Compacting:
         # Without a key there is no summary to be asked for.
         seals.seal("", COMPACTION)
         with self._lines.visit() as visit:
-            found = await gather(self._store, caller, request, visit, self._limits)
+            found = await gather(self._store, self._attach, caller, request, visit, self._limits)
         require_pairs(found.before.history.pending, found.items)
         users = await self._said_by_users(caller.tenant, found)
         asked = self._choice.asking(request, caller.tenant)

@@ -11,7 +11,7 @@ from engine.api.conversations import (
     parse_create_conversation,
     parse_update_conversation,
 )
-from engine.api.items import Reference
+from engine.api.items import Entry
 from engine.api.json import encode
 from engine.api.lists import list_object, no_parameters, only_include, parse_list
 from engine.context.owned_calls import with_calls
@@ -21,9 +21,8 @@ from engine.ids import RANDOM_BYTES, ItemIds, conversation_id
 from engine.intake import Caller
 from engine.lines import Lines, no_conversation
 from engine.ports import NewConversation, Sealing, Store, StoredConversation, StoredItem
-from engine.references import resolve
+from engine.references import Attach, resolve
 
-_Given = StoredItem | Reference
 _Items = list[StoredItem]
 
 
@@ -36,11 +35,13 @@ class Conversations:
         store: Store,
         lines: Lines,
         sealing: Sealing,
+        attach: Attach,
         randomness: Callable[[int], bytes],
     ) -> None:
         self._sealing = sealing
         self._store = store
         self._lines = lines
+        self._attach = attach
         self._randomness = randomness
 
     async def create(self, caller: Caller, body: bytes, query: str) -> Answer:
@@ -138,9 +139,11 @@ class Conversations:
             return no_conversation(wanted)
         return NotFound(f"Item with id '{item}' not found in conversation '{wanted}'.")
 
-    async def _resolved(self, caller: Caller, given: Sequence[_Given]) -> _Items:
+    async def _resolved(self, caller: Caller, given: Sequence[Entry]) -> _Items:
         """Return items as the model is sent them: calls of MCP servers with their outputs (rule M4)."""
-        return with_calls(await resolve(self._store, caller.tenant, given), labels=None)
+        return with_calls(
+            await resolve(self._store, self._attach, caller.tenant, given), labels=None
+        )
 
     def _unseal(self, caller: Caller) -> Unseal:
         return Seals(self._sealing, caller.tenant).unseal

@@ -18,6 +18,7 @@ the default `code` of the body (rule R15), so that no adapter has to choose.
       TooSlow                 408  invalid_request_error
       TooLarge                413  invalid_request_error
       UnsupportedMedia        415  invalid_request_error
+      RangeRefused            416  invalid_request_error
       UpstreamRefused         4xx of the model server, rewritten
       UpstreamFailed          502  server_error, or the model server's own 5xx
       Stopped                 503  server_error
@@ -175,6 +176,18 @@ class UnsupportedMedia(EngineError):
     status = 415
     type = "invalid_request_error"
     default_code = "unsupported_media_type"
+
+
+class RangeRefused(EngineError):
+    """The range of a file that is asked for lies behind its end; `size` is the file's, in bytes."""
+
+    status = 416
+    type = "invalid_request_error"
+    default_code = "range_not_satisfiable"
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"The file has {size} bytes; the range asks for none of them.")
+        self.size = size
 
 
 class UpstreamRefused(EngineError):

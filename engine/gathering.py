@@ -13,7 +13,7 @@ from engine.intake import Caller, check_size, first_root, sent, turn_headers, wi
 from engine.limits import Limits
 from engine.lines import Visit
 from engine.ports import ReplayItem, Store, StoredItem
-from engine.references import resolve
+from engine.references import Attach, resolve
 
 
 class Gathered(msgspec.Struct, frozen=True):
@@ -32,13 +32,18 @@ class Gathered(msgspec.Struct, frozen=True):
 
 
 async def gather(
-    store: Store, caller: Caller, request: CreateRequest, visit: Visit, limits: Limits
+    store: Store,
+    attach: Attach,
+    caller: Caller,
+    request: CreateRequest,
+    visit: Visit,
+    limits: Limits,
 ) -> Gathered:
     """Return it; waits for the end of a turn in a conversation.
 
     Raises InvalidRequest, UnknownPreviousResponse, NotFound, ConversationMoved, StorageUnavailable.
     """
-    items = await resolve(store, caller.tenant, request.input)
+    items = await resolve(store, attach, caller.tenant, request.input)
     before = await continuation(store, caller.tenant, request, None, visit)
     items = with_own_calls(request, items)
     replay = sent(before.history.replay, items)

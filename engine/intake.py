@@ -36,7 +36,7 @@ from engine.ports import (
     Store,
     StoredItem,
 )
-from engine.references import resolve
+from engine.references import Attach, resolve
 from engine.response.consent import Asking
 from engine.response.effects import Send
 from engine.response.inputs import Begin, Queued
@@ -56,6 +56,7 @@ class Caller(msgspec.Struct, frozen=True):
     model_headers: Mapping[str, str] = {}
     on_disconnect: str | None = None
     idempotency_key: str | None = None
+    byte_range: str | None = None
 
 
 Expand = Callable[[str, bytes], Awaitable[bytes]]
@@ -84,12 +85,14 @@ class Intake:
         truncation: Truncation,
         summaries: Summaries,
         expand: Expand,
+        attach: Attach,
         on_disconnect: OnDisconnect = "continue",
         consent_keys: tuple[bytes, ...] = (),
         more_turns: bool = True,
     ) -> None:
         self._store = store
         self._expand = expand
+        self._attach = attach
         self._tools = tools
         self._sealing = sealing
         self._clock = clock
@@ -118,7 +121,7 @@ class Intake:
         providers = self._tools.open(request, caller.tenant)
         on_disconnect = read_on_disconnect(caller.on_disconnect, self._on_disconnect)
         key = read_idempotency_key(caller.idempotency_key, store=request.store)
-        items = await resolve(self._store, caller.tenant, request.input)
+        items = await resolve(self._store, self._attach, caller.tenant, request.input)
         before = await continuation(self._store, caller.tenant, request, key, visit)
         asking = Asking(stored=request.store, keys=self._consent_keys(caller.tenant))
         consents = await self._consents(caller.tenant, request, items, before, asking, key)

@@ -62,5 +62,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Calls of owned tools that run at a time, over all responses of a worker."""
     response_tool_calls: int = 8
     """The same, of one response."""
+    file_bytes: int = 512 * 2**20
+    """One file that is sent in one request."""
+    part_bytes: int = 64 * 2**20
+    """One part of an upload."""
+    upload_bytes: int = 8 * 2**30
+    """All parts of an upload."""
+    input_file_bytes: int = 10 * 2**20
+    """One file in a request that becomes text."""
+    upload_seconds: float = 3600.0
+    """How long an upload may be added to."""
     buffer_bytes: int = 4 * 2**20
     """What is held for a client that reads slower than the model writes."""

@@ -18,6 +18,7 @@ from engine.limits import Limits
 from engine.lines import Lines
 from engine.planning import asked_for
 from engine.ports import Sealing, Store
+from engine.references import Attach
 from engine.response.agenda import Agenda
 from engine.toolbox import Toolbox
 from engine.upstream.choice import Choice
@@ -33,6 +34,7 @@ class TokenCounts:
         choice: Choice,
         *,
         lines: Lines,
+        attach: Attach,
         tools: Toolbox,
         sealing: Sealing,
         limits: Limits,
@@ -41,6 +43,7 @@ class TokenCounts:
         self._counting = counting
         self._choice = choice
         self._lines = lines
+        self._attach = attach
         self._tools = tools
         self._sealing = sealing
         self._limits = limits
@@ -52,7 +55,7 @@ class TokenCounts:
         request = parse_count(body, ItemIds(""), self._limits, self._tools.policy, unseal)
         request = await self._tools.resolved(request, caller.tenant)
         with self._lines.visit() as visit:
-            found = await gather(self._store, caller, request, visit, self._limits)
+            found = await gather(self._store, self._attach, caller, request, visit, self._limits)
         owned = await self._owned(request, caller.tenant, found.headers)
         asked = self._choice.asking(request, caller.tenant)
         told = await self._counting.counted(asked, found.replay, found.headers, owned)

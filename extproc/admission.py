@@ -47,6 +47,8 @@ class Admission:
             forwarded,
             on_disconnect=head.headers.get(ON_DISCONNECT),
             idempotency_key=head.headers.get(IDEMPOTENCY_KEY),
+            # A condition is answered by the whole, which is always right.
+            byte_range=None if "if-range" in head.headers else head.headers.get("range"),
         )
 
     def check_head(self, head: Head) -> None:

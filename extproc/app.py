@@ -13,16 +13,20 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from ipaddress import ip_network
 
 from engine.api.ownership import ToolPolicy
+from engine.attachments import Attachments, FetchUrl, nothing_fetched
 from engine.background import Background
 from engine.connectors import Connectors
 from engine.conversations import Conversations
 from engine.detached import Detached
+from engine.file_sweep import FileSweep
+from engine.files import Files
 from engine.following import Following
 from engine.intake import Intake
+from engine.keeping import Keeping
 from engine.limits import Limits
 from engine.lines import Lines
 from engine.live import Live
-from engine.ports import ModelClient, Sealing, Store
+from engine.ports import BlobStore, ModelClient, Sealing, Store
 from engine.prompts import Prompts
 from engine.recovery import Recovery
 from engine.registry import Registry
@@ -33,6 +37,7 @@ from engine.takeover import TakeOver
 from engine.toolbox import OpenProvider, Toolbox
 from engine.truncation import Truncation
 from engine.upkeep import Upkeep
+from engine.uploads import Uploads
 from engine.upstream.care import Care
 from engine.upstream.choice import Choice
 from extproc.admission import Admission
@@ -40,8 +45,11 @@ from extproc.connectors import shared_connectors, shared_policies
 from extproc.context_operations import ContextParts
 from extproc.envoy.endpoint import ModelEndpoint, parse_model_url
 from extproc.exchange import Exchanges
+from extproc.files import file_store, url_fetcher
 from extproc.grpc_server import GrpcTransport
+from extproc.handover import handed_over
 from extproc.held_request import Riding
+from extproc.http_address import UnixAddress
 from extproc.http_server import HttpExchanges, HttpTransport
 from extproc.identity import (
     Identify,
@@ -126,6 +134,7 @@ class Engine:
     def __init__(
         self,
         store: Store,
+        blobs: BlobStore,
         model: ModelClient,
         open_provider: OpenProvider,
         settings: Settings,
@@ -135,6 +144,7 @@ class Engine:
         scouts: Sequence[Scout] = (),
         open_anew: OpenProvider | None = None,
         sealing: Sealing | None = None,
+        fetch: FetchUrl = nothing_fetched,
     ) -> None:
         limits = _limits(settings)
         retries = RetryBudget(settings.routing.retry_budget)
@@ -175,15 +185,19 @@ class Engine:
         most = settings.background.concurrency if more_turns else 0
         background = Background(self.live, takeover, most=most)
         recovery = Recovery(self.live, takeover, background)
-        self._chores: tuple[Background | Recovery | Upkeep | Scout, ...] = (
+        self._chores: tuple[Background | Recovery | Upkeep | FileSweep | Scout, ...] = (
             background,
             recovery,
             Upkeep(store),
+            FileSweep(store, blobs),
             *scouts,
         )
+        keeping = Keeping(store, blobs, os.urandom)
+        files = Files(store, keeping, randomness=os.urandom, limits=limits)
+        attach = Attachments(files, fetch, limits).attach
         self.lines = Lines(store, limits.conversation_wait)
         conversations = Conversations(
-            store=store, lines=self.lines, sealing=sealing, randomness=os.urandom
+            store=store, lines=self.lines, sealing=sealing, attach=attach, randomness=os.urandom
         )
         prompts = Prompts(store, randomness=os.urandom, limits=limits, policy=tools.policy)
         responses = Responses(
@@ -201,6 +215,7 @@ class Engine:
                 truncation=truncation,
                 summaries=context.summaries,
                 expand=prompts.expand,
+                attach=attach,
                 on_disconnect=settings.sidecar.on_disconnect,
                 consent_keys=_consent_keys(settings),
                 more_turns=more_turns,
@@ -219,12 +234,15 @@ class Engine:
             clock=_now,
             randomness=os.urandom,
         )
+        uploads = Uploads(store, keeping, clock=_now, randomness=os.urandom, limits=limits)
         self.endpoints = Endpoints(
             responses,
             conversations,
             connectors,
             prompts,
-            *context.operations(store, self.lines, tools, sealing, _now),
+            files,
+            uploads,
+            *context.operations(store, self.lines, tools, sealing, attach, _now),
         )
 
     def start(self) -> None:
@@ -253,10 +271,12 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
         ) as pool,
         model_client(settings) as model,
         _servers(settings) as servers,
+        url_fetcher(settings.files, _outbound(settings)) as fetch,
     ):
         choice = dialect_choice(settings)
         engine = Engine(
             PostgresStore(pool),
+            file_store(settings.files),
             model,
             servers.open,
             settings,
@@ -265,6 +285,7 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
             scouts=_scouts(settings, model, choice),
             open_anew=servers.open_anew,
             sealing=_sealing(settings),
+            fetch=fetch,
         )
         yield Worker(transport_of(settings, index, engine.endpoints, model), engine, settings)
 
@@ -285,22 +306,29 @@ def _now() -> int:
 def transport_of(
     settings: Settings, index: int, endpoints: Endpoints, model: ModelClient
 ) -> Transport:
-    """Return ext_proc, and HTTP where it is asked for; both tell of one health, the former's.
+    """Return ext_proc, HTTP for downloads, and HTTP for all where it is asked for: one health, the first's.
 
     `model` makes the turns that are not the held request itself.
     """
-    admission = Admission(
-        body_limit=settings.limits.body_bytes,
-        forward_authorization=settings.model.forward_authorization,
-        identify=identity_source(settings),
-    )
+    admission = _admission(settings, identity_source(settings))
     riding = Riding(turn_headers(_key(settings)), settings.model.silence_seconds, onward=model)
     exchanges = Exchanges(endpoints, admission, riding)
     ext_proc = GrpcTransport(settings.worker_addresses(index), exchanges.serve)
+    downloads = HttpExchanges(endpoints, _admission(settings, handed_over), content_alone=True)
+    socket = UnixAddress(settings.content_socket(index).absolute())
+    others: list[Transport] = [HttpTransport(socket, downloads)]
     address = settings.http_address(index)
-    if address is None:
-        return ext_proc
-    return Together(HttpTransport(address, HttpExchanges(endpoints, admission)), ext_proc)
+    if address is not None:
+        others.append(HttpTransport(address, HttpExchanges(endpoints, admission)))
+    return Together(*others, ext_proc)
+
+
+def _admission(settings: Settings, identify: Identify) -> Admission:
+    return Admission(
+        body_limit=settings.limits.body_bytes,
+        forward_authorization=settings.model.forward_authorization,
+        identify=identify,
+    )
 
 
 def model_client(settings: Settings) -> HttpModelClient | NoModelClient:
@@ -422,4 +450,9 @@ def _limits(settings: Settings) -> Limits:
         tool_call=settings.tools.call_seconds,
         tool_calls=settings.tools.calls,
         response_tool_calls=settings.tools.response_calls,
+        file_bytes=settings.files.file_bytes,
+        input_file_bytes=settings.files.input_bytes,
+        part_bytes=settings.files.part_bytes,
+        upload_bytes=settings.files.upload_bytes,
+        upload_seconds=settings.files.upload_seconds,
     )

@@ -65,8 +65,9 @@ DATABASE_URL for Postgres. Data is kept in DATA_DIR.
 
 
 _PURGE = """\
-Removes every stored response of one tenant, with its input, output and events, running ones too, and ends
-with their number. What is removed cannot be brought back; backups of the database are not touched.
+Removes every stored response of one tenant, with its input, output and events, running ones too, its
+connectors, prompts and files, and ends with the number of responses.
+What is removed cannot be brought back; backups of the database are not touched.
 Without tenancy everything belongs to the tenant 'default'.
 """
 
@@ -232,6 +233,8 @@ def _migrate(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 def _purge(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     from engine.errors import EngineError
+    from engine.ports import BlobStore
+    from extproc.files import file_store
     from extproc.purge import purge
     from storage.postgres.pool import open_pool
     from storage.postgres.store import PostgresStore
@@ -241,10 +244,13 @@ def _purge(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     if not arguments.yes:
         _confirm(tenant)
 
+    def blobs() -> BlobStore:
+        return file_store(settings.files)
+
     async def work() -> int:
         timeout = settings.postgres.timeout_seconds
         async with open_pool(conninfo, min_size=1, max_size=1, timeout=timeout) as pool:
-            return await purge(PostgresStore(pool), tenant, say)
+            return await purge(PostgresStore(pool), blobs, tenant, say)
 
     try:
         removed = asyncio.run(work())

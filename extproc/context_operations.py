@@ -10,6 +10,7 @@ from engine.counting import Counting
 from engine.limits import Limits
 from engine.lines import Lines
 from engine.ports import Clock, ModelClient, Sealing, Store
+from engine.references import Attach
 from engine.retries import RetryBudget
 from engine.summaries import Summaries
 from engine.token_counts import TokenCounts
@@ -43,7 +44,13 @@ class ContextParts:
         self._choice = choice
 
     def operations(
-        self, store: Store, lines: Lines, tools: Toolbox, sealing: Sealing, clock: Clock
+        self,
+        store: Store,
+        lines: Lines,
+        tools: Toolbox,
+        sealing: Sealing,
+        attach: Attach,
+        clock: Clock,
     ) -> tuple[Compacting, TokenCounts]:
         """Return the operations on contexts."""
         compacting = Compacting(
@@ -51,6 +58,7 @@ class ContextParts:
             self.summaries,
             self._choice,
             lines=lines,
+            attach=attach,
             sealing=sealing,
             limits=self._limits,
             clock=clock,
@@ -61,6 +69,7 @@ class ContextParts:
             self.counting,
             self._choice,
             lines=lines,
+            attach=attach,
             tools=tools,
             sealing=sealing,
             limits=self._limits,

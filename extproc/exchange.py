@@ -9,12 +9,15 @@ the response's body sent to us, too, the request itself can be the first model t
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 from engine.answers import Answer
 from engine.errors import EngineError
 from engine.intake import Caller
 from extproc import messages, routes
 from extproc.admission import Admission
+from extproc.file_operations import perform_form
+from extproc.handover import hand_over
 from extproc.held_request import HeldRequest, Riding
 from extproc.inline import InlineReply, side_by_side
 from extproc.messages import Head
@@ -80,6 +83,13 @@ class Exchanges:
         head = messages.read_head(first.request_headers)
         match = routes.find(head.method, head.target)
         caller = self._admission.caller(tenant, head)
+        if match.operation is Operation.FILE_CONTENT:
+            await stream.write(hand_over(tenant))
+            return
+        if match.takes_form:
+            pieces = self._pieces(stream, first)
+            await perform_form(self._endpoints, match, caller, head, pieces, reply)
+            return
         if not match.takes_body:
             await perform(self._endpoints, match, caller, b"", reply)
             return
@@ -115,8 +125,7 @@ class Exchanges:
 
         None where it will never be whole and nobody waits for our answer.
         """
-        if first.protocol_config.request_body_mode != ProcessingMode.FULL_DUPLEX_STREAMED:
-            raise EngineError("This route's request body mode must be FULL_DUPLEX_STREAMED.")
+        _check_mode(first)
         pieces: list[bytes] = []
         size = 0
         while (message := await self._next(stream)) is not None:
@@ -134,6 +143,22 @@ class Exchanges:
         # The client left before its body was whole.
         return None
 
+    async def _pieces(
+        self, stream: MessageStream, first: ProcessingRequest
+    ) -> AsyncIterator[bytes]:
+        """Yield a body as it arrives; raises asyncio.CancelledError where it will never be whole."""
+        _check_mode(first)
+        while (message := await self._next(stream)) is not None:
+            kind = message.WhichOneof("request")
+            if kind == "request_body" and message.request_body.body:
+                yield message.request_body.body
+            if kind == "response_headers":
+                await pass_all(stream, message)
+                break
+            if kind == "request_trailers" or message.request_body.end_of_stream:
+                return
+        raise asyncio.CancelledError("the client has gone")
+
     async def _next(self, stream: MessageStream) -> ProcessingRequest | None:
         """Return the next message of a body that is still coming; raises TooSlow."""
         try:
@@ -141,6 +166,11 @@ class Exchanges:
                 return await stream.read()
         except TimeoutError:
             raise self._admission.too_slow() from None
+
+
+def _check_mode(first: ProcessingRequest) -> None:
+    if first.protocol_config.request_body_mode != ProcessingMode.FULL_DUPLEX_STREAMED:
+        raise EngineError("This route's request body mode must be FULL_DUPLEX_STREAMED.")
 
 
 def _is_inline(first: ProcessingRequest) -> bool:

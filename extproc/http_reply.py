@@ -49,8 +49,12 @@ class HttpReply:
         headers = {**self._headers, **dict(STREAM_HEADERS)}
         await self._begin(web.StreamResponse(headers=headers))
 
+    async def begin(self, status: int, headers: dict[str, str]) -> None:
+        """Start an answer of bytes."""
+        await self._begin(web.StreamResponse(status=status, headers={**self._headers, **headers}))
+
     async def write(self, frames: bytes) -> None:
-        """Send whole events; waits while the client does not read."""
+        """Send whole events, or more of an answer of bytes; waits while the client does not read."""
         assert self.response is not None
         with _gone():
             await self.response.write(frames)

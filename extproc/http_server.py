@@ -11,19 +11,22 @@ import asyncio
 import logging
 import os
 import re
+from collections.abc import AsyncIterator
 from typing import Any
 
 from aiohttp import web
 
 from engine.answers import Answer, error_answer
-from engine.errors import InvalidRequest
+from engine.errors import InvalidRequest, NotFound
 from extproc import messages, routes
 from extproc.admission import Admission
+from extproc.file_operations import perform_content, perform_form
 from extproc.http_address import HttpAddress, UnixAddress
 from extproc.http_reply import HttpReply
 from extproc.messages import Head
 from extproc.operations import Endpoints, answer_errors, perform
 from extproc.pb.ext_proc_pb2 import ProcessingRequest
+from extproc.routes import Operation
 
 HEALTH = "/health"
 
@@ -40,9 +43,12 @@ _REQUEST_ID = re.compile(r"[!-~]{1,200}")
 
 
 class HttpExchanges:
-    """Serves HTTP requests, one exchange each."""
+    """Serves HTTP requests, one exchange each; `content_alone`: no other operation than that."""
 
-    def __init__(self, endpoints: Endpoints, admission: Admission) -> None:
+    def __init__(
+        self, endpoints: Endpoints, admission: Admission, *, content_alone: bool = False
+    ) -> None:
+        self._content_alone = content_alone
         self._endpoints = endpoints
         self._admission = admission
         self.draining = False
@@ -71,6 +77,16 @@ class HttpExchanges:
             tenant = self._admission.identify(first)
             head = messages.read_head(first.request_headers)
             match = routes.find(head.method, head.target)
+            caller = self._admission.caller(tenant, head)
+            if match.operation is Operation.FILE_CONTENT:
+                await perform_content(self._endpoints, match, caller, reply)
+                return
+            if self._content_alone:
+                raise NotFound("Nothing but the content of files is served here.")
+            if match.takes_form:
+                pieces = self._pieces(request)
+                await perform_form(self._endpoints, match, caller, head, pieces, reply)
+                return
             body = b""
             if match.takes_body:
                 self._admission.check_head(head)
@@ -79,17 +95,22 @@ class HttpExchanges:
             # What is left of the body may be endless, and is not to be taken for the next request.
             reply.closing = reply.closing or not request.content.at_eof()
             raise
-        await perform(self._endpoints, match, self._admission.caller(tenant, head), body, reply)
+        await perform(self._endpoints, match, caller, body, reply)
 
     async def _body(self, request: web.BaseRequest, head: Head) -> bytes:
-        await _permit(request)
         pieces: list[bytes] = []
         size = 0
-        while piece := await self._next(request):
+        async for piece in self._pieces(request):
             pieces.append(piece)
             size += len(piece)
             self._admission.check_size(size)
         return self._admission.decoded(head, b"".join(pieces))
+
+    async def _pieces(self, request: web.BaseRequest) -> AsyncIterator[bytes]:
+        """Yield a body as it arrives."""
+        await _permit(request)
+        while piece := await self._next(request):
+            yield piece
 
     async def _next(self, request: web.BaseRequest) -> bytes:
         """Return more of a body that is still coming, empty at its end; raises TooSlow."""

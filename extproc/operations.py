@@ -12,11 +12,13 @@ from engine.compacting import Compacting
 from engine.connectors import Connectors
 from engine.conversations import Conversations
 from engine.errors import EngineError
+from engine.files import Files
 from engine.intake import Caller
 from engine.ports import ModelClient, Reply
 from engine.prompts import Prompts
 from engine.responses import Responses
 from engine.token_counts import TokenCounts
+from engine.uploads import Uploads
 from extproc.routes import Match, Operation
 
 _log = logging.getLogger(__name__)
@@ -37,6 +39,8 @@ class Endpoints(msgspec.Struct, frozen=True):
     conversations: Conversations
     connectors: Connectors
     prompts: Prompts
+    files: Files
+    uploads: Uploads
     compacting: Compacting
     counts: TokenCounts
 
@@ -79,6 +83,12 @@ _WHOLE: Mapping[Operation, _Whole] = {
         c, m.id, body, m.query
     ),
     Operation.PROMPT_VERSIONS: lambda e, m, c, _: e.prompts.list_versions(c, m.id, m.query),
+    Operation.LIST_FILES: lambda e, m, c, _: e.files.list(c, m.query),
+    Operation.RETRIEVE_FILE: lambda e, m, c, _: e.files.retrieve(c, m.id, m.query),
+    Operation.DELETE_FILE: lambda e, m, c, _: e.files.delete(c, m.id, m.query),
+    Operation.CREATE_UPLOAD: lambda e, m, c, body: e.uploads.create(c, body, m.query),
+    Operation.COMPLETE_UPLOAD: lambda e, m, c, body: e.uploads.complete(c, m.id, body, m.query),
+    Operation.CANCEL_UPLOAD: lambda e, m, c, _: e.uploads.cancel(c, m.id, m.query),
 }
 
 

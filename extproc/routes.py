@@ -43,6 +43,15 @@ class Operation(Enum):
     DELETE_PROMPT = "delete_prompt"
     ADD_PROMPT_VERSION = "add_prompt_version"
     PROMPT_VERSIONS = "prompt_versions"
+    CREATE_FILE = "create_file"
+    LIST_FILES = "list_files"
+    RETRIEVE_FILE = "retrieve_file"
+    DELETE_FILE = "delete_file"
+    FILE_CONTENT = "file_content"
+    CREATE_UPLOAD = "create_upload"
+    ADD_UPLOAD_PART = "add_upload_part"
+    COMPLETE_UPLOAD = "complete_upload"
+    CANCEL_UPLOAD = "cancel_upload"
 
 
 _WITH_BODY = frozenset(
@@ -58,8 +67,12 @@ _WITH_BODY = frozenset(
         Operation.CREATE_PROMPT,
         Operation.UPDATE_PROMPT,
         Operation.ADD_PROMPT_VERSION,
+        Operation.CREATE_UPLOAD,
+        Operation.COMPLETE_UPLOAD,
     )
 )
+
+_WITH_FORM = frozenset((Operation.CREATE_FILE, Operation.ADD_UPLOAD_PART))
 
 
 class Match(msgspec.Struct, frozen=True):
@@ -72,6 +85,11 @@ class Match(msgspec.Struct, frozen=True):
     id: str
     query: str
     item: str = ""
+
+    @property
+    def takes_form(self) -> bool:
+        """True if the operation reads a form as it arrives."""
+        return self.operation in _WITH_FORM
 
     @property
     def takes_body(self) -> bool:
@@ -111,6 +129,15 @@ ROUTES: tuple[tuple[str, tuple[str | None, ...], Operation], ...] = (
     ("DELETE", ("prompts", None), Operation.DELETE_PROMPT),
     ("POST", ("prompts", None, "versions"), Operation.ADD_PROMPT_VERSION),
     ("GET", ("prompts", None, "versions"), Operation.PROMPT_VERSIONS),
+    ("POST", ("files",), Operation.CREATE_FILE),
+    ("GET", ("files",), Operation.LIST_FILES),
+    ("GET", ("files", None), Operation.RETRIEVE_FILE),
+    ("DELETE", ("files", None), Operation.DELETE_FILE),
+    ("GET", ("files", None, "content"), Operation.FILE_CONTENT),
+    ("POST", ("uploads",), Operation.CREATE_UPLOAD),
+    ("POST", ("uploads", None, "parts"), Operation.ADD_UPLOAD_PART),
+    ("POST", ("uploads", None, "complete"), Operation.COMPLETE_UPLOAD),
+    ("POST", ("uploads", None, "cancel"), Operation.CANCEL_UPLOAD),
 )
 
 

@@ -31,6 +31,7 @@ from extproc.http_address import HttpAddress, TcpAddress, UnixAddress, of_worker
 from extproc.settings_connectors import Connectors
 from extproc.settings_context import Context
 from extproc.settings_conversations import Conversations
+from extproc.settings_files import Files
 from extproc.settings_model import Model
 from extproc.settings_postgres import Postgres
 from extproc.settings_routing import Routing
@@ -163,6 +164,7 @@ class Settings(BaseSettings):
     outbound: Outbound = Field(default_factory=Outbound)
     sealing: Sealing = Field(default_factory=Sealing)
     connectors: Connectors = Field(default_factory=Connectors)
+    files: Files = Field(default_factory=Files)
 
     SECTIONS: ClassVar[dict[str, type[Section]]] = {
         "sidecar": Sidecar,
@@ -182,6 +184,7 @@ class Settings(BaseSettings):
         "outbound": Outbound,
         "sealing": Sealing,
         "connectors": Connectors,
+        "files": Files,
     }
 
     @classmethod
@@ -229,10 +232,14 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _derive_paths(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Put the sockets below `data_dir` where nothing else was asked for."""
+        """Put the sockets and the files below `data_dir` where nothing else was asked for."""
+        data_dir, files = Path(values.get("data_dir", ".data")), _given(values.get("files"))
+        if isinstance(files, dict):
+            files.setdefault("directory", data_dir / "files")
+            values = {**values, "files": files}
         sidecar, model = _given(values.get("sidecar")), _given(values.get("model"))
         if isinstance(sidecar, dict) and isinstance(model, dict):
-            sidecar.setdefault("run_dir", Path(values.get("data_dir", ".data")) / "run")
+            sidecar.setdefault("run_dir", data_dir / "run")
             model.setdefault("socket", Path(sidecar["run_dir"]) / "model.sock")
             return {**values, "sidecar": sidecar, "model": model}
         return values
@@ -315,6 +322,10 @@ class Settings(BaseSettings):
         first = parse_http_address(self.sidecar.listen)
         assert isinstance(first, TcpAddress)  # checked by the section
         return socket, str(TcpAddress(first.host, first.port + index))
+
+    def content_socket(self, index: int) -> Path:
+        """Return the socket from which Envoy fetches the content of files."""
+        return self.sidecar.run_dir / f"files-{index}.sock"
 
     @property
     def admin_socket(self) -> Path:

@@ -76,6 +76,13 @@ def check_connector(tenant: str, connector: StoredConnector) -> None:
     _check(connector.label, param="server_label")
 
 
+def check_file(tenant: str, *names: str) -> None:
+    """Raise `InvalidRequest` if a name of a file or an upload cannot be stored."""
+    _check(tenant or "\0", param=None)
+    for name in names:
+        _check(name, param="filename")
+
+
 def label_taken(label: str) -> InvalidRequest:
     """The error for a connector whose label another one has."""
     return InvalidRequest(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from engine.api import checks
-from engine.api.items import Reference, parse_input
+from engine.api.items import Entry, parse_input
 from engine.api.json import read_object
 from engine.api.ownership import NO_POLICY, ToolPolicy
 from engine.api.request import CreateRequest, parse_again
@@ -13,7 +13,6 @@ from engine.context.seals import Unseal
 from engine.errors import InvalidRequest
 from engine.ids import ItemIds
 from engine.limits import Limits
-from engine.ports import StoredItem
 
 _COMPACT = (
     "image", "input", "instructions", "model", "previous_response_id", "prompt_cache_key",
@@ -54,7 +53,7 @@ def _parse(
             )
     request = parse_again(body, limits, policy)
     given = raw.get("input")
-    items: list[StoredItem | Reference] = []
+    items: list[Entry] = []
     if given is not None and bytes(given) != _NULL:
         items = parse_input(given, ids, most=limits.input_items, unseal=unseal)
     elif request.previous_response_id is None and request.conversation is None:

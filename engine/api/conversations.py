@@ -7,11 +7,11 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from engine.api import checks
-from engine.api.items import Reference, nothing_opens, parse_items
+from engine.api.items import Entry, nothing_opens, parse_items
 from engine.api.json import encode, read_object, read_value
 from engine.context.seals import Unseal
 from engine.ids import ItemIds
-from engine.ports import StoredConversation, StoredItem
+from engine.ports import StoredConversation
 
 MOST_ITEMS = 20
 """Items of one request about a conversation."""
@@ -21,7 +21,7 @@ class CreateConversation(msgspec.Struct, frozen=True):
     """A checked request: `metadata` is a JSON object."""
 
     metadata: bytes
-    items: list[StoredItem | Reference]
+    items: list[Entry]
 
 
 def parse_create_conversation(
@@ -48,9 +48,7 @@ def parse_update_conversation(body: bytes) -> bytes:
     return encode(checks.metadata(values.get("metadata", {}), "metadata"))
 
 
-def parse_add_items(
-    body: bytes, ids: ItemIds, unseal: Unseal = nothing_opens
-) -> list[StoredItem | Reference]:
+def parse_add_items(body: bytes, ids: ItemIds, unseal: Unseal = nothing_opens) -> list[Entry]:
     """Check `POST /v1/conversations/{id}/items`, at least one item; raises InvalidRequest with `param`."""
     raw = read_object(body)
     if "items" not in _values(raw, ("items",)):

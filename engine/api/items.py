@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from engine.api import checks, mcp_items
+from engine.api.attachments import file_part, holds_files, places_of_files
 from engine.api.json import encode, read_value
 from engine.context.compacted import COMPACTION, COVERS, unpack
 from engine.context.listed import listing_key_of
@@ -32,7 +33,7 @@ _STATUS = checks.one_of("in_progress", "completed", "incomplete")
 _DETAIL = checks.one_of("low", "high", "auto", "original")
 _ROLE = checks.one_of("user", "assistant", "system", "developer")
 _PHASE = checks.one_of("commentary", "final_answer")
-_INPUT_PARTS = ("input_text", "input_image")
+_INPUT_PARTS = ("input_text", "input_image", "input_file")
 _OUTPUT_PARTS = ("output_text", "refusal")
 # `prompt_cache_breakpoint` is a hint to a cache that we do not have; it changes no answer.
 _TEXT_KEYS = ("type", "text", "annotations", "logprobs", "prompt_cache_breakpoint")
@@ -45,6 +46,18 @@ class Reference(msgspec.Struct, frozen=True):
     param: str
 
 
+class WithFiles(msgspec.Struct, frozen=True):
+    """An item with files that have to be read first (`engine.attachments`); `param` is its place."""
+
+    item: dict[str, object]
+    kind: str
+    param: str
+
+
+Entry = StoredItem | Reference | WithFiles
+"""What a list of input items has, checked."""
+
+
 def nothing_opens(_sealed: str, param: str, _purpose: str) -> str:
     """Refuse all encrypted content: `Unseal` where there are no seals."""
     raise checks.unsupported(param, "encrypted content cannot be read here.")
@@ -52,7 +65,7 @@ def nothing_opens(_sealed: str, param: str, _purpose: str) -> str:
 
 def parse_input(
     raw: msgspec.Raw, ids: ItemIds, *, most: int, unseal: Unseal = nothing_opens
-) -> list[StoredItem | Reference]:
+) -> list[Entry]:
     """Check `input`, a string or a list of items; raises InvalidRequest that names the bad place."""
     value = read_value(raw, "input")
     if isinstance(value, str):
@@ -69,14 +82,14 @@ def parse_input(
 
 def parse_items(
     raw: msgspec.Raw, param: str, ids: ItemIds, *, most: int, unseal: Unseal
-) -> list[StoredItem | Reference]:
+) -> list[Entry]:
     """Check a list of items, which may be empty; raises InvalidRequest that names the bad place."""
     return _entries(checks.array(read_value(raw, param), param), param, ids, most, unseal)
 
 
 def _entries(
     entries: list[object], param: str, ids: ItemIds, most: int, unseal: Unseal
-) -> list[StoredItem | Reference]:
+) -> list[Entry]:
     if len(entries) > most:
         raise checks.wrong_value(f"{len(entries)} items", param, f"at most {most}")
     return [_entry(entry, f"{param}[{i}]", ids, unseal) for i, entry in enumerate(entries)]
@@ -91,11 +104,15 @@ def parse_messages(value: object, param: str) -> list[dict[str, object]]:
         if message.get("type") is not None:
             checks.one_of("message")(message["type"], f"{path}.type")
         item = _message(message, path, ItemIds(""))
+        for name, place, _ in places_of_files(item):
+            raise checks.unsupported(
+                f"{path}.{name}[{place}]", "files can be used in 'input' alone."
+            )
         messages.append({name: item[name] for name in ("type", "role", "content")})
     return messages
 
 
-def _entry(value: object, param: str, ids: ItemIds, unseal: Unseal) -> StoredItem | Reference:
+def _entry(value: object, param: str, ids: ItemIds, unseal: Unseal) -> Entry:
     entry = checks.mapping(value, param)
     kind = entry.get("type")
     if kind == "item_reference" or (kind is None and set(entry) - {"type"} == {"id"}):
@@ -104,7 +121,9 @@ def _entry(value: object, param: str, ids: ItemIds, unseal: Unseal) -> StoredIte
     return _stored(entry, param, ids, unseal)
 
 
-def _stored(entry: dict[str, object], param: str, ids: ItemIds, unseal: Unseal) -> StoredItem:
+def _stored(
+    entry: dict[str, object], param: str, ids: ItemIds, unseal: Unseal
+) -> StoredItem | WithFiles:
     given = entry.get("type")
     kind = "message" if given is None else checks.string(given, f"{param}.type")
     parse = _PARSERS.get(kind)
@@ -115,9 +134,16 @@ def _stored(entry: dict[str, object], param: str, ids: ItemIds, unseal: Unseal) 
             f"{', '.join(_PARSERS)}, item_reference.",
         )
     item = parse(entry, param, ids)
-    encoded = encode(item)
+    if holds_files(item):
+        return WithFiles(item, kind, param)
     if kind == COMPACTION:
-        return _compacted(item, encoded, param, unseal)
+        return _compacted(item, param, unseal)
+    return stored_item(item, kind, _opened(item, param, unseal))
+
+
+def stored_item(item: dict[str, object], kind: str, sent: dict[str, object]) -> StoredItem:
+    """Return an item as it is stored; `sent` is what of it the model is to be sent."""
+    encoded = encode(item)
     if kind == "mcp_list_tools":
         call_id: object = listing_key_of(str(item["server_label"]), encoded)
     else:
@@ -126,18 +152,18 @@ def _stored(entry: dict[str, object], param: str, ids: ItemIds, unseal: Unseal) 
         id=str(item["id"]),
         type=kind,
         item=encoded,
-        replay=replay(_opened(item, param, unseal)),
+        replay=replay(sent),
         call_id=None if call_id is None else str(call_id),
     )
 
 
-def _compacted(item: dict[str, object], encoded: bytes, param: str, unseal: Unseal) -> StoredItem:
+def _compacted(item: dict[str, object], param: str, unseal: Unseal) -> StoredItem:
     sealed = str(item["encrypted_content"])
     found = unpack(unseal(sealed, f"{param}.encrypted_content", COMPACTION))
     return StoredItem(
         id=str(item["id"]),
         type=COMPACTION,
-        item=encoded,
+        item=encode(item),
         replay=found.replay.encode(),
         call_id=COVERS if found.covers else None,
     )
@@ -193,6 +219,8 @@ def _part(value: object, param: str, known: tuple[str, ...]) -> dict[str, object
         )
     if kind == "input_image":
         return _image(part, param)
+    if kind == "input_file":
+        return file_part(part, param)
     if kind == "refusal":
         checks.only_keys(part, ("type", "refusal"), param)
         refusal = _TEXT(checks.required(part, "refusal", param), f"{param}.refusal")
@@ -215,9 +243,7 @@ def _image(part: dict[str, object], param: str) -> dict[str, object]:
         part, ("type", "image_url", "detail", "file_id", "prompt_cache_breakpoint"), param
     )
     if part.get("file_id") is not None:
-        raise checks.unsupported(
-            f"{param}.file_id", "files cannot be read here; give the image as 'image_url'."
-        )
+        return _image_file(part, param)
     url = checks.string_up_to(IMAGE_LIMIT)(
         checks.required(part, "image_url", param), f"{param}.image_url"
     )
@@ -225,6 +251,17 @@ def _image(part: dict[str, object], param: str) -> dict[str, object]:
     return {
         "type": "input_image",
         "image_url": _IMAGE_URL(url, f"{param}.image_url"),
+        "detail": "auto" if detail is None else _DETAIL(detail, f"{param}.detail"),
+    }
+
+
+def _image_file(part: dict[str, object], param: str) -> dict[str, object]:
+    if part.get("image_url") is not None:
+        raise checks.wrong_value("both", param, "one of 'image_url' and 'file_id'")
+    detail = part.get("detail")
+    return {
+        "type": "input_image",
+        "file_id": checks.name(part["file_id"], f"{param}.file_id"),
         "detail": "auto" if detail is None else _DETAIL(detail, f"{param}.detail"),
     }
 

@@ -34,7 +34,8 @@ class RetrieveQuery(msgspec.Struct, frozen=True):
     after: int
 
 
-def _count(value: str, name: str, wanted: str) -> int:
+def read_count(value: str, name: str, wanted: str) -> int:
+    """Return a number that is text in a request; raises InvalidRequest that says what was `wanted`."""
     text = value.strip()
     if not text.isascii() or not text.isdigit() or len(text) > 9:
         raise checks.wrong_value(value, name, wanted)
@@ -42,7 +43,7 @@ def _count(value: str, name: str, wanted: str) -> int:
 
 
 def _limit(value: str) -> int:
-    limit = _LIMIT(_count(value, "limit", "an integer from 1 to 100"), "limit")
+    limit = _LIMIT(read_count(value, "limit", "an integer from 1 to 100"), "limit")
     assert isinstance(limit, int)
     return limit
 
@@ -58,7 +59,7 @@ _LIST_PARAMETERS: Mapping[str, Callable[[str], object]] = {
 def parse_list(query: str, parameters: Sequence[str]) -> ListQuery:
     """Check the query of a list; `parameters` are those that this list has."""
     values: dict[str, object] = {}
-    for name, value in _pairs(query):
+    for name, value in query_pairs(query):
         if name == "include":
             _INCLUDE(value, "include")
         elif name not in parameters:
@@ -71,7 +72,7 @@ def parse_list(query: str, parameters: Sequence[str]) -> ListQuery:
 def parse_retrieve(query: str) -> RetrieveQuery:
     """Check the query of `GET /v1/responses/{id}`; raises InvalidRequest."""
     stream, after = False, None
-    for name, value in _pairs(query):
+    for name, value in query_pairs(query):
         if name == "include":
             # Nothing is left out of a stored response, so whatever is asked to be included is.
             _INCLUDE(value, "include")
@@ -81,7 +82,7 @@ def parse_retrieve(query: str) -> RetrieveQuery:
             if _TRUE_OR_FALSE(value, name) == "true":
                 raise checks.unsupported(name, "streams carry no obfuscation.")
         elif name == "starting_after":
-            after = _count(value, name, "an integer from 0")
+            after = read_count(value, name, "an integer from 0")
         else:
             raise checks.unknown(name, ("include", "stream", "starting_after"))
     if after is not None and not stream:
@@ -92,28 +93,28 @@ def parse_retrieve(query: str) -> RetrieveQuery:
 def parse_version_query(query: str) -> int | None:
     """Check the query of `GET /v1/prompts/{id}`; return the version that it names."""
     version = None
-    for name, value in _pairs(query):
+    for name, value in query_pairs(query):
         if name != "version":
             raise checks.unknown(name, ("version",))
-        version = _count(value, name, "the number of a version")
+        version = read_count(value, name, "the number of a version")
     return version
 
 
 def no_parameters(query: str) -> None:
     """Refuse every query parameter."""
-    for name, _ in _pairs(query):
+    for name, _ in query_pairs(query):
         raise checks.unknown(name)
 
 
 def only_include(query: str) -> None:
     """Refuse every query parameter but `include`: nothing is left out of a stored item."""
-    for name, value in _pairs(query):
+    for name, value in query_pairs(query):
         if name != "include":
             raise checks.unknown(name, ("include",))
         _INCLUDE(value, "include")
 
 
-def _pairs(query: str) -> Iterable[tuple[str, str]]:
+def query_pairs(query: str) -> Iterable[tuple[str, str]]:
     """Yield the parameters; arrays come as `name[]`, `name[0]` or by repetition."""
     for name, value in parse_qsl(query, keep_blank_values=True):
         yield name.partition("[")[0], value

@@ -13,7 +13,7 @@ import msgspec
 from engine.api import checks
 from engine.api.checks import Check
 from engine.api.conversations import conversation_of
-from engine.api.items import Reference, nothing_opens, parse_input, parse_messages
+from engine.api.items import Entry, nothing_opens, parse_input, parse_messages
 from engine.api.json import read_object, read_value
 from engine.api.mcp import McpTool
 from engine.api.ownership import NO_POLICY, ProvidedTool, ToolPolicy, UpstreamTool
@@ -24,7 +24,6 @@ from engine.context.seals import Unseal
 from engine.errors import InvalidRequest
 from engine.ids import ItemIds
 from engine.limits import Limits
-from engine.ports import StoredItem
 
 LOGPROBS = "message.output_text.logprobs"
 SEALED_REASONING = "reasoning.encrypted_content"
@@ -39,7 +38,7 @@ class CreateRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A checked request. `values` holds the simple fields that were given, by name."""
 
     model: str
-    input: list[StoredItem | Reference]
+    input: list[Entry]
     stream: bool
     store: bool
     background: bool

@@ -14,6 +14,10 @@ from engine.ports.approvals import (
     AskedApproval,
     StoredApproval,
 )
+from engine.ports.blobs import (
+    Blob,
+    BlobStore,
+)
 from engine.ports.connectors import (
     ConnectorPage,
     ConnectorStore,
@@ -26,6 +30,20 @@ from engine.ports.conversations import (
     ConversationStore,
     NewConversation,
     StoredConversation,
+)
+from engine.ports.files import (
+    Dropped,
+    FilePage,
+    FileStore,
+    NewFile,
+    NewUpload,
+    StoredFile,
+    StoredUpload,
+)
+from engine.ports.forms import (
+    BodyReply,
+    Form,
+    FormPart,
 )
 from engine.ports.prompts import (
     PromptPage,
@@ -83,6 +101,7 @@ class Store(
     ApprovalStore,
     ConnectorStore,
     PromptStore,
+    FileStore,
     Protocol,
 ):
     """Everything that one store keeps."""
@@ -93,6 +112,9 @@ __all__ = [
     "AnswerClaim",
     "ApprovalStore",
     "AskedApproval",
+    "Blob",
+    "BlobStore",
+    "BodyReply",
     "CancelAsked",
     "Claim",
     "Clock",
@@ -103,15 +125,22 @@ __all__ = [
     "ConversationPage",
     "ConversationPlace",
     "ConversationStore",
+    "Dropped",
     "EventBatch",
+    "FilePage",
+    "FileStore",
     "FinishedResponse",
+    "Form",
+    "FormPart",
     "Idempotency",
     "Lease",
     "LoggedEvents",
     "ModelAnswer",
     "ModelClient",
     "NewConversation",
+    "NewFile",
     "NewResponse",
+    "NewUpload",
     "OpenProvided",
     "Order",
     "Page",
@@ -128,9 +157,11 @@ __all__ = [
     "StoredApproval",
     "StoredConnector",
     "StoredConversation",
+    "StoredFile",
     "StoredItem",
     "StoredPrompt",
     "StoredResponse",
+    "StoredUpload",
     "ThreadPoint",
     "ToolDeclaration",
     "ToolDefinition",

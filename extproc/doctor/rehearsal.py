@@ -23,7 +23,7 @@ from engine.upstream.choice import Choice
 from extproc.app import Engine
 from extproc.doctor.stream_faults import Event
 from extproc.settings import Settings
-from storage.memory import MemoryStore
+from storage.memory import MemoryBlobs, MemoryStore
 
 _CALLER = Caller("doctor")
 # More than any probe makes; what a runaway model sends beyond it is not kept.
@@ -100,7 +100,7 @@ class Rehearsal:
     def __init__(self, model: ModelClient, choice: Choice) -> None:
         self._recorder = _Recorder(model)
         self._engine = Engine(
-            MemoryStore(), self._recorder, _no_servers, _settings(), "doctor", choice
+            MemoryStore(), MemoryBlobs(), self._recorder, _no_servers, _settings(), "doctor", choice
         )
 
     async def turn(self, turn: Turn | None = None, /, **body: Any) -> Turn:

@@ -62,6 +62,9 @@ def values(settings: Settings) -> dict[str, object]:
         "sidecar_endpoints": [
             pipe(settings.worker_socket(index)) for index in range(settings.sidecar.workers)
         ],
+        "content_endpoints": [
+            pipe(settings.content_socket(index)) for index in range(settings.sidecar.workers)
+        ],
         **model_cluster.values(settings),
         **_http(settings),
         **identity.values(settings),

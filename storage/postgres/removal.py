@@ -23,7 +23,7 @@ from storage.postgres.writing import lease_values
 _SQL = queries.load("removal.sql")
 _GATES = queries.load("gates.sql")
 # What is removed of a tenant at once, beside its responses.
-_REGISTERED = ("remove_connectors", "remove_prompts")
+_REGISTERED = ("remove_connectors", "remove_prompts", "remove_files")
 
 
 class Removal:

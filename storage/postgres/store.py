@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from storage.postgres.connectors import Connectors
 from storage.postgres.conversations import Conversations
+from storage.postgres.files import Files
 from storage.postgres.pool import Pool
 from storage.postgres.prompts import Prompts
 from storage.postgres.reading import Reading
@@ -13,7 +14,7 @@ from storage.postgres.writer import Writer
 from storage.postgres.writing import Writing
 
 
-class PostgresStore(Reading, Writing, Runs, Removal, Conversations, Connectors, Prompts):
+class PostgresStore(Reading, Writing, Runs, Removal, Conversations, Connectors, Prompts, Files):
     """`engine.ports.Store` over the tables of `sql/migrations`.
 
     Beside `StorageUnavailable`, writes raise `InvalidRequest` for names that cannot be stored and

@@ -15,6 +15,7 @@ import pytest_asyncio
 from engine.ports import AskedApproval, Idempotency, StoredConnector
 from storage.postgres.pool import open_pool
 from storage.postgres.store import PostgresStore
+from tests.contract.suites.files import a_file, an_upload
 from tests.support.fix_postgres import empty_tables
 from tests.support.stored import a_conversation, a_response, an_end, some_events, turn
 
@@ -30,6 +31,9 @@ _TABLES = [
     "prompts",
     "conversations",
     "prompt_versions",
+    "files",
+    "uploads",
+    "blobs",
 ]
 
 
@@ -49,6 +53,8 @@ async def full(owned_database: str) -> str:
             end = an_end(await store.accept(new), events=some_events(2, 3))
             await store.finish(msgspec.structs.replace(end, asked=(AskedApproval("a", b""),)))
             await store.add_prompt(tenant, "prompt", b"{}", b"{}")
+            await a_file(store, tenant, "file")
+            await an_upload(store, tenant)
     return owned_database
 
 
@@ -190,7 +196,7 @@ async def test_the_gates_look_nowhere_but_where_they_were_made(
         """
     )
     gates = await cursor.fetchall()
-    assert len(gates) == 6
+    assert len(gates) == 8
     for _, settings, public, ours in gates:
         assert settings == ["search_path=pg_catalog, public, pg_temp"]
         assert (public, ours) == (False, True)

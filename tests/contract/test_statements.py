@@ -26,6 +26,7 @@ _FILES = (
     "connectors.sql",
     "prompts.sql",
     "conversations.sql",
+    "files.sql",
 )
 _STATEMENTS = {name: sql for file in _FILES for name, sql in queries.load(file).items()}
 _GATES = queries.load("gates.sql")
@@ -41,6 +42,8 @@ _VALUES: dict[str, Any] = {
     "before": "0", "version": Int8(1), "number": Int8(1), "nonce": b"", "body": b"", "default": True,
     "keep_seconds": None, "ids": ["r"], "conversation": "c", "seen": "s", "joins": True, "change": "c",
     "metadata": b"", "item_id": "i", "wanted": True,
+    "seconds": 1.0, "keep": 3600, "purpose": "p", "filename": "f", "bytes": Int8(1), "sha256": b"",
+    "media_type": "m", "file_id": "f", "keys": ["k"],
 }  # fmt: skip
 _KEYS = {
     "threads": {"id", "parent_id"},
@@ -54,6 +57,9 @@ _KEYS = {
     "connectors": {"id", "label", "created_at"},
     "prompts": {"id", "created_at"},
     "prompt_versions": {"prompt_id"},
+    "files": {"id", "created_at"},
+    "uploads": {"id"},
+    "blobs": {"key", "holder"},
 }
 
 

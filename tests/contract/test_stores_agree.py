@@ -14,11 +14,14 @@ from engine.errors import AlreadyAccepted, EngineError
 from engine.ports import (
     Answer,
     AskedApproval,
+    Blob,
     Claim,
     ConversationPlace,
     EventBatch,
     Idempotency,
     Lease,
+    NewFile,
+    NewUpload,
     Order,
     Store,
     StoredConnector,
@@ -37,7 +40,8 @@ _OPERATIONS = (
     "abandon", "delete", "renew", "answer", "answer", "take_over", "claim", "inherit", "release",
     "cancel", "wait", "remove_expired", "remove_tenant", "converse", "converse", "take_turn", "take_turn",
     "take_turn", "end_turn", "end_turn", "end_turn", "add", "add", "drop", "drop", "end_conversation",
-    "connect", "connect", "reconnect", "disconnect",
+    "connect", "connect", "reconnect", "disconnect", "store_file", "store_file", "remove_file",
+    "upload", "upload", "complete", "abort", "sweep",
 )  # fmt: skip
 _STEPS = st.lists(
     st.tuples(st.sampled_from(_OPERATIONS), st.integers(0, 15), st.integers(0, 3)),
@@ -66,6 +70,11 @@ class _Side:
         connectors = await self.store.list_connectors(tenant, limit=99, after=None, order="desc")
         seen: list[Any] = [page, connectors, await self.store.find_items(tenant, ["same", "in-0"])]
         seen.append(await self.store.find_approvals(tenant, ["ask-0", "ask-1", "ask-2"]))
+        files = await self.store.list_files(tenant, limit=99, after=None, order="asc", purpose=None)
+        seen.append([(file.id, file.size, file.filename) for file in files.files])
+        for file in files.files:
+            seen.append(await self.store.file_blobs(tenant, file.id))
+        seen.append(await _dropped(self.store, tenant))
         for name in names:
             context = await self.store.load_context(tenant, name)
             seen.append(None if context is None else (context.status, context.items))
@@ -87,6 +96,10 @@ class _Side:
                 )
             seen.append(await self.store.get_conversation_item(tenant, name, "same"))
         return seen
+
+
+async def _dropped(store: Store, tenant: str) -> list[str]:
+    return sorted(each.key for each in await store.dropped_blobs(limit=999, tenant=tenant))
 
 
 class _Play:
@@ -197,6 +210,47 @@ class _Play:
 
     async def _disconnect(self, which: int, _count: int) -> bool:
         return await self._store.delete_connector(_TENANTS[which % 2], f"c{which}")
+
+    async def _announced(self, tenant: str, name: int) -> Blob:
+        blob = Blob(f"{name:032x}", name, b"sha")
+        await self._store.reserve_blob(tenant, blob.key, 400)
+        return blob
+
+    async def _store_file(self, which: int, count: int) -> bool:
+        tenant, keep = _TENANTS[which % 2], (None, 50)[count % 2]
+        new = NewFile(id=f"f{which}", purpose="p", filename="n", keep_seconds=keep)
+        return (
+            await self._store.add_file(tenant, new, await self._announced(tenant, which))
+            is not None
+        )
+
+    async def _remove_file(self, which: int, _count: int) -> bool:
+        return await self._store.delete_file(_TENANTS[which % 2], f"f{which}")
+
+    async def _upload(self, which: int, count: int) -> bool:
+        """Add a part to one of two uploads, which is made where it is not there."""
+        tenant, name = _TENANTS[which % 2], f"up{count % 2}"
+        if await self._store.get_upload(tenant, name) is None:
+            new = NewUpload(
+                id=name, size=9, purpose="p", filename="n", media_type="m", open_seconds=30
+            )
+            await self._store.add_upload(tenant, new)
+        return await self._store.add_part(tenant, name, await self._announced(tenant, 100 + which))
+
+    async def _complete(self, which: int, count: int) -> tuple[bool, str | None]:
+        tenant, name = _TENANTS[which % 2], f"up{count % 2}"
+        keys = [f"{number:032x}" for number in (106, 103, 100)]
+        done = await self._store.complete_upload(tenant, name, f"file-of-{which}", keys)
+        upload = await self._store.get_upload(tenant, name)
+        return done, None if upload is None else upload.status
+
+    async def _abort(self, which: int, count: int) -> bool:
+        return await self._store.cancel_upload(_TENANTS[which % 2], f"up{count % 2}")
+
+    async def _sweep(self, which: int, _count: int) -> int:
+        tenant = _TENANTS[which % 2]
+        await self._store.forget_blobs(tenant, await _dropped(self._store, tenant))
+        return await self._store.remove_expired_files(limit=99)
 
     async def _remove_expired(self, _which: int, _count: int) -> int:
         return await self._store.remove_expired(limit=99)

@@ -23,8 +23,16 @@ from tests.support.jwts import AUDIENCE, Issuer, altered
 from tests.support.replies import say, text
 from tests.support.scripted_model import ScriptedModel
 from tests.support.stack import Stack, running_stack, short_directory, standalone_stack
-from tests.support.tenants import A_PROMPT, Tenants, a_connector, bearer, speaking, two_tenants
-from tests.support.wire import CONNECTORS, PROMPTS, RESPONSES, Seen, Wire
+from tests.support.tenants import (
+    A_PROMPT,
+    Tenants,
+    a_connector,
+    a_form,
+    bearer,
+    speaking,
+    two_tenants,
+)
+from tests.support.wire import CONNECTORS, FILES, PROMPTS, RESPONSES, UPLOADS, Seen, Wire
 
 # Differ from answer to answer, whoever asks.
 PASSING = {"date", "x-request-id"}
@@ -105,6 +113,7 @@ class Probe:
     query: str = ""
     body: Mapping[str, Any] | None = None
     status: int = 404
+    form: bool = False
     names: str = "response"
     """What is asked for: the id of a `response`, an `item`, a `conversation`, a `connector`, a `prompt`, or a
     connector's `label`."""
@@ -118,6 +127,11 @@ ITEMS = "/v1/conversations/{my conversation}/items"
 def of_conversation(**more: Any) -> Probe:
     """Return a probe for a conversation's id."""
     return Probe(names="conversation", **more)
+
+
+def a_message(kind: str) -> list[dict[str, Any]]:
+    """Return an input that names a file."""
+    return [{"role": "user", "content": [{"type": kind, "file_id": "{id}"}]}]
 
 
 PROBES: Mapping[Operation, Mapping[str, Probe]] = {
@@ -150,6 +164,11 @@ PROBES: Mapping[Operation, Mapping[str, Probe]] = {
             names="connector",
         ),
         "prompt": Probe(body={"prompt": {"id": "{id}"}}, status=400, names="prompt"),
+        "file": Probe(body={"input": a_message("input_file")}, status=400, names="file"),
+        "file, in the background": Probe(
+            body={"input": a_message("input_file"), "background": True}, status=400, names="file"
+        ),
+        "image": Probe(body={"input": a_message("input_image")}, status=400, names="file"),
         "prompt, at a version": Probe(
             body={"prompt": {"id": "{id}", "version": "1"}}, status=400, names="prompt"
         ),
@@ -237,6 +256,19 @@ PROBES: Mapping[Operation, Mapping[str, Probe]] = {
         "plain": Probe(names="prompt"),
         "after": Probe(query="?after=1", names="prompt"),
     },
+    # They name nothing that there is.
+    Operation.CREATE_FILE: {},
+    Operation.CREATE_UPLOAD: {},
+    Operation.LIST_FILES: {
+        "after": Probe(query="?after={id}", status=400, names="file"),
+        "after, oldest first": Probe(query="?order=asc&after={id}", status=400, names="file"),
+    },
+    Operation.RETRIEVE_FILE: {"plain": Probe(names="file")},
+    Operation.DELETE_FILE: {"plain": Probe(names="file")},
+    Operation.FILE_CONTENT: {"plain": Probe(names="file")},
+    Operation.ADD_UPLOAD_PART: {"plain": Probe(names="upload", form=True)},
+    Operation.COMPLETE_UPLOAD: {"plain": Probe(body={"part_ids": ["part_x"]}, names="upload")},
+    Operation.CANCEL_UPLOAD: {"plain": Probe(names="upload")},
 }
 
 
@@ -251,8 +283,8 @@ def cases() -> list[Any]:
 
 def nobodys(wanted: str) -> str:
     """Return an id of the same form that nobody has."""
-    kind, _, rest = wanted.partition("_")
-    return f"{kind}_{rest[::-1]}"
+    kind, mark, rest = wanted.partition("-" if wanted.startswith("file-") else "_")
+    return f"{kind}{mark}{rest[::-1]}"
 
 
 async def asked(
@@ -266,6 +298,8 @@ async def asked(
         asking = {"model": "demo", "input": "hi"} if asks else {}
         body = filled({**asking, **probe.body}, wanted, tenants)
     target = filled(path + probe.query, wanted, tenants)
+    if probe.form:
+        return await tenants.mine.ask(method, target, data=a_form(data=b"stolen"))
     return await tenants.mine.ask(method, target, json=body)
 
 
@@ -278,6 +312,8 @@ def others_names(tenants: Tenants, probe: Probe) -> Mapping[str, str]:
         "connector": tenants.connector_ids,
         "label": tenants.connector_labels,
         "prompt": tenants.prompt_ids,
+        "file": tenants.file_ids,
+        "upload": tenants.upload_ids,
     }[probe.names]
 
 
@@ -393,6 +429,21 @@ async def test_anothers_requests_change_no_prompt(either: Tenants) -> None:
     assert (await either.others.ask("GET", f"{PROMPTS}/{wanted}/versions")).raw == before.raw
     assert len(before.json["data"]) == 1
     assert (await either.mine.ask("GET", PROMPTS)).json["data"] == []
+
+
+async def test_anothers_requests_change_no_file(either: Tenants) -> None:
+    """X1: after every probe, the owner finds its file with its bytes, and can complete its upload."""
+    [wanted] = either.file_ids.values()
+    [upload] = either.upload_ids.values()
+    for method, pattern, operation in ROUTES:
+        for probe in PROBES[operation].values():
+            await asked(either, method, pattern, probe, wanted)
+            await asked(either, method, pattern, probe, upload)
+
+    assert (await either.others.ask("GET", f"{FILES}/{wanted}/content")).raw == b"secret"
+    assert (await either.mine.ask("GET", FILES)).json["data"] == []
+    part = await either.others.ask("POST", f"{UPLOADS}/{upload}/parts", data=a_form(data=b"x"))
+    assert part.status == 200
 
 
 async def test_anothers_cancel_does_not_reach_a_running_response(either: Tenants) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 import msgspec
 
 from engine import sse
-from engine.api.items import Reference
 from engine.api.request import parse_create
 from engine.api.response_object import ResponseObject
 from engine.errors import EngineError
@@ -73,7 +72,7 @@ def converse(dialect: str, turns: Sequence[Turn]) -> list[Told]:
         ids = ItemIds(f"resp_{number:032x}")
         fields = {**asked.fields, "input": _answered(history, asked.fields["input"])}
         request = parse_create(json.dumps(fields).encode(), ids, Limits())
-        new = [item for item in request.input if not isinstance(item, Reference)]
+        new = [item for item in request.input if isinstance(item, StoredItem)]
         replays = [item.replay for item in [*history, *new] if item.replay is not None]
         body = DIALECTS[dialect].encode(request, replays)
         machine = ResponseMachine(ResponseObject(f"resp_{number}", NOW, request), ids, store=True)

@@ -15,6 +15,7 @@ from engine.answers import error_answer
 from engine.api.connectors import Connector
 from engine.api.mcp import McpTool
 from engine.api.ownership import NO_POLICY, ToolPolicy
+from engine.attachments import Attachments
 from engine.background import Background
 from engine.compacting import Compacting
 from engine.connectors import Connectors
@@ -22,8 +23,10 @@ from engine.conversations import Conversations
 from engine.counting import Counting
 from engine.detached import Detached
 from engine.errors import EngineError
+from engine.files import Files
 from engine.following import Following
 from engine.intake import Caller, Intake
+from engine.keeping import Keeping
 from engine.limits import Limits
 from engine.lines import Lines
 from engine.live import Live
@@ -46,9 +49,11 @@ from engine.takeover import TakeOver
 from engine.token_counts import TokenCounts
 from engine.toolbox import OpenProvider, Toolbox
 from engine.truncation import Truncation
+from engine.uploads import Uploads
 from engine.upstream.choice import Choice
 from extproc.operations import Endpoints
 from extproc.sealing import AesSealing
+from storage.memory import MemoryBlobs
 from tests.support.fake_model import FakeModel
 from tests.support.fake_reply import FakeReply
 from tests.support.faulty_store import FaultyStore
@@ -134,6 +139,11 @@ class Rig:
         self.prompts = Prompts(
             self.store, randomness=randomness, limits=self.limits, policy=tools.policy
         )
+        self.pages: dict[str, bytes] = {}
+        self.blobs = MemoryBlobs()
+        self.keeping = keeping = Keeping(self.store, self.blobs, randomness)
+        self.files = Files(self.store, keeping, randomness=randomness, limits=self.limits)
+        attach = Attachments(self.files, self.fetch, self.limits).attach
         self.intake = Intake(
             self.store,
             tools=tools,
@@ -147,6 +157,7 @@ class Rig:
             truncation=truncation,
             summaries=summaries,
             expand=self.prompts.expand,
+            attach=attach,
         )
         self.takeover = TakeOver(self.live)
         self.background = Background(self.live, self.takeover, most=2)
@@ -165,6 +176,7 @@ class Rig:
             store=self.store,
             lines=self.lines,
             sealing=self.sealing,
+            attach=attach,
             randomness=counting_bytes(f"{worker}, conversations"),
         )
         self.connectors = Connectors(
@@ -181,6 +193,7 @@ class Rig:
             summaries,
             self.choice,
             lines=self.lines,
+            attach=attach,
             sealing=self.sealing,
             limits=self.limits,
             clock=lambda: self.clock(),
@@ -191,8 +204,16 @@ class Rig:
             counting,
             self.choice,
             lines=self.lines,
+            attach=attach,
             tools=tools,
             sealing=self.sealing,
+            limits=self.limits,
+        )
+        self.uploads = Uploads(
+            self.store,
+            keeping,
+            clock=lambda: self.clock(),
+            randomness=randomness,
             limits=self.limits,
         )
         self.endpoints = Endpoints(
@@ -200,9 +221,16 @@ class Rig:
             self.conversations,
             self.connectors,
             self.prompts,
+            self.files,
+            self.uploads,
             self.compacting,
             self.counts,
         )
+
+    async def fetch(self, url: str, most: int, param: str) -> bytes:
+        """Return what `pages` has behind a URL."""
+        assert len(self.pages[url]) <= most, param
+        return self.pages[url]
 
     def _notify(self, response_id: str) -> None:
         self.notified.append(response_id)

@@ -111,6 +111,16 @@ async def let_pass(conninfo: str, seconds: float) -> None:
                 UPDATE runs
                 SET expires = expires - passed.time, queued_at = queued_at - passed.time
                 FROM passed
+            ), of_files AS (
+                UPDATE files
+                SET expires_at = expires_at - passed.time, created_at = created_at - passed.time
+                FROM passed
+            ), of_uploads AS (
+                UPDATE uploads
+                SET expires_at = expires_at - passed.time, created_at = created_at - passed.time
+                FROM passed
+            ), of_blobs AS (
+                UPDATE blobs SET drop_at = drop_at - passed.time FROM passed
             )
             UPDATE responses SET expires_at = expires_at - passed.time FROM passed
             """,

@@ -169,7 +169,7 @@ MEDIA = (
     Shape("input_image_nodetail", _user(IMAGE), 200, _BAD_UNTIL_30),
     Shape("input_image_fileid", _user({"type": "input_image", "detail": "auto", "file_id": "f"})),
     Shape("input_file", _user({"type": "input_file", "file_id": "file-1"})),
-    Shape("input_file_data", _user({"type": "input_file", "file_data": "data:x;base64,AA"})),
+    Shape("input_file_data", _user({"type": "input_file", "file_data": "data:x;base64,YQ"})),
     Shape("input_audio", _user({"type": "input_audio", "input_audio": {"data": "AA"}}), 400),
     Shape("input_video", _user({"type": "input_video", "video_url": "http://x"}), 400),
     Shape("video_url", _user({"type": "video_url", "video_url": {"url": "http://x"}}), 400),

@@ -87,6 +87,8 @@ def _settings(path: Path) -> xllamacpp.CommonParams:
     params.cpuparams.n_threads = 1
     params.cpuparams_batch.n_threads = 1
     params.n_predict = 64
+    # The same babble in every run.
+    params.sampling.seed = 1
     params.warmup = False
     return params
 

@@ -13,7 +13,7 @@ import aiohttp
 from tests.support.replies import say, stream, text
 from tests.support.scripts import Hold, Script
 from tests.support.stack import Stack
-from tests.support.wire import CONNECTORS, PROMPTS, RESPONSES, Wire
+from tests.support.wire import CONNECTORS, FILES, PROMPTS, RESPONSES, UPLOADS, Wire
 
 
 def a_connector(label: str) -> dict[str, str]:
@@ -22,6 +22,17 @@ def a_connector(label: str) -> dict[str, str]:
 
 
 A_PROMPT = {"template": {"model": "demo", "instructions": "be brief"}}
+
+
+AN_UPLOAD = {"bytes": 1, "filename": "f", "mime_type": "text/plain", "purpose": "user_data"}
+
+
+def a_form(**fields: str | bytes) -> aiohttp.FormData:
+    """Return a form; what is bytes is a file."""
+    form = aiohttp.FormData(default_to_multipart=True)
+    for name, value in fields.items():
+        form.add_field(name, value, filename="f.txt" if isinstance(value, bytes) else None)
+    return form
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -53,6 +64,8 @@ class Tenants:
     connector_ids: dict[str, str]
     connector_labels: dict[str, str]
     prompt_ids: dict[str, str]
+    file_ids: dict[str, str]
+    upload_ids: dict[str, str]
 
 
 @asynccontextmanager
@@ -85,6 +98,8 @@ async def two_tenants(
         made = done.json["id"]
         connector = await others.ask("POST", CONNECTORS, json=a_connector(f"crm_{uuid4().hex}"))
         prompt = await others.ask("POST", PROMPTS, json=A_PROMPT)
+        file = await others.ask("POST", FILES, data=a_form(purpose="user_data", file=b"secret"))
+        upload = await others.ask("POST", UPLOADS, json=AN_UPLOAD)
         items = await others.ask("GET", f"{RESPONSES}/{made}/input_items")
         yield Tenants(
             mine,
@@ -106,6 +121,8 @@ async def two_tenants(
             connector_ids={"connector": connector.json["id"]},
             connector_labels={"connector": connector.json["server_label"]},
             prompt_ids={"prompt": prompt.json["id"]},
+            file_ids={"file": file.json["id"]},
+            upload_ids={"upload": upload.json["id"]},
         )
         gate.set()
         await running.rest()

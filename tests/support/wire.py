@@ -25,6 +25,8 @@ DEADLINE = 15.0
 RESPONSES = "/v1/responses"
 CONNECTORS = "/v1/connectors"
 PROMPTS = "/v1/prompts"
+FILES = "/v1/files"
+UPLOADS = "/v1/uploads"
 
 Event = dict[str, Any]
 

@@ -27,3 +27,11 @@ SELECT * FROM holdfast_cancelled(%(worker)s);
 -- name: expired
 -- Tenant and id of responses whose time has come.
 SELECT * FROM holdfast_expired(%(limit)s);
+
+-- name: dropped_blobs
+-- Tenant and key of blobs that nothing needs.
+SELECT * FROM holdfast_dropped_blobs(%(limit)s);
+
+-- name: expired_files
+-- Tenant and id of files and uploads whose time has come.
+SELECT * FROM holdfast_expired_files(%(limit)s);

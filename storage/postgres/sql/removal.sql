@@ -131,3 +131,12 @@ WITH versions AS (
     DELETE FROM prompt_versions WHERE tenant = %(tenant)s AND prompt_id > ''
 )
 DELETE FROM prompts WHERE tenant = %(tenant)s AND id > '';
+
+-- name: remove_files
+-- Removes all files and uploads of a tenant and drops all of its blobs, those being written too.
+WITH removed AS (
+    DELETE FROM files WHERE tenant = %(tenant)s AND id > ''
+), ended AS (
+    DELETE FROM uploads WHERE tenant = %(tenant)s AND id > ''
+)
+UPDATE blobs SET drop_at = clock_timestamp() WHERE tenant = %(tenant)s AND key > '';

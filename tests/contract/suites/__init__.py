@@ -16,6 +16,7 @@ from tests.contract.suites.connectors import ConnectorContract
 from tests.contract.suites.conversation_items import ConversationItemContract
 from tests.contract.suites.conversations import ConversationContract
 from tests.contract.suites.ends import EndContract
+from tests.contract.suites.files import FileContract
 from tests.contract.suites.keys import KeyContract
 from tests.contract.suites.leases import LeaseContract
 from tests.contract.suites.lists import ListContract
@@ -53,5 +54,6 @@ class StoreContract(
     ApprovalContract,
     ConnectorContract,
     PromptContract,
+    FileContract,
 ):
     """All of it; subclass it as `Test…` in a module with the fixtures."""

@@ -16,6 +16,7 @@ from engine.intake import Caller
 from tests.support.engine_rig import CALLER, Rig
 from tests.support.fake_model import FakeModel
 from tests.support.input_shapes import CITATION, IMAGE, PART, SHAPES, TEXT, Item
+from tests.support.kept_files import kept
 
 STRANGER = Caller("stranger")
 _RICH: dict[str, Item] = {
@@ -141,20 +142,22 @@ async def test_items_are_added_listed_read_and_deleted() -> None:
 async def test_what_is_listed_can_be_added_again(name: str) -> None:
     """M8: items of every shape that we accept come back in a form that we accept, and stay as they are."""
     rig = Rig(FakeModel())
+    await kept(rig, b"text", as_id="file-1")
+    await kept(rig, b"GIF89a", as_id="f")
     first = await created(rig, items=[ACCEPTED[name]])
     page = await listed(rig, first["id"])
     second = await created(rig, items=page["data"])
     assert (await listed(rig, second["id"]))["data"] == page["data"]
     for key in ("content", "output", "phase", "arguments", "call_id"):
-        given, kept = ACCEPTED[name].get(key), page["data"][0].get(key)
-        assert kept == given or isinstance(kept, list), key
+        given, shown = ACCEPTED[name].get(key), page["data"][0].get(key)
+        assert shown == given or isinstance(shown, list), key
 
 
 def test_content_of_every_kind_is_among_them() -> None:
     """M8: what the test above would pass without."""
     known = json.dumps(list(ACCEPTED.values()))
     for kind in (
-        "input_text", "input_image", "output_text", "refusal", "function_call", "reasoning",
+        "input_text", "input_image", "input_file", "output_text", "refusal", "function_call", "reasoning",
         "function_call_output", "file_citation", "logprobs", "commentary",
     ):  # fmt: skip
         assert f'"{kind}"' in known, kind

@@ -13,7 +13,7 @@ from engine.upstream.choice import Choice
 from extproc.app import Engine, Worker, transport_of, worker
 from extproc.settings import Settings, SettingsError
 from extproc.transport import Transport
-from storage.memory import MemoryStore
+from storage.memory import MemoryBlobs, MemoryStore
 from tests.support import replies
 from tests.support.engine_rig import final, no_provider
 from tests.support.fake_model import FakeModel, Hang, frames_of
@@ -69,7 +69,13 @@ async def test_a_worker_that_stops_brings_every_run_to_its_end(late: bool) -> No
     """E4, P4: also one that a stream began while the others were being stopped."""
     settings = Settings.load(None, NOW)
     engine = Engine(
-        MemoryStore(), FakeModel(), no_provider, settings, "replica/0#1", Choice("responses")
+        MemoryStore(),
+        MemoryBlobs(),
+        FakeModel(),
+        no_provider,
+        settings,
+        "replica/0#1",
+        Choice("responses"),
     )
     runs, stop = engine.live._runs, asyncio.Event()
     transport = FakeTransport(runs, late)
@@ -104,7 +110,13 @@ async def test_a_worker_of_both_transports_ends_with_what_runs_over_http(begun: 
         settings.sidecar.run_dir.mkdir()
         model = FakeModel(*frames[:5], Hang(asyncio.Event()))
         engine = Engine(
-            MemoryStore(), model, no_provider, settings, "replica/0#1", Choice("responses")
+            MemoryStore(),
+            MemoryBlobs(),
+            model,
+            no_provider,
+            settings,
+            "replica/0#1",
+            Choice("responses"),
         )
         transport = transport_of(settings, 0, engine.endpoints, model)
         stop = asyncio.Event()

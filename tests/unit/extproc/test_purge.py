@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import io
+import os
+from collections.abc import AsyncIterator
 
 import pytest
 
+from engine.keeping import Keeping
+from engine.ports import NewFile
 from extproc.cli import run
 from extproc.purge import purge
-from storage.memory import MemoryStore
+from storage.memory import MemoryBlobs, MemoryStore
 from tests.support.stored import begin, turn
 
 NOWHERE = {"HOLDFAST_POSTGRES__URL": "postgresql://nobody@127.0.0.1:1/none"}
+
+
+async def one(piece: bytes) -> AsyncIterator[bytes]:
+    """Yield a piece."""
+    yield piece
 
 
 async def test_everything_of_the_tenant_is_removed_and_counted() -> None:
@@ -22,8 +31,16 @@ async def test_everything_of_the_tenant_is_removed_and_counted() -> None:
     await begin(store, "acme", "resp_running")
     await turn(store, "other", "resp_other")
     said: list[str] = []
+    blobs = MemoryBlobs()
+    for tenant in ("acme", "other"):
+        keeping = Keeping(store, blobs, os.urandom)
+        blob = await keeping.keep(tenant, one(tenant.encode()), most=9, what="")
+        await store.add_file(tenant, NewFile(id="f", purpose="p", filename="n"), blob)
 
-    assert await purge(store, "acme", said.append) == 1204
+    assert await purge(store, lambda: blobs, "acme", said.append) == 1204
+
+    assert list(blobs.kept.values()) == [b"other"]
+    assert await store.get_file("acme", "f") is None
 
     assert said == [f"{n} removed so far" for n in (500, 1000, 1204)]
     assert await store.get("acme", "resp_running") is None

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from engine.api.items import Reference, parse_input, require_pairs
+from engine.api.items import Entry, Reference, parse_input, require_pairs
 from engine.errors import InvalidRequest
 from engine.ids import ItemIds
 from engine.ports import StoredItem
@@ -19,7 +19,7 @@ USER = {"role": "user", "content": "hi"}
 ANSWER = {"type": "output_text", "text": "yo"}
 
 
-def parse(value: Any, most: int = 99) -> list[StoredItem | Reference]:
+def parse(value: Any, most: int = 99) -> list[Entry]:
     return parse_input(msgspec.Raw(json.dumps(value).encode()), ItemIds("resp_ab"), most=most)
 
 
@@ -189,12 +189,16 @@ REASONING = {"type": "reasoning", "summary": []}
         (user({}), ".content[0].type", "missing_required_parameter"),
         (user({"type": "text", "text": "x"}), ".content[0].type", "unsupported_value"),
         (user(ANSWER), ".content[0].type", "unsupported_value"),
-        (user(TEXT, {"type": "input_file", "file_id": "f"}), ".content[1].type", "unsupported_value"),
+        (user(TEXT, {"type": "input_file"}), ".content[1]", "missing_required_parameter"),
+        (user(TEXT, {"type": "input_file", "file_id": "f", "file_data": "eA=="}), ".content[1]",
+         "invalid_value"),
+        (user(TEXT, {"type": "input_file", "file_url": "ftp://x"}), ".content[1].file_url",
+         "invalid_value"),
         (user({"type": "input_audio"}), ".content[0].type", "unsupported_value"),
         (user({"type": "input_text"}), ".content[0].text", "missing_required_parameter"),
         (user({**TEXT, "text": 7}), ".content[0].text", "invalid_type"),
         (user({**TEXT, "x": 7}), ".content[0].x", "unknown_parameter"),
-        (user({**IMAGE, "file_id": "f"}), ".content[0].file_id", "unsupported_value"),
+        (user({**IMAGE, "file_id": "f"}), ".content[0]", "invalid_value"),
         (user({"type": "input_image"}), ".content[0].image_url", "missing_required_parameter"),
         (user({**IMAGE, "image_url": "file:///x"}), ".content[0].image_url", "invalid_value"),
         (user({**IMAGE, "image_url": {"url": "x"}}), ".content[0].image_url", "invalid_type"),
@@ -256,7 +260,7 @@ def test_an_item_that_we_cannot_replay_is_refused(kind: str) -> None:
 def test_each_measured_shape_is_taken_or_refused_with_a_place(shape: Any) -> None:
     """M4: 64 shapes that clients send; what we take is encoded for every server."""
     refusal: InvalidRequest | None = None
-    item: StoredItem | Reference | None = None
+    item: Entry | None = None
     try:
         [item] = parse([shape.item])
     except InvalidRequest as error:

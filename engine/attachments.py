@@ -1,0 +1,110 @@
+"""Fetches the files that input items name, within bounds (rules X1, X3, X5).
+
+What the model is sent of them is kept with the item, so that a later turn, or a run after a crash, sends the
+same bytes whatever has become of the file (rule M9).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from urllib.parse import unquote, urlsplit
+
+from engine.api import checks
+from engine.api.attachments import Part, as_image, as_text, decoded, places_of_files
+from engine.api.items import IMAGE_LIMIT, WithFiles, stored_item
+from engine.errors import InvalidRequest, NotFound
+from engine.files import Files
+from engine.limits import Limits
+from engine.ports import StoredItem
+
+FetchUrl = Callable[[str, int, str], Awaitable[bytes]]
+"""Returns at most so many bytes behind a URL; raises InvalidRequest with the `param` given last."""
+
+
+async def nothing_fetched(_url: str, _most: int, param: str) -> bytes:
+    """Refuse every URL: `FetchUrl` where none is reached."""
+    raise checks.unsupported(param, "URLs are not fetched here.")
+
+
+# Each is fetched before the model is called.
+_MOST_FILES = 50
+
+
+class Attachments:
+    """Reads files for one worker."""
+
+    def __init__(self, files: Files, fetch: FetchUrl, limits: Limits) -> None:
+        self._files = files
+        self._fetch = fetch
+        self._limits = limits
+
+    async def attach(self, tenant: str, entry: WithFiles) -> StoredItem:
+        """Return an item whose files were read; raises InvalidRequest, StorageUnavailable."""
+        sent = dict(entry.item)
+        places = list(places_of_files(sent))
+        if len(places) > _MOST_FILES:
+            raise InvalidRequest(
+                f"An item can have {_MOST_FILES} files.", param=entry.param, code="invalid_value"
+            )
+        left = self._limits.context_bytes
+        for name, index, part in places:
+            param = f"{entry.param}.{name}[{index}]"
+            read, size = await self._read(tenant, part, param)
+            left -= size
+            if left < 0:
+                raise _too_large(param, self._limits.context_bytes)
+            parts = list(_list(sent[name]))
+            parts[index] = read
+            sent[name] = parts
+        return stored_item(entry.item, entry.kind, sent)
+
+    async def _read(self, tenant: str, part: Part, param: str) -> tuple[dict[str, object], int]:
+        """Return what a model is sent for a part, and how many bytes the file had."""
+        if part["type"] == "input_image":
+            param = f"{param}.file_id"
+            data, _ = await self._kept(tenant, str(part["file_id"]), IMAGE_LIMIT, param)
+            return as_image(data, part.get("detail"), param), len(data)
+        data, name, param = await self._file(tenant, part, param)
+        return as_text(data, str(part.get("filename") or name), param), len(data)
+
+    async def _file(self, tenant: str, part: Part, param: str) -> tuple[bytes, str, str]:
+        """Return bytes and name of a file, and where in the request it is named."""
+        most = self._limits.input_file_bytes
+        if "file_id" in part:
+            param = f"{param}.file_id"
+            return *await self._kept(tenant, str(part["file_id"]), most, param), param
+        if "file_url" in part:
+            param, url = f"{param}.file_url", str(part["file_url"])
+            name = unquote(urlsplit(url).path).rpartition("/")[2]
+            return await self._fetch(url, most, param), name or "file", param
+        param = f"{param}.file_data"
+        data = decoded(str(part["file_data"]), param)
+        if len(data) > most:
+            raise _too_large(param, most)
+        return data, "file", param
+
+    async def _kept(self, tenant: str, wanted: str, most: int, param: str) -> tuple[bytes, str]:
+        try:
+            file, pieces = await self._files.open(tenant, wanted)
+        except NotFound as error:
+            raise InvalidRequest(error.message, param=param, code="file_not_found") from error
+        if file.size > most:
+            raise _too_large(param, most)
+        return await _joined(pieces), file.filename
+
+
+async def _joined(pieces: AsyncIterator[bytes]) -> bytes:
+    return b"".join([piece async for piece in pieces])
+
+
+def _list(value: object) -> list[object]:
+    assert isinstance(value, list)
+    return value
+
+
+def _too_large(param: str, most: int) -> InvalidRequest:
+    return InvalidRequest(
+        f"Files in a request can have {most} bytes; this is more.",
+        param=param,
+        code="file_too_large",
+    )

@@ -1,0 +1,76 @@
+"""How bytes become blobs and blobs bytes: announced first, counted, checked on the way out (rule X5)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from engine.errors import StorageUnavailable, TooLarge
+from engine.ids import RANDOM_BYTES
+from engine.ports import Blob, BlobStore, FileStore
+
+# How long a client may take to send one file.
+_ANNOUNCED_SECONDS = 6 * 3600
+
+
+class Keeping:
+    """Blobs with their rows."""
+
+    def __init__(
+        self, store: FileStore, blobs: BlobStore, randomness: Callable[[int], bytes]
+    ) -> None:
+        self._store = store
+        self._blobs = blobs
+        self._randomness = randomness
+
+    async def keep(
+        self, tenant: str, pieces: AsyncIterator[bytes], *, most: int, what: str
+    ) -> Blob:
+        """Write a blob that a file or an upload is to take; raises TooLarge beyond `most` bytes.
+
+        `what` it is, for that error. Until it is taken nobody sees it, and in the end it is swept.
+        """
+        key = self._randomness(RANDOM_BYTES).hex()
+        await self._store.reserve_blob(tenant, key, _ANNOUNCED_SECONDS)
+        return await self._blobs.put(key, _bounded(pieces, most, what))
+
+    async def drop(self, blob: Blob) -> None:
+        """Remove a blob that nothing could take: its row has gone, or will."""
+        await self._blobs.delete([blob.key])
+
+    async def read(self, blobs: Sequence[Blob], start: int, end: int) -> AsyncIterator[bytes]:
+        """Yield the bytes from `start` up to `end` of blobs that follow each other.
+
+        Raises StorageUnavailable where they are not there, or not what they were: a blob that is read whole
+        is checked before its last piece is given away.
+        """
+        offset = 0
+        for blob in blobs:
+            first, behind = max(start - offset, 0), min(end - offset, blob.size)
+            if first < behind:
+                pieces = self._blobs.get(blob.key, first, behind)
+                whole = (first, behind) == (0, blob.size)
+                async for piece in _checked(pieces, blob) if whole else pieces:
+                    yield piece
+            offset += blob.size
+
+
+async def _bounded(pieces: AsyncIterator[bytes], most: int, what: str) -> AsyncIterator[bytes]:
+    size = 0
+    async for piece in pieces:
+        size += len(piece)
+        if size > most:
+            raise TooLarge(f"{what} is larger than {most} bytes.")
+        yield piece
+
+
+async def _checked(pieces: AsyncIterator[bytes], blob: Blob) -> AsyncIterator[bytes]:
+    digest, held = hashlib.sha256(), b""
+    async for piece in pieces:
+        if held:
+            yield held
+        digest.update(piece)
+        held = piece
+    if digest.digest() != blob.sha256:
+        raise StorageUnavailable("The bytes of the file are not those that were stored.")
+    yield held

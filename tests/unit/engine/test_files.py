@@ -1,0 +1,159 @@
+"""Files and uploads over the memory stores: bounds, checks, and what is swept."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from engine.errors import Conflict, InvalidRequest, StorageUnavailable, TooLarge
+from engine.file_sweep import FileSweep, remove_dropped
+from engine.limits import Limits
+from engine.ports import FormPart
+from tests.support.engine_rig import CALLER, Rig
+from tests.support.fake_model import FakeModel
+
+
+class _Part:
+    def __init__(self, name: str, *pieces: bytes, filename: str | None = None) -> None:
+        self.name, self.filename, self._pieces = name, filename, pieces
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            yield piece
+
+
+class _Form:
+    def __init__(self, *parts: _Part) -> None:
+        self._parts = parts
+
+    async def parts(self) -> AsyncIterator[FormPart]:
+        for part in self._parts:
+            yield part
+
+
+class _Body:
+    def __init__(self) -> None:
+        self.head: tuple[int, dict[str, str]] | None = None
+        self.sent = b""
+        self.ended = False
+
+    async def begin(self, status: int, headers: dict[str, str]) -> None:
+        self.head = (status, headers)
+
+    async def write(self, frames: bytes) -> None:
+        self.sent += frames
+
+    async def end(self) -> None:
+        self.ended = True
+
+
+PURPOSE = _Part("purpose", b"vis", b"ion")
+
+
+def a_rig(**limits: int) -> Rig:
+    return Rig(FakeModel(), limits=Limits(**limits))
+
+
+def a_form(*pieces: bytes) -> _Form:
+    return _Form(_Part("file", *pieces, filename="f"), PURPOSE)
+
+
+async def created(rig: Rig, *pieces: bytes) -> str:
+    answer = await rig.files.create(CALLER, a_form(*pieces), "")
+    return str(json.loads(answer.body)["id"])
+
+
+async def test_a_file_may_come_before_its_fields() -> None:
+    """As curl sends them, in the order in which they were typed."""
+    rig = a_rig()
+    body = _Body()
+    await rig.files.content(CALLER, await created(rig, b"a", b"b"), "", body)
+    assert (body.sent, body.ended) == (b"ab", True)
+
+
+async def test_a_file_that_is_too_large_leaves_nothing() -> None:
+    """X5: it is refused while it comes."""
+    rig = a_rig(file_bytes=4)
+    with pytest.raises(TooLarge):
+        await created(rig, b"abc", b"de")
+    assert rig.blobs.kept == {}
+
+
+async def test_a_file_whose_bytes_are_not_its_own_is_not_given_out_as_whole() -> None:
+    """The last piece is held until the checksum is known."""
+    rig = a_rig()
+    wanted = await created(rig, b"abc")
+    [key] = rig.blobs.kept
+    rig.blobs.kept[key] = b"abd"
+    body = _Body()
+    with pytest.raises(StorageUnavailable):
+        await rig.files.content(CALLER, wanted, "", body)
+    assert (body.sent, body.ended) == (b"", False)
+
+
+async def test_what_was_sent_for_too_long_is_removed() -> None:
+    """Its announcement has been swept, so nobody else would remove its bytes."""
+    rig = a_rig()
+
+    class _Slow(_Part):
+        async def pieces(self) -> AsyncIterator[bytes]:
+            yield b"a"
+            await rig.store.remove_tenant(CALLER.tenant, limit=1)
+
+    with pytest.raises(Conflict):
+        await rig.files.create(CALLER, _Form(_Slow("file", filename="f"), PURPOSE), "")
+    assert rig.blobs.kept == {}
+
+
+async def test_the_sweep_removes_what_was_dropped() -> None:
+    """P7: blobs first, rows then; what is in use stays."""
+    rig = a_rig()
+    gone, kept = await created(rig, b"gone"), await created(rig, b"kept")
+    await rig.files.delete(CALLER, gone, "")
+    sweep = FileSweep(rig.store, rig.blobs)
+    sweep.start()
+    # It ends behind what it has in hand.
+    await asyncio.sleep(0)
+    await sweep.stop()
+    assert list(rig.blobs.kept.values()) == [b"kept"]
+    assert await remove_dropped(rig.store, rig.blobs) == 0
+    assert await rig.store.get_file(CALLER.tenant, kept) is not None
+
+
+async def an_upload(rig: Rig, size: int) -> str:
+    body = {"bytes": size, "filename": "f", "mime_type": "text/plain", "purpose": "batch"}
+    answer = await rig.uploads.create(CALLER, json.dumps(body).encode(), "")
+    return str(json.loads(answer.body)["id"])
+
+
+async def test_an_upload_holds_no_more_than_twice_its_size() -> None:
+    """X5: parts may be sent again, and not for ever."""
+    rig = a_rig(part_bytes=4)
+    upload = await an_upload(rig, 4)
+
+    async def add(*pieces: bytes) -> None:
+        await rig.uploads.add_part(CALLER, upload, _Form(_Part("data", *pieces)), "")
+
+    with pytest.raises(TooLarge):
+        await add(b"12345")
+    await add(b"1234")
+    await add(b"1234")
+    with pytest.raises(InvalidRequest) as refused:
+        await add(b"1")
+    assert refused.value.code == "upload_is_full"
+
+
+@pytest.mark.parametrize(
+    ("form", "param"),
+    [(_Form(), "data"), (_Form(_Part("file", b"x")), "file"),
+     (_Form(_Part("data", b"x"), _Part("data", b"x")), "data")],
+)  # fmt: skip
+async def test_wrong_parts_are_refused(form: _Form, param: str) -> None:
+    """H1."""
+    rig = a_rig()
+    with pytest.raises(InvalidRequest) as refused:
+        await rig.uploads.add_part(CALLER, await an_upload(rig, 4), form, "")
+    assert refused.value.param == param
