@@ -15,7 +15,8 @@ from engine.api.items import require_pairs
 from engine.api.request import CreateRequest, parse_create
 from engine.api.response_object import ResponseObject, State
 from engine.consents import Consents, read_consents
-from engine.context.listed import NOTHING_SHOWN, Shown, shown_lists
+from engine.context.compacted import behind_covered, covers
+from engine.context.listed import Shown, shown_lists
 from engine.context.owned_calls import with_calls
 from engine.context.seals import Seals
 from engine.continuation import Continuation, continuation
@@ -23,6 +24,7 @@ from engine.errors import InvalidRequest
 from engine.ids import RANDOM_BYTES, ItemIds, response_id
 from engine.limits import Limits
 from engine.lines import Visit
+from engine.planning import check_context, planned
 from engine.ports import (
     AnswerClaim,
     Clock,
@@ -35,17 +37,15 @@ from engine.ports import (
     StoredItem,
 )
 from engine.references import Attach, resolve
-from engine.response.agenda import Agenda
-from engine.response.consent import ASKING, ApprovedCall, Asking
+from engine.response.consent import Asking
 from engine.response.effects import Send
 from engine.response.inputs import Begin, Queued
 from engine.response.machine import ResponseMachine
-from engine.response.turn import Encoder, TurnRequest
 from engine.run import Run
+from engine.summaries import Summaries
 from engine.toolbox import Toolbox
 from engine.truncation import Truncation
 from engine.upstream.choice import Choice
-from engine.upstream.rules import turn_rules
 from engine.work import pack
 
 
@@ -83,6 +83,7 @@ class Intake:
         worker: str,
         choice: Choice,
         truncation: Truncation,
+        summaries: Summaries,
         expand: Expand,
         attach: Attach,
         on_disconnect: OnDisconnect = "continue",
@@ -100,6 +101,7 @@ class Intake:
         self._worker = worker
         self._choice = choice
         self._truncation = truncation
+        self._summaries = summaries
         self._on_disconnect = on_disconnect
         self._keys = consent_keys
         self._more_turns = more_turns
@@ -124,23 +126,22 @@ class Intake:
         asking = Asking(stored=request.store, keys=self._consent_keys(caller.tenant))
         consents = await self._consents(caller.tenant, request, items, before, asking, key)
         items = consents.items
-        replay = [
-            *before.history.replay,
-            *(item.replay for item in items if item.replay is not None),
-        ]
-        self._check_size(replay)
-        root = before.root if before.root is not None else _root(request, replay)
+        replay = sent(before.history.replay, items)
+        check_size(replay, self._limits)
+        root = before.root if before.root is not None else first_root(request, replay)
         headers = turn_headers(caller.model_headers, caller.tenant, root)
         wanted = self._choice.asking(request, caller.tenant)
         if not request.background:
             # What waits in the queue is cut when its time comes.
             replay = await self._truncation.fitting(wanted, replay, headers)
-        turn = asked_for(
+        turn = planned(
             wanted,
             replay,
             headers,
             self._limits,
             dialect,
+            summaries=self._summaries,
+            seals=seals,
             approved=consents.approved,
             shown=_shown(before.items, items),
             asking=asking,
@@ -198,6 +199,7 @@ class Intake:
         request = parse_create(body, ids, self._limits, self._tools.policy, seals.unseal)
         if request.seals:
             seals.require("include")
+        check_context(request, seals)
         if not self._more_turns:
             _check_single_turn(request)
         if request.background:
@@ -215,7 +217,7 @@ class Intake:
         key: str | None,
     ) -> Consents:
         """Return the input with all that it answers; of a retry nothing is judged."""
-        told = _with_calls(request, items)
+        told = with_own_calls(request, items)
         if not before.checked:
             return Consents((), (), told)
         require_pairs(before.history.pending, items)
@@ -234,16 +236,23 @@ class Intake:
         name = tenant.encode("utf-8", "surrogatepass")
         return tuple(hmac.new(key, name, hashlib.sha256).digest() for key in self._keys)
 
-    def _check_size(self, replay: list[bytes]) -> None:
-        """Bound what one turn is sent: references and history cost their client nothing (rule X5)."""
-        size = sum(map(len, replay))
-        if size > self._limits.context_bytes:
-            raise InvalidRequest(
-                f"Input and history have {size} bytes; at most {self._limits.context_bytes} can be "
-                "sent to a model.",
-                param="input",
-                code="context_length_exceeded",
-            )
+
+def sent(history: list[bytes], items: list[StoredItem]) -> list[bytes]:
+    """Return what the model is sent of history and input; an item of the latter may cover all before it."""
+    kept = behind_covered(items)
+    replay = [item.replay for item in kept if item.replay is not None]
+    return replay if kept and covers(kept[0]) else [*history, *replay]
+
+
+def check_size(replay: list[bytes], limits: Limits) -> None:
+    """Bound what one turn is sent: references and history cost their client nothing (rule X5)."""
+    size = sum(map(len, replay))
+    if size > limits.context_bytes:
+        raise InvalidRequest(
+            f"Input and history have {size} bytes; at most {limits.context_bytes} can be sent to a model.",
+            param="input",
+            code="context_length_exceeded",
+        )
 
 
 def _is_logged(request: CreateRequest) -> bool:
@@ -256,11 +265,13 @@ def _check_single_turn(request: CreateRequest) -> None:
     tools = [f"{param}.type" for param, _ in request.owned]
     if request.values.get("truncation") == "auto":
         tools.append("truncation")
+    if request.compacts:
+        tools.append("context_management")
     for param in ["background"] if request.background else tools:
         raise InvalidRequest(
             "This gateway can call the model once for each request, as the request itself: tools that it "
-            "runs, responses in the background, and truncation by the model server's count need more "
-            "(setting model.via).",
+            "runs, responses in the background, truncation by the model server's count, and compaction need "
+            "more (setting model.via).",
             param=param,
             code="unsupported_value",
         )
@@ -297,7 +308,8 @@ def _queued(new: NewResponse, shape: ResponseObject, machine: ResponseMachine) -
     return msgspec.structs.replace(new, background=True, queued=True, head=head, events=events)
 
 
-def _root(request: CreateRequest, replay: list[bytes]) -> str:
+def first_root(request: CreateRequest, replay: list[bytes]) -> str:
+    """Return the root of what a request begins."""
     key = request.values.get("prompt_cache_key")
     return affinity.root_of(key if isinstance(key, str) else None, replay)
 
@@ -307,39 +319,8 @@ def turn_headers(headers: Mapping[str, str], tenant: str, root: str) -> dict[str
     return {**headers, affinity.HEADER: affinity.affinity(tenant, root)}
 
 
-def asked_for(
-    request: CreateRequest,
-    replay: list[bytes],
-    headers: Mapping[str, str],
-    limits: Limits,
-    encoder: Encoder,
-    *,
-    approved: tuple[ApprovedCall, ...] = (),
-    shown: Shown = NOTHING_SHOWN,
-    asking: Asking = ASKING,
-) -> TurnRequest | Agenda:
-    """Return the one turn of a request, or the agenda of one with tools that the gateway runs.
-
-    `replay` is what the model is sent of history and input, `shown` the lists of tools among these.
-    """
-    replay = [*request.preface, *replay]
-    if request.owned:
-        return Agenda(
-            request=request,
-            encoder=encoder,
-            replay=replay,
-            headers=headers,
-            most_turns=limits.turns,
-            approved=approved,
-            shown=shown,
-            asking=asking,
-        )
-    body = encoder.encode(request, replay)
-    rules = turn_rules(request, tells_cuts=encoder.tells_cuts)
-    return TurnRequest(body, headers, rules, encoder.name)
-
-
-def _with_calls(request: CreateRequest, items: list[StoredItem]) -> list[StoredItem]:
+def with_own_calls(request: CreateRequest, items: list[StoredItem]) -> list[StoredItem]:
+    """Return input items with what the model is sent of calls of the gateway's tools."""
     labels = {server.server_label for _, server in request.servers}
     return with_calls(items, labels=labels, taken={each.name for each in request.functions})
 

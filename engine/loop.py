@@ -16,6 +16,7 @@ from contextlib import aclosing
 from engine.anew import Anew
 from engine.answers import Answer
 from engine.careful_call import CarefulCall
+from engine.compaction_step import CompactionStep
 from engine.custody import Custody, lease_lost
 from engine.delivery import Delivery
 from engine.detached import Absence
@@ -27,6 +28,7 @@ from engine.ports import Lease
 from engine.response.effects import (
     CallModel,
     Close,
+    Compact,
     Effect,
     ListTools,
     Refuse,
@@ -75,6 +77,7 @@ class Loop:
         self._custody = Custody(run, means, self._log_failed)
         self._delivery = Delivery(run.machine, pipe, self._custody.log, stream=run.stream)
         self._tools = ToolRounds(run, means, self._custody, self._delivery)
+        self._compaction = CompactionStep(run, means, self._custody, self._delivery)
         self._anew = Anew(run, means)
         pipe.on_leave = self._client_left
 
@@ -177,6 +180,8 @@ class Loop:
                 await self._delivery.send(frames, last)
             case CallModel(turn):
                 return await self._take_turn(turn)
+            case Compact(wanted):
+                return await self._unless_news(self._compaction.look(wanted))
             case ListTools():
                 return await self._unless_news(self._tools.list())
             case RunTools():

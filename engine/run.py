@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from engine.api.headers import OnDisconnect
+from engine.counting import Counting
 from engine.detached import Detached
 from engine.eventlog import Notify
 from engine.limits import Limits
@@ -24,6 +25,7 @@ from engine.ports import (
 from engine.response.inputs import Input
 from engine.response.machine import ResponseMachine
 from engine.retries import RetryBudget
+from engine.summaries import Summaries
 from engine.toolbox import Toolbox
 from engine.truncation import Truncation
 from engine.upstream.choice import Choice
@@ -86,4 +88,6 @@ class Means:
     detached: Detached
     choice: Choice
     truncation: Truncation
+    counting: Counting
+    summaries: Summaries
     retries: RetryBudget = field(default_factory=RetryBudget)

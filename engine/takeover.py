@@ -21,11 +21,13 @@ from engine.context.listed import Shown, shown_lists
 from engine.context.seals import Seals
 from engine.errors import InvalidRequest, NotFound, UpstreamFailed, WorkerLost
 from engine.ids import ItemIds
-from engine.intake import asked_for, turn_headers
+from engine.intake import turn_headers
 from engine.live import Live
 from engine.outage import outlast
+from engine.planning import planned
 from engine.ports import Claim, Context, EventBatch, Lease, LoggedEvents, ReplayItem, ToolProvider
-from engine.response.agenda import Agenda, Listing
+from engine.response.agenda import Listing
+from engine.response.compaction import Plan
 from engine.response.inputs import (
     Begin,
     Cancelled,
@@ -203,14 +205,14 @@ class TakeOver:
     async def _asked(self, claim: Claim, work: Work) -> _Asked:
         """Return what was asked for when the request came; without history where nothing is asked again."""
         tools, lease = self._live.means.tools, claim.lease
-        turn: TurnRequest | Agenda = TurnRequest(b"")
+        turn: Plan = TurnRequest(b"")
         seals = False
         try:
             request = work.request(self._limits, tools.policy)
             seals = request.seals
             items: list[ReplayItem] = []
             headers: Mapping[str, str] = {}
-            if request.owned or self.runs_again(claim):
+            if request.owned or request.compacts or self.runs_again(claim):
                 context = await self._context(lease)
                 items = context.items
                 headers = turn_headers(work.headers, lease.tenant, context.root_id)
@@ -233,14 +235,17 @@ class TakeOver:
         headers: Mapping[str, str],
         work: Work,
         lease: Lease,
-    ) -> TurnRequest | Agenda:
-        choice = self._live.means.choice
-        return asked_for(
+    ) -> Plan:
+        means = self._live.means
+        choice = means.choice
+        return planned(
             choice.asking(request, lease.tenant),
             replay,
             headers,
             self._limits,
             choice.dialect(request.model),
+            summaries=means.summaries,
+            seals=Seals(means.sealing, lease.tenant),
             approved=work.approved,
             shown=_shown(items),
         )
@@ -297,7 +302,7 @@ class _Asked(msgspec.Struct, frozen=True):
     `refused`: a setting, a newer release or a missing connector refuses today what was accepted then.
     """
 
-    turn: TurnRequest | Agenda
+    turn: Plan
     providers: tuple[ToolProvider, ...] = ()
     known: Mapping[str, Listing] = NO_LISTINGS
     refused: InvalidRequest | None = None

@@ -42,6 +42,7 @@ from engine.upstream.care import Care
 from engine.upstream.choice import Choice
 from extproc.admission import Admission
 from extproc.connectors import shared_connectors, shared_policies
+from extproc.context_operations import ContextParts
 from extproc.envoy.endpoint import ModelEndpoint, parse_model_url
 from extproc.exchange import Exchanges
 from extproc.files import file_store, url_fetcher
@@ -146,7 +147,9 @@ class Engine:
         fetch: FetchUrl = nothing_fetched,
     ) -> None:
         limits = _limits(settings)
-        truncation = Truncation(model)
+        retries = RetryBudget(settings.routing.retry_budget)
+        context = ContextParts(settings.context, model, limits, choice, retries)
+        truncation = Truncation(context.counting)
         shared = shared_connectors(settings.connectors.shared)
         sealing = NoSealing() if sealing is None else sealing
         registry = Registry(store, sealing, shared)
@@ -172,7 +175,9 @@ class Engine:
             detached=Detached(),
             choice=choice,
             truncation=truncation,
-            retries=RetryBudget(settings.routing.retry_budget),
+            counting=context.counting,
+            summaries=context.summaries,
+            retries=retries,
         )
         self.live = Live(means, worker_name)
         takeover = TakeOver(self.live)
@@ -208,6 +213,7 @@ class Engine:
                 worker=worker_name,
                 choice=choice,
                 truncation=truncation,
+                summaries=context.summaries,
                 expand=prompts.expand,
                 attach=attach,
                 on_disconnect=settings.sidecar.on_disconnect,
@@ -229,7 +235,15 @@ class Engine:
             randomness=os.urandom,
         )
         uploads = Uploads(store, keeping, clock=_now, randomness=os.urandom, limits=limits)
-        self.endpoints = Endpoints(responses, conversations, connectors, prompts, files, uploads)
+        self.endpoints = Endpoints(
+            responses,
+            conversations,
+            connectors,
+            prompts,
+            files,
+            uploads,
+            *context.operations(store, self.lines, tools, sealing, attach, _now),
+        )
 
     def start(self) -> None:
         """Begin with what is done beside the requests."""

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import msgspec
 
 from engine.answers import Answer, error_answer
+from engine.compacting import Compacting
 from engine.connectors import Connectors
 from engine.conversations import Conversations
 from engine.errors import EngineError
@@ -16,6 +17,7 @@ from engine.intake import Caller
 from engine.ports import ModelClient, Reply
 from engine.prompts import Prompts
 from engine.responses import Responses
+from engine.token_counts import TokenCounts
 from engine.uploads import Uploads
 from extproc.routes import Match, Operation
 
@@ -39,6 +41,8 @@ class Endpoints(msgspec.Struct, frozen=True):
     prompts: Prompts
     files: Files
     uploads: Uploads
+    compacting: Compacting
+    counts: TokenCounts
 
 
 _Whole = Callable[[Endpoints, Match, Caller, bytes], Awaitable[Answer]]
@@ -48,6 +52,8 @@ _WHOLE: Mapping[Operation, _Whole] = {
     Operation.LIST: lambda e, m, c, _: e.responses.list(c, m.query),
     Operation.DELETE: lambda e, m, c, _: e.responses.delete(c, m.id, m.query),
     Operation.CANCEL: lambda e, m, c, _: e.responses.cancel(c, m.id, m.query),
+    Operation.COMPACT: lambda e, m, c, body: e.compacting.compact(c, body, m.query),
+    Operation.COUNT_TOKENS: lambda e, m, c, body: e.counts.count(c, body, m.query),
     Operation.INPUT_ITEMS: lambda e, m, c, _: e.responses.list_input_items(c, m.id, m.query),
     Operation.CREATE_CONVERSATION: lambda e, m, c, body: e.conversations.create(c, body, m.query),
     Operation.LIST_CONVERSATIONS: lambda e, m, c, _: e.conversations.list(c, m.query),

@@ -18,6 +18,8 @@ class Operation(Enum):
     RETRIEVE = "retrieve"
     DELETE = "delete"
     CANCEL = "cancel"
+    COMPACT = "compact"
+    COUNT_TOKENS = "count_tokens"
     INPUT_ITEMS = "input_items"
     CREATE_CONVERSATION = "create_conversation"
     LIST_CONVERSATIONS = "list_conversations"
@@ -55,6 +57,8 @@ class Operation(Enum):
 _WITH_BODY = frozenset(
     (
         Operation.CREATE,
+        Operation.COMPACT,
+        Operation.COUNT_TOKENS,
         Operation.CREATE_CONVERSATION,
         Operation.UPDATE_CONVERSATION,
         Operation.ADD_ITEMS,
@@ -97,6 +101,8 @@ class Match(msgspec.Struct, frozen=True):
 ROUTES: tuple[tuple[str, tuple[str | None, ...], Operation], ...] = (
     ("POST", ("responses",), Operation.CREATE),
     ("GET", ("responses",), Operation.LIST),
+    ("POST", ("responses", "compact"), Operation.COMPACT),
+    ("POST", ("responses", "input_tokens"), Operation.COUNT_TOKENS),
     ("GET", ("responses", None), Operation.RETRIEVE),
     ("DELETE", ("responses", None), Operation.DELETE),
     ("POST", ("responses", None, "cancel"), Operation.CANCEL),
@@ -135,17 +141,11 @@ ROUTES: tuple[tuple[str, tuple[str | None, ...], Operation], ...] = (
 )
 
 
-# Paths of the API that would be taken for ids.
-_NOT_YET = (["v1", "responses", "compact"], ["v1", "responses", "input_tokens"])
-
-
 def find(method: str, target: str) -> Match:
     """Return the operation for a method and a request target; raises NotFound or MethodNotAllowed."""
     path, _, query = target.partition("?")
     segments = path.split("/")[1:]
     allowed = []
-    if method == "POST" and segments in _NOT_YET:
-        raise NotFound(f"{method} {path} is not served here yet.", code="unsupported_url")
     if segments[:1] == ["v1"]:
         for route_method, pattern, operation in ROUTES:
             if not _fits(pattern, segments[1:]):

@@ -29,6 +29,7 @@ from pydantic_settings import (
 from extproc.envoy.endpoint import parse_model_urls
 from extproc.http_address import HttpAddress, TcpAddress, UnixAddress, of_worker, parse_http_address
 from extproc.settings_connectors import Connectors
+from extproc.settings_context import Context
 from extproc.settings_conversations import Conversations
 from extproc.settings_files import Files
 from extproc.settings_model import Model
@@ -155,6 +156,7 @@ class Settings(BaseSettings):
     postgres: Postgres = Field(default_factory=Postgres)
     background: Background = Field(default_factory=Background)
     conversations: Conversations = Field(default_factory=Conversations)
+    context: Context = Field(default_factory=Context)
     limits: Limits = Field(default_factory=Limits)
     tenancy: Tenancy = Field(default_factory=Tenancy)
     jwt: Jwt = Field(default_factory=Jwt)
@@ -174,6 +176,7 @@ class Settings(BaseSettings):
         "postgres": Postgres,
         "background": Background,
         "conversations": Conversations,
+        "context": Context,
         "limits": Limits,
         "tenancy": Tenancy,
         "jwt": Jwt,

@@ -11,19 +11,22 @@ import msgspec
 from engine.api import checks, mcp_items
 from engine.api.attachments import file_part, holds_files, places_of_files
 from engine.api.json import encode, read_value
+from engine.context.compacted import COMPACTION, COVERS, unpack
 from engine.context.listed import listing_key_of
 from engine.context.replay import replay
-from engine.context.seals import Unseal
+from engine.context.seals import REASONING, Unseal
 from engine.errors import InvalidRequest
 from engine.ids import ItemIds
 from engine.ports import StoredItem
 
 TEXT_LIMIT = 10_485_760
 IMAGE_LIMIT = 20_971_520
+SEALED_LIMIT = 1 << 26
 
 _ID = checks.string_up_to(128)
 _TEXT = checks.string_up_to(TEXT_LIMIT)
 _IMAGE_URL = checks.matching(r"(?s)(https?://|data:image/).+")
+_SEALED = checks.string_up_to(SEALED_LIMIT)
 _CALL_ID = checks.matching(r"[^\x00-\x1f]{1,128}")
 _FUNCTION_NAME = checks.matching(r"[a-zA-Z0-9_.:/-]{1,128}")
 _STATUS = checks.one_of("in_progress", "completed", "incomplete")
@@ -55,7 +58,7 @@ Entry = StoredItem | Reference | WithFiles
 """What a list of input items has, checked."""
 
 
-def nothing_opens(_sealed: str, param: str) -> str:
+def nothing_opens(_sealed: str, param: str, _purpose: str) -> str:
     """Refuse all encrypted content: `Unseal` where there are no seals."""
     raise checks.unsupported(param, "encrypted content cannot be read here.")
 
@@ -133,6 +136,8 @@ def _stored(
     item = parse(entry, param, ids)
     if holds_files(item):
         return WithFiles(item, kind, param)
+    if kind == COMPACTION:
+        return _compacted(item, param, unseal)
     return stored_item(item, kind, _opened(item, param, unseal))
 
 
@@ -152,12 +157,24 @@ def stored_item(item: dict[str, object], kind: str, sent: dict[str, object]) -> 
     )
 
 
+def _compacted(item: dict[str, object], param: str, unseal: Unseal) -> StoredItem:
+    sealed = str(item["encrypted_content"])
+    found = unpack(unseal(sealed, f"{param}.encrypted_content", COMPACTION))
+    return StoredItem(
+        id=str(item["id"]),
+        type=COMPACTION,
+        item=encode(item),
+        replay=found.replay.encode(),
+        call_id=COVERS if found.covers else None,
+    )
+
+
 def _opened(item: dict[str, object], param: str, unseal: Unseal) -> dict[str, object]:
     """Return an item with what it says sealed in the clear, for the model."""
     sealed = item.get("encrypted_content")
     if sealed is None:
         return item
-    text = unseal(str(sealed), f"{param}.encrypted_content")
+    text = unseal(str(sealed), f"{param}.encrypted_content", REASONING)
     return {**item, "content": [{"type": "reasoning_text", "text": text}]}
 
 
@@ -289,6 +306,16 @@ def _reasoning(entry: dict[str, object], param: str, ids: ItemIds) -> dict[str, 
     return item
 
 
+def _compaction(entry: dict[str, object], param: str, ids: ItemIds) -> dict[str, object]:
+    checks.only_keys(entry, ("type", "id", "encrypted_content", "status", "created_by"), param)
+    head = _head(entry, param, COMPACTION, ids.mint("cmp"))
+    sealed, where = entry.get("encrypted_content"), f"{param}.encrypted_content"
+    if sealed is None:
+        raise checks.missing(where)
+    _SEALED(sealed, where)
+    return {"id": head["id"], "type": COMPACTION, "encrypted_content": sealed}
+
+
 def _array_or_none(source: dict[str, object], key: str, param: str) -> list[object]:
     value = source.get(key)
     return [] if value is None else checks.array(value, f"{param}.{key}")
@@ -310,6 +337,7 @@ _PARSERS = {
     "function_call": _function_call,
     "function_call_output": _function_call_output,
     "reasoning": _reasoning,
+    COMPACTION: _compaction,
     "mcp_list_tools": mcp_items.list_tools,
     "mcp_call": mcp_items.call,
     "mcp_approval_request": mcp_items.approval_request,

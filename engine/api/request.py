@@ -67,6 +67,18 @@ class CreateRequest(msgspec.Struct, frozen=True, kw_only=True):
         return isinstance(included, list) and SEALED_REASONING in included
 
     @property
+    def compacts(self) -> bool:
+        """True if a context that is too long is to be summarised."""
+        return bool(self.values.get("context_management"))
+
+    @property
+    def compact_threshold(self) -> int | None:
+        """How many tokens are too many; None: a share of the model's own context."""
+        wanted = self.values.get("context_management")
+        threshold = wanted[0].get("compact_threshold") if isinstance(wanted, list) else None
+        return threshold if isinstance(threshold, int) else None
+
+    @property
     def preface(self) -> list[bytes]:
         """What the model is sent before history and input: messages that were given as instructions."""
         given = self.values.get("instructions")
@@ -186,8 +198,16 @@ def _stream_options(value: object, param: str) -> object:
 
 
 def _context_management(value: object, param: str) -> object:
-    if checks.array(value, param):
-        raise checks.unsupported(param, "contexts are not compacted here.")
+    entries = checks.array(value, param)
+    if len(entries) > 1:
+        raise checks.wrong_value(f"{len(entries)} entries", param, "at most one")
+    for entry in entries:
+        path = f"{param}[0]"
+        wanted = checks.mapping(entry, path)
+        checks.only_keys(wanted, ("type", "compact_threshold"), path)
+        checks.one_of("compaction")(checks.required(wanted, "type", path), f"{path}.type")
+        if wanted.get("compact_threshold") is not None:
+            checks.integer(1)(wanted["compact_threshold"], f"{path}.compact_threshold")
     return value
 
 

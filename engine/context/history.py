@@ -6,8 +6,11 @@ model server refuse the whole request, so neither is sent.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
+from engine.context.compacted import behind_covered
 from engine.ports import ReplayItem
 
 
@@ -21,12 +24,13 @@ class History(msgspec.Struct, frozen=True):
 EMPTY = History([], frozenset())
 
 
-def usable_history(items: list[ReplayItem], *, any_call_waits: bool = False) -> History:
-    """Return what of the items can be sent, in order.
+def usable_history(history: list[ReplayItem], *, any_call_waits: bool = False) -> History:
+    """Return what of the items can be sent, in order: nothing that a compaction covers.
 
     Only the calls of the newest response, the output items at the end, can still be answered; in a
     conversation, to which anything may have been added since, any call (`any_call_waits`).
     """
+    items = behind_covered(history)
     newest = 0 if any_call_waits else _newest_output(items)
     answered = {item.call_id for item in items if item.type == "function_call_output"}
     called: set[str | None] = set()
@@ -47,7 +51,7 @@ def usable_history(items: list[ReplayItem], *, any_call_waits: bool = False) -> 
     return History(replay, frozenset(pending))
 
 
-def _newest_output(items: list[ReplayItem]) -> int:
+def _newest_output(items: Sequence[ReplayItem]) -> int:
     place = len(items)
     while place and items[place - 1].output:
         place -= 1

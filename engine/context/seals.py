@@ -12,10 +12,10 @@ import msgspec
 from engine.errors import InvalidRequest, SealingUnavailable
 from engine.ports import SealBroken, Sealing
 
-Unseal = Callable[[str, str], str]
-"""Returns the text of `encrypted_content`, given with its path; raises InvalidRequest."""
+Unseal = Callable[[str, str, str], str]
+"""Returns the text of `encrypted_content`, given with its path and its purpose; raises InvalidRequest."""
 
-_REASONING = "reasoning"
+REASONING = "reasoning"
 
 
 class Seals(msgspec.Struct, frozen=True):
@@ -31,14 +31,14 @@ class Seals(msgspec.Struct, frozen=True):
         except SealingUnavailable as error:
             raise SealingUnavailable(error.message, param=param) from error
 
-    def seal(self, text: str) -> str:
-        """Return the `encrypted_content` of a reasoning item with this text."""
-        return self.sealing.seal(self.tenant, _REASONING, text.encode("utf-8", "surrogatepass"))
+    def seal(self, text: str, purpose: str = REASONING) -> str:
+        """Return the `encrypted_content` of an item with this text, for an item of one type only."""
+        return self.sealing.seal(self.tenant, purpose, text.encode("utf-8", "surrogatepass"))
 
-    def unseal(self, sealed: str, param: str) -> str:
-        """Return the text of a reasoning item; raises InvalidRequest (`param`) for what is not ours."""
+    def unseal(self, sealed: str, param: str, purpose: str = REASONING) -> str:
+        """Return the text of an item; raises InvalidRequest (`param`) for what is not ours."""
         try:
-            plain = self.sealing.unseal(self.tenant, _REASONING, sealed)
+            plain = self.sealing.unseal(self.tenant, purpose, sealed)
         except SealingUnavailable as error:
             raise SealingUnavailable(error.message, param=param) from error
         except SealBroken as error:

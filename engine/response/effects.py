@@ -6,6 +6,7 @@ import msgspec
 
 from engine.errors import EngineError
 from engine.ports import AskedApproval, EventBatch, StoredItem
+from engine.response.compaction import Compaction
 from engine.response.turn import TurnRequest
 
 
@@ -13,6 +14,12 @@ class CallModel(msgspec.Struct, frozen=True):
     """Send this request; answered by ModelAnswered, content, and what ends the turn."""
 
     turn: TurnRequest
+
+
+class Compact(msgspec.Struct, frozen=True):
+    """Look whether the context is too long, and sum it up; answered by Fits, or ContextCompacted."""
+
+    wanted: Compaction
 
 
 class ListTools(msgspec.Struct, frozen=True):
@@ -70,4 +77,4 @@ class Close(msgspec.Struct, frozen=True):
     error: EngineError | None = None
 
 
-Effect = CallModel | ListTools | RunTools | Send | Save | Refuse | Close
+Effect = Compact | CallModel | ListTools | RunTools | Send | Save | Refuse | Close

@@ -13,8 +13,8 @@ import msgspec
 from engine.api.response_object import Usage
 from engine.errors import EngineError
 from engine.ports import ToolOutcome
-from engine.response.agenda import Agenda, Listing
-from engine.response.turn import TurnRequest
+from engine.response.agenda import Listing
+from engine.response.compaction import Compacted, Plan
 
 ItemKind = Literal["message", "reasoning", "function_call"]
 
@@ -29,7 +29,18 @@ class Begin(msgspec.Struct, frozen=True):
     An agenda instead makes all the turns of a response for which the gateway runs tools.
     """
 
-    turn: TurnRequest | Agenda
+    turn: Plan
+
+
+class Fits(msgspec.Struct, frozen=True):
+    """The context is short enough as it is."""
+
+
+class ContextCompacted(msgspec.Struct, frozen=True):
+    """The context was too long and is summarised; `usage` is what that took."""
+
+    compacted: Compacted
+    usage: Usage | None
 
 
 class ToolsListed(msgspec.Struct, frozen=True):
@@ -128,7 +139,7 @@ class Resumed(msgspec.Struct, frozen=True):
     calls of owned tools, and what led to them, are kept: they are not made twice.
     """
 
-    turn: TurnRequest | Agenda
+    turn: Plan
 
 
 class ToolEnded(msgspec.Struct, frozen=True):
@@ -191,6 +202,8 @@ Ending = TurnEnded | Failed | CutShort | Cancelled
 Input = (
     Queued
     | Begin
+    | Fits
+    | ContextCompacted
     | ToolsListed
     | ModelAnswered
     | WaitedLong

@@ -12,16 +12,19 @@ from engine.api.events import EventWriter
 from engine.api.response_object import ResponseObject, State, Usage
 from engine.errors import EngineError
 from engine.ids import ItemIds
-from engine.response.agenda import Agenda, Listing
+from engine.response.agenda import Listing
+from engine.response.compaction import Compaction, Plan
 from engine.response.consent import ApprovedCall
-from engine.response.effects import CallModel, Effect, ListTools, Refuse, Save, Send
+from engine.response.effects import CallModel, Compact, Effect, ListTools, Refuse, Save, Send
 from engine.response.inputs import (
     ArgumentsDelta,
     Begin,
     Cancelled,
     Content,
+    ContextCompacted,
     CutShort,
     Failed,
+    Fits,
     Input,
     ItemEnded,
     ItemStarted,
@@ -76,6 +79,9 @@ class ResponseMachine:
         """The sum over the turns that ended so far."""
         self._note = b""
         """What the next event is to carry for whoever reads the log back."""
+        self._compaction: Compaction | None = None
+        self._context: list[bytes] | None = None
+        """What the model is sent of history and input, once that is decided; None where nobody asks."""
         self._end: End | None = None
         self._unshown: tuple[Listing, ...] = ()
         """Lists of tools that stand behind the first events, which are not sent yet."""
@@ -155,8 +161,14 @@ class ResponseMachine:
             return [self._send(self._lifecycle.opening("in_progress", "in_progress")), asked]
         return [asked]
 
-    def _ask(self, turn: TurnRequest | Agenda) -> Effect:
+    def _ask(self, turn: Plan) -> Effect:
         """Ask for a turn, or first for what is needed to make it."""
+        if isinstance(turn, Compaction):
+            if self._context is None:
+                self._compaction = turn
+                self.phase = Phase.COMPACTING
+                return Compact(turn)
+            turn = turn.goes_on(self._context)
         if isinstance(turn, TurnRequest):
             self.phase = Phase.CALLING
             return CallModel(turn)
@@ -165,6 +177,23 @@ class ResponseMachine:
             return self._next_turn()
         self.phase = Phase.LISTING
         return ListTools()
+
+    def _fits(self, _received: Fits) -> list[Effect]:
+        assert self._compaction is not None
+        return [self._go_on(self._compaction.context.whole)]
+
+    def _context_compacted(self, received: ContextCompacted) -> list[Effect]:
+        """Show the summary, and go on with it in the place of what it covers."""
+        compacted, usage = received.compacted, received.usage
+        self._count(usage)
+        frames = self._open() + (b"" if usage is None else usage_note(usage))
+        frames += self._output.compacted(compacted)
+        return [self._send(frames), self._go_on([compacted.replay])]
+
+    def _go_on(self, context: list[bytes]) -> Effect:
+        assert self._compaction is not None
+        self._context = context
+        return self._ask(self._compaction)
 
     def _tools_listed(self, received: ToolsListed) -> list[Effect]:
         self._output.owned = self._rounds.list(received.listings)
@@ -209,8 +238,7 @@ class ResponseMachine:
         return [self._send(frames), self._ask(received.turn)]
 
     def _turn_ended(self, received: TurnEnded) -> list[Effect]:
-        if received.usage is not None:
-            self.usage = received.usage if self.usage is None else self.usage + received.usage
+        self._count(received.usage)
         cut = received.incomplete_reason is not None
         frames = b"" if cut else self._output.close_turn()
         if not cut and (waiting := self._output.waiting):
@@ -220,6 +248,10 @@ class ResponseMachine:
         effects: list[Effect] = [self._send(frames)] if frames else []
         ended = completed(received.at, received.incomplete_reason, self.usage)
         return effects + self._finish(ended)
+
+    def _count(self, usage: Usage | None) -> None:
+        if usage is not None:
+            self.usage = usage if self.usage is None else self.usage + usage
 
     # -- a round of owned calls -----------------------------------------------------------------
 
@@ -303,6 +335,8 @@ _M = ResponseMachine
 _STEPS: Mapping[type, Callable[..., list[Effect]]] = {
     Queued: _M._queued,
     Begin: _M._begin,
+    Fits: _M._fits,
+    ContextCompacted: _M._context_compacted,
     ToolsListed: _M._tools_listed,
     ModelAnswered: _M._answered,
     WaitedLong: _M._waited,

@@ -14,10 +14,12 @@ import msgspec
 from engine.api.events import EventWriter
 from engine.api.json import encode
 from engine.api.upstream_items import id_prefix
+from engine.context.compacted import COMPACTION, COVERS
 from engine.context.replay import replay
 from engine.ids import ItemIds
 from engine.ports import AskedApproval, StoredItem, ToolOutcome
 from engine.response.agenda import Listing, OwnedTools
+from engine.response.compaction import Compacted
 from engine.response.consent import ApprovedCall
 from engine.response.inputs import (
     ArgumentsDelta,
@@ -82,7 +84,7 @@ class Output:
     @property
     def called(self) -> bool:
         """True if there is a finished call, or a request for consent, for the client to answer."""
-        calls = (item.call_id is not None and item.replay is not None for item in self.items)
+        calls = (item.type == "function_call" and item.replay is not None for item in self.items)
         return bool(self.asked) or any(calls)
 
     @property
@@ -189,6 +191,17 @@ class Output:
         self.size += _ITEM_SIZE + len(call.arguments)
         self._waiting[item.id] = item
         return item.opened() + item.delta(ArgumentsDelta(call.arguments)) + item.arguments_done()
+
+    def compacted(self, compacted: Compacted) -> bytes:
+        """Add the summary of what precedes this response and return its events; it is never made anew."""
+        item_id, index = self._ids.mint("cmp"), len(self._places)
+        shown = {"id": item_id, "type": COMPACTION, "encrypted_content": compacted.sealed}
+        item = encode(shown)
+        stored = StoredItem(item_id, COMPACTION, item, compacted.replay, call_id=COVERS)
+        self._places.append(stored)
+        self._kept = index + 1
+        self.size += len(item) + len(compacted.replay)
+        return self._events.item("added", index, item) + self._events.item("done", index, item)
 
     def list_tools(self, listings: Iterable[Listing]) -> bytes:
         """Add an item for each provider and return their events."""

@@ -10,6 +10,7 @@ class Phase(Enum):
 
     NEW = "new"
     QUEUED = "queued"
+    COMPACTING = "compacting"
     LISTING = "listing"
     CALLING = "calling"
     STREAMING = "streaming"

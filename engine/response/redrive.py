@@ -20,13 +20,18 @@ import msgspec
 
 from engine import sse
 from engine.api.response_object import Usage
+from engine.context.compacted import COMPACTION
+from engine.errors import InvalidRequest
 from engine.ports import EventBatch
 from engine.response.agenda import Agenda, Listing
+from engine.response.compaction import Compaction, Plan
 from engine.response.effects import Send
 from engine.response.inputs import (
     ArgumentsDelta,
     Begin,
     Content,
+    ContextCompacted,
+    Fits,
     Input,
     ItemEnded,
     ItemStarted,
@@ -135,12 +140,14 @@ class Redrive:
         machine: ResponseMachine,
         *,
         queued: bool,
-        turn: TurnRequest | Agenda = _NO_TURN,
+        turn: Plan = _NO_TURN,
         known: Mapping[str, Listing] = NO_LISTINGS,
     ) -> None:
         self._machine = machine
         self._queued = queued
         self._turn = turn
+        plan = turn.goes_on([]) if isinstance(turn, Compaction) else turn
+        self._agenda = plan if isinstance(plan, Agenda) else None
         self._known = known
         self._approved: set[str] = set()
         self._usage: Mapping[int, Usage] = {}
@@ -192,7 +199,7 @@ class Redrive:
         elif (delta := _DELTAS.get(event.type)) is not None:
             self._content(delta(event.delta))
         elif event.type == "response.output_item.added" and event.item is not None:
-            self._item_added(event.item, data)
+            self._item_added(event.item, data, event.sequence_number)
         elif event.type == "response.output_item.done" and event.item is not None:
             self._item_done(event.item, data)
         elif event.type == "response.mcp_call_arguments.done":
@@ -216,13 +223,16 @@ class Redrive:
         for received in (Queued(),) if self._queued else (Begin(self._turn), WaitedLong()):
             self._give(received)
 
-    def _item_added(self, item: LoggedItem, data: bytes) -> None:
-        if self._is_upstream(item):
+    def _item_added(self, item: LoggedItem, data: bytes, number: int) -> None:
+        if item.type != COMPACTION and self._is_upstream(item):
             self._listed()
             self._upstream.add(item.id)
             self._content(UpstreamStarted(item.id, item.type, upstream_item(data)))
             return
         if item.type == "mcp_list_tools":
+            return
+        if item.type == COMPACTION:
+            self._compacted(item, number)
             return
         self._listed()
         self._growing.add(item.id)
@@ -239,21 +249,33 @@ class Redrive:
             self._content(ArgumentsDelta(str(item.arguments)))
             self._content(ItemEnded("completed"))
 
+    def _compacted(self, item: LoggedItem, number: int) -> None:
+        """Tell the machine of the summary that the dead one was given."""
+        if not isinstance(self._turn, Compaction):
+            raise NotRedrivable("A context was compacted that nobody wants compacted.")
+        try:
+            compacted = self._turn.read(item.encrypted_content or "")
+        except InvalidRequest as error:
+            raise NotRedrivable(f"The summary cannot be read: {error}") from error
+        self._give(ContextCompacted(compacted, self._usage.get(number)))
+
     def _listed(self) -> None:
         """Tell the machine of the tools, once: of the lists that are logged, and of those shown before."""
-        if self._machine.phase is not Phase.LISTING or not isinstance(self._turn, Agenda):
+        if self._machine.phase is Phase.COMPACTING:
+            self._give(Fits())
+        if self._machine.phase is not Phase.LISTING or self._agenda is None:
             return
         by_label = {**self._known, **{one.label: one for one in self._listings}}
         self._listings = []
-        if missing := [label for label in self._turn.labels if label not in by_label]:
+        if missing := [label for label in self._agenda.labels if label not in by_label]:
             raise NotRedrivable(f"The tools of {missing} are in no list.")
-        self._give(ToolsListed(tuple(by_label[label] for label in self._turn.labels)))
+        self._give(ToolsListed(tuple(by_label[label] for label in self._agenda.labels)))
 
     def _is_upstream(self, item: LoggedItem) -> bool:
         """True for an item of a tool that the model server ran."""
         if item.type not in OWNED_TYPES:
             return item.type not in KINDS
-        return not (isinstance(self._turn, Agenda) and item.server_label in self._turn.labels)
+        return self._agenda is None or item.server_label not in self._agenda.labels
 
     def _item_done(self, item: LoggedItem, data: bytes) -> None:
         if item.id in self._upstream:
@@ -263,9 +285,9 @@ class Redrive:
             self._cut(item)
         elif item.type == "mcp_list_tools":
             self._listings.append(listing_of(item))
-            if isinstance(self._turn, Agenda) and len(self._listings) == len(self._turn.labels):
+            if self._agenda is not None and len(self._listings) == len(self._agenda.labels):
                 self._listed()
-        elif item.type == "mcp_approval_request":
+        elif item.type in (COMPACTION, "mcp_approval_request"):
             # It was made whole with its `added`.
             self._growing.discard(item.id)
         elif item.type == "mcp_call":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from engine.context.compacted import COMPACTION
 from engine.ports import StoredItem
 from engine.response.agenda import Agenda, Listing, OwnedTools
 from engine.response.consent import ApprovedCall
@@ -56,7 +57,9 @@ class Rounds:
 
     def turn(self, owned: OwnedTools, made: Sequence[StoredItem]) -> TurnRequest:
         """Return the next turn, behind all that was made: what tools answered is input now (rule M9)."""
-        replay = (item.replay for item in made if item.replay is not None)
+        # What is compacted is in the agenda already.
+        added = (item for item in made if item.type != COMPACTION)
+        replay = (item.replay for item in added if item.replay is not None)
         self._turns += 1
         # One that a dead worker asked for and that called nothing is the first again.
         return self._followed.turn(owned, replay, first=not self._rounds)

@@ -2,10 +2,12 @@
 
 An input without a row is a bug of the caller; nothing is ignored. ARCHITECTURE.md draws this table.
 
-    NEW [-> QUEUED] [-> LISTING] -> CALLING -> STREAMING -> SAVING -> CLOSED
-                                    ^   ^          |`-- taken over from a worker that is gone: CALLING again
-                                    |   |          `-- owned tools are called: RUNNING, then CALLING again
-                                    `---`-- failed with nothing sent: refused -> CLOSED
+    NEW [-> QUEUED] [-> COMPACTING] [-> LISTING] -> CALLING -> STREAMING -> SAVING -> CLOSED
+                    ^               ^               ^          |`-- taken over from a worker that is gone:
+                    |               |               |          |    CALLING again
+                    |               |               |          `-- owned tools are called: RUNNING, then
+                    |               |               |              CALLING again
+                    `---------------`---------------`-- failed with nothing sent: refused -> CLOSED
 """
 
 from __future__ import annotations
@@ -16,8 +18,10 @@ from engine.response.inputs import (
     ArgumentsDelta,
     Begin,
     Cancelled,
+    ContextCompacted,
     CutShort,
     Failed,
+    Fits,
     ItemEnded,
     ItemStarted,
     ModelAnswered,
@@ -45,17 +49,27 @@ def _to(*phases: Phase) -> frozenset[Phase]:
     return frozenset(phases)
 
 
+_BEGINNINGS = (Phase.COMPACTING, Phase.LISTING, Phase.CALLING)
 _ENDS = (Phase.SAVING, Phase.CLOSED)
 
 TRANSITIONS: Mapping[Phase, Mapping[type, frozenset[Phase]]] = {
     Phase.NEW: {
         Queued: _to(Phase.QUEUED),
-        Begin: _to(Phase.LISTING, Phase.CALLING),
+        Begin: _to(*_BEGINNINGS),
     },
     Phase.QUEUED: {
-        Begin: _to(Phase.LISTING, Phase.CALLING),
+        Begin: _to(*_BEGINNINGS),
         Failed: _to(Phase.SAVING),
         Cancelled: _to(Phase.SAVING),
+    },
+    Phase.COMPACTING: {
+        WaitedLong: _to(Phase.COMPACTING),
+        Fits: _to(Phase.LISTING, Phase.CALLING),
+        ContextCompacted: _to(Phase.LISTING, Phase.CALLING),
+        Resumed: _to(Phase.COMPACTING),
+        Failed: _to(*_ENDS),
+        CutShort: _to(*_ENDS),
+        Cancelled: _to(*_ENDS),
     },
     Phase.LISTING: {
         WaitedLong: _to(Phase.LISTING),

@@ -261,12 +261,13 @@ async def test_text_needs_no_other_way(alone: Stack) -> None:
     ("asked", "param"),
     [
         ({"background": True}, "background"),
+        ({"context_management": [{"type": "compaction"}]}, "context_management"),
         (
             {"tools": [{**MCP, "server_url": "https://example.com"}]},
             "tools[0].type",
         ),
     ],
-    ids=["background", "tools"],
+    ids=["background", "compaction", "tools"],
 )
 async def test_what_needs_another_turn_is_refused(
     alone: Stack, asked: dict[str, Any], param: str

@@ -176,6 +176,15 @@ PROBES: Mapping[Operation, Mapping[str, Probe]] = {
             body={"tools": [{**SERVER, "server_label": "{id}"}]}, status=400, names="label"
         ),
     },
+    Operation.COMPACT: {
+        "previous": Probe(body={"previous_response_id": "{id}"}, status=400),
+        "reference": Probe(body={"input": REFERENCE}, status=400, names="item"),
+    },
+    Operation.COUNT_TOKENS: {
+        "previous": Probe(body={"previous_response_id": "{id}"}, status=400),
+        "reference": Probe(body={"input": REFERENCE}, status=400, names="item"),
+        "conversation": of_conversation(body={"conversation": "{id}"}),
+    },
     Operation.LIST: {"after": Probe(query="?after={id}", status=400)},
     Operation.RETRIEVE: {
         "plain": Probe(),
@@ -285,7 +294,8 @@ async def asked(
     path = probe.path or "/v1/" + "/".join(wanted if part is None else part for part in pattern)
     body = None
     if probe.body is not None:
-        asking = {"model": "demo", "input": "hi"} if pattern == ("responses",) else {}
+        asks = pattern[0] == "responses" and None not in pattern
+        asking = {"model": "demo", "input": "hi"} if asks else {}
         body = filled({**asking, **probe.body}, wanted, tenants)
     target = filled(path + probe.query, wanted, tenants)
     if probe.form:
@@ -341,6 +351,20 @@ async def test_what_is_anothers_answers_as_what_is_nobodys(
         assert shown(first, wanted) == shown(second, unknown), state
         assert first.error, state
         assert first.status in ({probe.status} if probe.status else {400, 404}), state
+
+
+async def test_anothers_summary_opens_for_nobody_else(tenants: Tenants) -> None:
+    """X4: it is sealed for its tenant, and refused like one that was changed."""
+    body = {"model": "demo", "input": "others"}
+    made = await tenants.others.ask("POST", f"{RESPONSES}/compact", json=body)
+    item = made.json["output"][-1]
+    again = await tenants.others.create(model="demo", input=[item], stream=False)
+    assert (made.status, again.status) == (200, 200)
+    for path in (RESPONSES, f"{RESPONSES}/compact", f"{RESPONSES}/input_tokens"):
+        taken = await tenants.mine.ask("POST", path, json={"model": "demo", "input": [item]})
+        assert taken.status == 400
+        assert taken.error["code"] == "invalid_encrypted_content"
+        assert taken.error["param"] == "input[0].encrypted_content"
 
 
 @pytest.mark.parametrize("state", ["completed", "streamed", "failed"])

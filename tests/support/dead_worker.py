@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from engine.intake import Caller
 from engine.ports import EventBatch, Lease
+from engine.response.compaction import Compaction
 from engine.response.effects import Send
 from engine.response.inputs import Begin, Input, ModelAnswered
 from tests.support.engine_rig import CALLER, Rig
@@ -15,7 +17,17 @@ GONE = 0.0
 """Seconds of a lease that has run out whenever anybody looks."""
 
 
-async def leave(rig: Rig, *inputs: Input, caller: Caller = CALLER, **fields: Any) -> Lease:
+Looked = Callable[[Compaction], Input]
+"""What a look at the context comes to."""
+
+
+async def leave(
+    rig: Rig,
+    *inputs: Input,
+    caller: Caller = CALLER,
+    looked: Looked | None = None,
+    **fields: Any,
+) -> Lease:
     """Accept a response in the rig's name, carry it as far as that and log it; return the dead lease.
 
     A response in the background is left in the queue where there are no inputs.
@@ -28,7 +40,12 @@ async def leave(rig: Rig, *inputs: Input, caller: Caller = CALLER, **fields: Any
         [claim] = await rig.store.claim(rig.live.worker, rig.limits.lease, queued=1, expired=0)
         lease = claim.lease
     if inputs:
-        await _log(rig, lease, run.machine, run.streamed, (run.first, ModelAnswered(), *inputs))
+        assert isinstance(run.first, Begin)
+        before: list[Input] = [run.first]
+        if looked is not None:
+            assert isinstance(run.first.turn, Compaction)
+            before.append(looked(run.first.turn))
+        await _log(rig, lease, run.machine, run.streamed, (*before, ModelAnswered(), *inputs))
     return lease
 
 

@@ -17,8 +17,10 @@ from engine.api.mcp import McpTool
 from engine.api.ownership import NO_POLICY, ToolPolicy
 from engine.attachments import Attachments
 from engine.background import Background
+from engine.compacting import Compacting
 from engine.connectors import Connectors
 from engine.conversations import Conversations
+from engine.counting import Counting
 from engine.detached import Detached
 from engine.errors import EngineError
 from engine.files import Files
@@ -40,8 +42,11 @@ from engine.prompts import Prompts
 from engine.recovery import Recovery
 from engine.registry import Registry
 from engine.responses import Responses
+from engine.retries import RetryBudget
 from engine.run import Means, Run
+from engine.summaries import Summaries
 from engine.takeover import TakeOver
+from engine.token_counts import TokenCounts
 from engine.toolbox import OpenProvider, Toolbox
 from engine.truncation import Truncation
 from engine.uploads import Uploads
@@ -58,7 +63,7 @@ CALLER = Caller("default", {"x-request-id": "req-1"})
 NOW = 1_700_000_000
 
 
-def counting(worker: str) -> Callable[[int], bytes]:
+def counting_bytes(worker: str) -> Callable[[int], bytes]:
     """Return a source of bytes that never repeats, is the same in each test and another for each worker."""
     count = crc32(worker.encode()) << 32
 
@@ -99,6 +104,7 @@ class Rig:
         sealing: Sealing | None = None,
         policy: ToolPolicy = NO_POLICY,
         provided: Mapping[str, OpenProvided] | None = None,
+        estimates: bool = False,
     ) -> None:
         self.model = model
         self.store = store if store is not None else FaultyStore()
@@ -111,6 +117,9 @@ class Rig:
         self.registry = Registry(self.store, self.sealing, shared)
         tools = Toolbox(providers, self.limits, self.registry, policy=policy, provided=provided)
         self.choice = choice if choice is not None else Choice("responses")
+        counting = Counting(model, estimates=estimates)
+        truncation = Truncation(counting)
+        summaries = Summaries(model, self.limits, self.choice, budget=RetryBudget())
         means = Means(
             model=model,
             tools=tools,
@@ -121,10 +130,12 @@ class Rig:
             notify=self._notify,
             detached=self.detached,
             choice=self.choice,
-            truncation=Truncation(model),
+            truncation=truncation,
+            counting=counting,
+            summaries=summaries,
         )
         self.live = Live(means, worker)
-        randomness = counting(worker)
+        randomness = counting_bytes(worker)
         self.prompts = Prompts(
             self.store, randomness=randomness, limits=self.limits, policy=tools.policy
         )
@@ -143,7 +154,8 @@ class Rig:
             worker=worker,
             consent_keys=consent_keys,
             choice=self.choice,
-            truncation=Truncation(model),
+            truncation=truncation,
+            summaries=summaries,
             expand=self.prompts.expand,
             attach=attach,
         )
@@ -165,7 +177,7 @@ class Rig:
             lines=self.lines,
             sealing=self.sealing,
             attach=attach,
-            randomness=counting(f"{worker}, conversations"),
+            randomness=counting_bytes(f"{worker}, conversations"),
         )
         self.connectors = Connectors(
             self.store,
@@ -174,7 +186,28 @@ class Rig:
             open_anew=providers,
             tools=tools,
             clock=lambda: self.clock(),
-            randomness=counting(worker),
+            randomness=counting_bytes(worker),
+        )
+        self.compacting = Compacting(
+            self.store,
+            summaries,
+            self.choice,
+            lines=self.lines,
+            attach=attach,
+            sealing=self.sealing,
+            limits=self.limits,
+            clock=lambda: self.clock(),
+            randomness=counting_bytes(f"{worker}, compacting"),
+        )
+        self.counts = TokenCounts(
+            self.store,
+            counting,
+            self.choice,
+            lines=self.lines,
+            attach=attach,
+            tools=tools,
+            sealing=self.sealing,
+            limits=self.limits,
         )
         self.uploads = Uploads(
             self.store,
@@ -190,6 +223,8 @@ class Rig:
             self.prompts,
             self.files,
             self.uploads,
+            self.compacting,
+            self.counts,
         )
 
     async def fetch(self, url: str, most: int, param: str) -> bytes:

@@ -10,6 +10,8 @@ marked with `BOTH_ENVOYS` a second time behind an Envoy without ext_proc.
 
 from __future__ import annotations
 
+import base64
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -91,7 +93,10 @@ async def standalone_workers(
     postgres_server: EmbeddedPostgres, stage: ScriptedModel
 ) -> AsyncIterator[Stack]:
     """Two workers that speak HTTP, without any Envoy."""
-    async with standalone_stack(stage, await create_database(postgres_server)) as running:
+    key = base64.b64encode(os.urandom(32)).decode()
+    async with standalone_stack(
+        stage, await create_database(postgres_server), sealing={"keys": key}
+    ) as running:
         yield running
 
 

@@ -21,6 +21,7 @@ from engine.limits import Limits
 from engine.response.effects import (
     CallModel,
     Close,
+    Compact,
     Effect,
     ListTools,
     Refuse,
@@ -80,7 +81,7 @@ class Player:
                 played.frames.append(frames)
             case CallModel(turn):
                 played.asked.append(turn.body)
-            case ListTools() | RunTools():
+            case Compact() | ListTools() | RunTools():
                 raise AssertionError("this player has no tools")
             case Save():
                 played.saved = effect

@@ -53,6 +53,12 @@ from tests.support.scripts import (
 )
 
 DEADLINE = 10.0
+TOKENIZE = "/tokenize"
+
+
+def words_in(items: Any) -> int:
+    """A token for each word: of messages, or of the input of a request."""
+    return len(json.dumps(items).split())
 
 
 @dataclass(eq=False)
@@ -104,6 +110,8 @@ class ScriptedModel:
         self.probes: list[Received] = []
         self.named: dict[str, Script] = dict(catalogue.NAMED)
         self.always: Script | None = None
+        # Models of which `/tokenize` counts the words, with the most that fit; of others it knows nothing.
+        self.contexts: dict[str, int] = {}
         self.health_status = 200
         self.url = ""
         self._unix_socket = str(unix_socket) if unix_socket else None
@@ -143,7 +151,7 @@ class ScriptedModel:
     def twin(self) -> ScriptedModel:
         """Another server that plays the same scripts, also those of the queue; `requests` are its own."""
         twin = ScriptedModel(release=self._release, validate=self._validate)
-        twin.named, twin._queues = self.named, self._queues
+        twin.named, twin._queues, twin.contexts = self.named, self._queues, self.contexts
         return twin
 
     async def stop(self) -> None:
@@ -199,7 +207,8 @@ class ScriptedModel:
         try:
             script, asked = self._chosen(request, received)
             if script is None:
-                return self._probe(request)
+                told = request.path == TOKENIZE and request.method == "POST"
+                return self._count(received) if told else self._probe(request)
             return await _Performance(request, asked).play(script)
         except Rejected as rejected:
             return demo.error_response(rejected)
@@ -245,6 +254,15 @@ class ScriptedModel:
         if self._release and asked.path == RESPONSES:
             check_release(asked.body, release_of(self._release))
         return replies.demo_answer()
+
+    def _count(self, received: Received) -> web.StreamResponse:
+        context = self.contexts.get(received.json["model"])
+        if context is None:
+            return web.json_response({"detail": "Not Found"}, status=404)
+        count = words_in(received.json["messages"])
+        return web.json_response(
+            {"count": count, "max_model_len": context, "tokens": [1] * count, "token_strs": None}
+        )
 
     def _probe(self, request: web.Request) -> web.StreamResponse:
         if request.path == "/health":

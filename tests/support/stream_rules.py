@@ -19,8 +19,9 @@ from typing import Any
 Event = dict[str, Any]
 
 OWNED, LISTED, ASKED = "mcp_call", "mcp_list_tools", "mcp_approval_request"
+COMPACTED = "compaction"
 # They have no status.
-STATELESS = (LISTED, ASKED)
+STATELESS = (LISTED, ASKED, COMPACTED)
 TERMINAL = ("response.completed", "response.incomplete", "response.failed")
 
 FIELDS = frozenset({
@@ -375,10 +376,11 @@ class _Reader:
         item = self._place(event, with_id=False)
         assert self._part is None, "R6: an item was closed before its part"
         done: Event = event["item"]
-        if done["type"] == ASKED:
+        if done["type"] in (ASKED, COMPACTED):
             # It is shown when it is whole.
             assert done == item.added, f"T6: {done} was {item.added}"
-            json.loads(done["arguments"])
+            json.loads(done.get("arguments", "{}"))
+            assert done.get("encrypted_content", "x"), f"X4: {done}"
             self._done[item.index] = done
             self._item = None
             return

@@ -2,48 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from engine.context.rounds import in_rounds
-from engine.ports import ModelAnswer
 from tests.support import replies
+from tests.support.counting_model import CountingModel, inputs, words
 from tests.support.engine_rig import Rig, final
-from tests.support.fake_model import JSON, FakeModel, Head, Step, frames_of
+from tests.support.fake_model import JSON, FakeModel, Head, frames_of
 from tests.support.replies import text
-
-CONTEXT = 160
-
-
-class Counting(FakeModel):
-    """A model server that counts a token for each word of the messages."""
-
-    def __init__(self, *steps: Step, turns: Any = (), status: int = 200) -> None:
-        super().__init__(*steps, turns=turns)
-        self.counted: list[Any] = []
-        self._status = status
-
-    async def call(self, path: str, body: bytes, headers: Mapping[str, str]) -> ModelAnswer:
-        if path != "/tokenize":
-            return await super().call(path, body, headers)
-        asked = json.loads(body)
-        self.counted.append(asked)
-        count = sum(len(json.dumps(message).split()) for message in asked["messages"])
-        told = {"count": count, "max_model_len": CONTEXT, "tokens": [1] * count}
-        answer = FakeModel(Head(self._status, JSON), json.dumps(told).encode())
-        return await answer.call(path, body, headers)
-
-
-def words(count: int, word: str = "w") -> str:
-    return " ".join([word] * count)
-
-
-def inputs(rig: Rig, number: int = -1) -> list[Any]:
-    return list(json.loads(rig.model.bodies[number])["input"])
-
 
 DONE = frames_of(replies.stream(text("ok")))
 CUT: dict[str, Any] = {"truncation": "auto"}
@@ -51,7 +19,7 @@ CUT: dict[str, Any] = {"truncation": "auto"}
 
 async def test_the_oldest_rounds_are_left_out() -> None:
     """M2: instructions and the newest round stay; the response says what was asked for."""
-    model = Counting(*DONE)
+    model = CountingModel(*DONE)
     rig = Rig(model)
     previous: dict[str, Any] = {}
     response: dict[str, Any] = {}
@@ -61,7 +29,7 @@ async def test_the_oldest_rounds_are_left_out() -> None:
             given = [{"role": "system", "content": "be kind"}, *given]
         response = final(await rig.stream(input=given, **previous, **CUT))
         previous = {"previous_response_id": response["id"]}
-    sent = inputs(rig)
+    sent = inputs(rig.model)
 
     assert response["truncation"] == "auto"
     assert sent[0] == {"role": "system", "content": "be kind"}
@@ -76,7 +44,7 @@ async def test_the_oldest_rounds_are_left_out() -> None:
 
 async def test_nothing_is_counted_where_nothing_may_be_cut() -> None:
     """`disabled` is the default."""
-    model = Counting(*DONE)
+    model = CountingModel(*DONE)
     rig = Rig(model)
     await rig.create(input=words(400))
     await rig.create(input=words(400), truncation="disabled")
@@ -85,7 +53,7 @@ async def test_nothing_is_counted_where_nothing_may_be_cut() -> None:
 
 async def test_tools_and_instructions_count() -> None:
     """The server's template is what decides."""
-    model = Counting(*DONE)
+    model = CountingModel(*DONE)
     tool = {"type": "function", "name": "f"}
     await Rig(model).create(instructions=words(10), tools=[tool], **CUT)
     [asked] = model.counted
@@ -96,7 +64,7 @@ async def test_tools_and_instructions_count() -> None:
 @pytest.mark.parametrize(("fields", "room"), [({}, 150), ({"max_output_tokens": 100}, 60)])
 async def test_there_is_room_for_the_answer(fields: dict[str, Any], room: int) -> None:
     """A newest input that is too long by itself is a 400."""
-    rig = Rig(Counting(*DONE))
+    rig = Rig(CountingModel(*DONE))
     # A message has words of its own.
     fits = await rig.create(input=words(room - 3), **fields, **CUT)
     over = await rig.create(input=words(room - 2), **fields, **CUT)
@@ -108,7 +76,7 @@ async def test_there_is_room_for_the_answer(fields: dict[str, Any], room: int) -
     assert f"room for {room} " in error["message"]
 
 
-@pytest.mark.parametrize("model", [Counting(status=404), FakeModel(Head(200, JSON), b"{}")])
+@pytest.mark.parametrize("model", [CountingModel(status=404), FakeModel(Head(200, JSON), b"{}")])
 async def test_a_server_that_counts_nothing_cannot_do_it(model: FakeModel) -> None:
     """H1."""
     reply = await Rig(model).create(**CUT)
@@ -118,7 +86,7 @@ async def test_a_server_that_counts_nothing_cannot_do_it(model: FakeModel) -> No
 
 async def test_what_waited_in_the_queue_is_cut_when_its_time_comes() -> None:
     """`background: true`; the server is asked once for each length that is tried."""
-    model = Counting(*DONE)
+    model = CountingModel(*DONE)
     rig = Rig(model)
     first = final(await rig.stream(input=words(100)))
     reply = await rig.create(
@@ -128,7 +96,7 @@ async def test_what_waited_in_the_queue_is_cut_when_its_time_comes() -> None:
     rig.background.start()
     await rig.becomes(reply.json["id"], "completed")
     await rig.background.stop()
-    assert inputs(rig) == [{"role": "user", "content": words(60, "v")}]
+    assert inputs(rig.model) == [{"role": "user", "content": words(60, "v")}]
     assert [len(asked["messages"]) for asked in model.counted] == [3, 1]
 
 

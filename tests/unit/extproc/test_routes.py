@@ -37,6 +37,8 @@ from extproc.routes import Operation, find
         ("POST", "/v1/connectors", Operation.CREATE_CONNECTOR, "", ""),
         ("GET", "/v1/connectors?limit=1", Operation.LIST_CONNECTORS, "", "limit=1"),
         ("GET", "/v1/connectors/conn_1", Operation.RETRIEVE_CONNECTOR, "conn_1", ""),
+        ("POST", "/v1/responses/compact", Operation.COMPACT, "", ""),
+        ("POST", "/v1/responses/input_tokens", Operation.COUNT_TOKENS, "", ""),
         ("POST", "/v1/connectors/conn_1", Operation.UPDATE_CONNECTOR, "conn_1", ""),
         ("DELETE", "/v1/connectors/conn_1", Operation.DELETE_CONNECTOR, "conn_1", ""),
         ("GET", "/v1/connectors/conn_1/tools", Operation.CONNECTOR_TOOLS, "conn_1", ""),

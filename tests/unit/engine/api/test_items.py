@@ -248,7 +248,7 @@ def test_a_wrong_item_is_refused_at_its_place(item: Any, param: str, code: str) 
     [
         "file_search_call", "computer_call", "computer_call_output", "web_search_call",
         "image_generation_call", "code_interpreter_call", "local_shell_call", "shell_call",
-        "apply_patch_call", "custom_tool_call", "custom_tool_call_output", "compaction", "no_such_item",
+        "apply_patch_call", "custom_tool_call", "custom_tool_call_output", "no_such_item",
     ],
 )  # fmt: skip
 def test_an_item_that_we_cannot_replay_is_refused(kind: str) -> None:

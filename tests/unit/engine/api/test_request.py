@@ -34,7 +34,21 @@ def refused(**fields: Any) -> InvalidRequest:
 # field -> good values; (bad value, where `param` points, code) each
 TABLE: dict[str, tuple[list[Any], list[tuple[Any, str, str]]]] = {
     "background": ([True, False], [("x", "", "invalid_type")]),
-    "context_management": ([[]], [([OBJECT], "", "unsupported_value"), ({}, "", "invalid_type")]),
+    "context_management": (
+        [[], [{"type": "compaction"}], [{"type": "compaction", "compact_threshold": 1000}]],
+        [
+            ({}, "", "invalid_type"),
+            ([{}], "[0].type", "missing_required_parameter"),
+            ([OBJECT], "[0].x", "unknown_parameter"),
+            ([{"type": "clear"}], "[0].type", "invalid_value"),
+            (
+                [{"type": "compaction", "compact_threshold": 0}],
+                "[0].compact_threshold",
+                "invalid_value",
+            ),
+            ([{"type": "compaction"}] * 2, "", "invalid_value"),
+        ],
+    ),
     "conversation": (
         ["conv_1", {"id": "conv_1"}],
         [

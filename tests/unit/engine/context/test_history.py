@@ -9,9 +9,13 @@ from engine.ports import ReplayItem
 
 
 def item(text: str, *, output: bool) -> ReplayItem:
-    """`m…` is a message, `c:x` a call, `o:x` its output, `r…` reasoning, `-` is never sent."""
+    """`m…` is a message, `c:x` a call, `o:x` its output, `r…` reasoning, `-` is never sent.
+
+    `s` is a summary, `s:covers` one that covers what is before it.
+    """
     kind, _, call_id = text.partition(":")
     types = {"c": "function_call", "o": "function_call_output", "r": "reasoning"}
+    types["s"] = "compaction"
     replay = None if text.startswith("-") else text.encode()
     return ReplayItem(types.get(kind, "message"), call_id or None, replay, output)
 
@@ -34,6 +38,13 @@ def usable(text: str) -> tuple[str, set[str]]:
         ("m1 C:a o:a C:b", "m1 c:a o:a c:b", {"b"}),
         ("c:a o:a M1", "c:a o:a m1", set()),
         ("m1 - M2", "m1 m2", set()),
+        # What a summary covers is not sent; one of the client's own stands where it is.
+        ("m1 s M2", "m1 s m2", set()),
+        ("m1 M2 m3 S:covers M4", "s:covers m4", set()),
+        ("m1 S:covers M2 m3 S:covers M4 m5", "s:covers m4 m5", set()),
+        ("m1 M2 s:covers m3 M4", "s:covers m3 m4", set()),
+        ("m1 C:a o:a S:covers M2", "s:covers m2", set()),
+        ("m1 C:a S:covers C:b", "s:covers c:b", {"b"}),
         # A deleted response has left a call without its output, or an output without its call.
         ("m1 C:a m3 M4", "m1 m3 m4", set()),
         ("o:a M2 m3 M4", "m2 m3 m4", set()),

@@ -12,17 +12,21 @@ from hypothesis import strategies as st
 
 from engine import sse
 from engine.api.response_object import Usage
+from engine.context.summaries import divided
 from engine.errors import StorageUnavailable, UpstreamFailed
 from engine.ports import ToolDefinition, ToolOutcome
 from engine.response.agenda import Agenda, Listing
-from engine.response.effects import CallModel, Close, ListTools, Refuse, Save, Send
+from engine.response.compaction import Compacted, Compaction
+from engine.response.effects import CallModel, Close, Compact, ListTools, Refuse, Save, Send
 from engine.response.inputs import (
     ArgumentsDelta,
     Begin,
     Cancelled,
     Content,
+    ContextCompacted,
     CutShort,
     Failed,
+    Fits,
     Input,
     ItemEnded,
     ItemStarted,
@@ -69,6 +73,16 @@ AGENDA = Agenda(
     headers={},
     most_turns=3,
 )
+COMPACTION = Compaction(
+    threshold=1,
+    context=divided([]),
+    turn=lambda: TurnRequest(b"{}"),
+    goes_on=lambda items: TurnRequest(b"[%b]" % b",".join(items)),
+    request=request(),
+    headers={},
+    seal=lambda text: text,
+    open=str.encode,
+)
 LISTED = ToolsListed((Listing("s", [ToolDefinition(name="t", parameters=b"{}")]),))
 # The list of the server's tools took the first id.
 ENDED = ToolEnded(f"{RESPONSE_ID.replace('resp', 'mcp')}0001", ToolOutcome(text="done"))
@@ -78,6 +92,8 @@ TO_RUNNING: list[Input] = [*TO_STREAMING, ItemStarted("function_call", "t"), Tur
 EXAMPLES: dict[type, Input] = {
     Queued: Queued(),
     Begin: BEGIN,
+    Fits: Fits(),
+    ContextCompacted: ContextCompacted(Compacted("sealed", b"{}"), USAGE),
     ModelAnswered: ModelAnswered(),
     WaitedLong: WaitedLong(),
     ItemStarted: ItemStarted("message"),
@@ -114,6 +130,7 @@ OPENERS: dict[type, Input] = {
 PATHS: dict[Phase, list[Input]] = {
     Phase.NEW: [],
     Phase.QUEUED: [Queued()],
+    Phase.COMPACTING: [Begin(COMPACTION)],
     Phase.LISTING: [Begin(AGENDA)],
     Phase.CALLING: [BEGIN],
     Phase.STREAMING: [BEGIN, ModelAnswered()],
@@ -128,6 +145,13 @@ ROWS: dict[tuple[Phase, type], tuple[list[type], Phase]] = {
     (Phase.QUEUED, Begin): ([Send, CallModel], Phase.CALLING),
     (Phase.QUEUED, Failed): ([Save], Phase.SAVING),
     (Phase.QUEUED, Cancelled): ([Save], Phase.SAVING),
+    (Phase.COMPACTING, WaitedLong): ([Send], Phase.COMPACTING),
+    (Phase.COMPACTING, Fits): ([CallModel], Phase.CALLING),
+    (Phase.COMPACTING, ContextCompacted): ([Send, CallModel], Phase.CALLING),
+    (Phase.COMPACTING, Resumed): ([Send, Compact], Phase.COMPACTING),
+    (Phase.COMPACTING, Failed): ([Refuse], Phase.CLOSED),
+    (Phase.COMPACTING, CutShort): ([Send, Save], Phase.SAVING),
+    (Phase.COMPACTING, Cancelled): ([Send, Save], Phase.SAVING),
     (Phase.LISTING, WaitedLong): ([Send], Phase.LISTING),
     (Phase.LISTING, ToolsListed): ([CallModel], Phase.CALLING),
     (Phase.LISTING, Resumed): ([Send, ListTools], Phase.LISTING),
@@ -164,7 +188,11 @@ ROWS: dict[tuple[Phase, type], tuple[list[type], Phase]] = {
     (Phase.SAVING, SaveFailed): ([Send, Close], Phase.CLOSED),
 }
 
-BY_AGENDA = ((Phase.LISTING, Resumed), (Phase.RUNNING, Resumed))
+RESUMED = {
+    Phase.COMPACTING: Resumed(COMPACTION),
+    Phase.LISTING: Resumed(AGENDA),
+    Phase.RUNNING: Resumed(AGENDA),
+}
 
 
 def at(phase: Phase, *, store: bool = True) -> ResponseMachine:
@@ -184,7 +212,7 @@ def test_a_row_of_the_table_does_what_it_says(phase: Phase, kind: type) -> None:
         made.receive(OPENERS[kind])
     effects, leads_to = ROWS[phase, kind]
     # What was asked for by an agenda goes on by it.
-    example = Resumed(AGENDA) if (phase, kind) in BY_AGENDA else EXAMPLES[kind]
+    example = RESUMED.get(phase, EXAMPLES[kind]) if kind is Resumed else EXAMPLES[kind]
 
     assert [type(effect) for effect in made.receive(example)] == effects
     assert made.phase is leads_to
