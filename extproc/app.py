@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import logging
 import os
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from ipaddress import ip_network
 
 from engine.api.ownership import ToolPolicy
 from engine.attachments import Attachments, FetchUrl, nothing_fetched
@@ -23,7 +20,6 @@ from engine.files import Files
 from engine.following import Following
 from engine.intake import Intake
 from engine.keeping import Keeping
-from engine.limits import Limits
 from engine.lines import Lines
 from engine.live import Live
 from engine.ports import BlobStore, ModelClient, Sealing, Store
@@ -38,12 +34,10 @@ from engine.toolbox import OpenProvider, Toolbox
 from engine.truncation import Truncation
 from engine.upkeep import Upkeep
 from engine.uploads import Uploads
-from engine.upstream.care import Care
 from engine.upstream.choice import Choice
 from extproc.admission import Admission
 from extproc.connectors import shared_connectors, shared_policies
 from extproc.context_operations import ContextParts
-from extproc.envoy.endpoint import ModelEndpoint, parse_model_url
 from extproc.exchange import Exchanges
 from extproc.files import file_store, url_fetcher
 from extproc.grpc_server import GrpcTransport
@@ -53,23 +47,26 @@ from extproc.http_address import UnixAddress
 from extproc.http_server import HttpExchanges, HttpTransport
 from extproc.identity import (
     Identify,
-    from_attribute,
-    from_header,
-    from_metadata,
-    nobody_in_particular,
 )
-from extproc.mcp.target import McpLimits
 from extproc.mcp.worker import McpServers, mcp_servers
 from extproc.model_client import HttpModelClient, NoModelClient, turn_headers
 from extproc.operations import Endpoints
-from extproc.outbound.policy import OutboundPolicy
 from extproc.provided_tools import load_providers
 from extproc.scout import Scout
-from extproc.sealing import AesSealing, NoSealing
+from extproc.sealing import NoSealing
 from extproc.settings import Settings, SettingsError
-from extproc.settings_dialect import parse_dialects
-from extproc.settings_tenancy import JWT_KEY, JWT_NAMESPACE
 from extproc.transport import Together, Transport
+from extproc.values import (
+    consent_keys,
+    dialect_choice,
+    identity_source,
+    limits_of,
+    mcp_limits,
+    model_client,
+    model_key,
+    outbound_policy,
+    sealing_of,
+)
 from storage.postgres.pool import open_pool
 from storage.postgres.store import PostgresStore
 
@@ -146,7 +143,7 @@ class Engine:
         sealing: Sealing | None = None,
         fetch: FetchUrl = nothing_fetched,
     ) -> None:
-        limits = _limits(settings)
+        limits = limits_of(settings)
         retries = RetryBudget(settings.routing.retry_budget)
         context = ContextParts(settings.context, model, limits, choice, retries)
         truncation = Truncation(context.counting)
@@ -217,7 +214,7 @@ class Engine:
                 expand=prompts.expand,
                 attach=attach,
                 on_disconnect=settings.sidecar.on_disconnect,
-                consent_keys=_consent_keys(settings),
+                consent_keys=consent_keys(settings),
                 more_turns=more_turns,
             ),
             live=self.live,
@@ -271,7 +268,7 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
         ) as pool,
         model_client(settings) as model,
         _servers(settings) as servers,
-        url_fetcher(settings.files, _outbound(settings)) as fetch,
+        url_fetcher(settings.files, outbound_policy(settings)) as fetch,
     ):
         choice = dialect_choice(settings)
         engine = Engine(
@@ -284,7 +281,7 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
             choice,
             scouts=_scouts(settings, model, choice),
             open_anew=servers.open_anew,
-            sealing=_sealing(settings),
+            sealing=sealing_of(settings),
             fetch=fetch,
         )
         yield Worker(transport_of(settings, index, engine.endpoints, model), engine, settings)
@@ -311,7 +308,7 @@ def transport_of(
     `model` makes the turns that are not the held request itself.
     """
     admission = _admission(settings, identity_source(settings))
-    riding = Riding(turn_headers(_key(settings)), settings.model.silence_seconds, onward=model)
+    riding = Riding(turn_headers(model_key(settings)), settings.model.silence_seconds, onward=model)
     exchanges = Exchanges(endpoints, admission, riding)
     ext_proc = GrpcTransport(settings.worker_addresses(index), exchanges.serve)
     downloads = HttpExchanges(endpoints, _admission(settings, handed_over), content_alone=True)
@@ -331,128 +328,7 @@ def _admission(settings: Settings, identify: Identify) -> Admission:
     )
 
 
-def model_client(settings: Settings) -> HttpModelClient | NoModelClient:
-    """Return the way to the model: through Envoy's private listener, straight to its URL, or none."""
-    model = settings.model
-    if model.via == "request":
-        return NoModelClient()
-    direct = parse_model_url(model.url) if model.via == "url" and model.url is not None else None
-    return HttpModelClient(
-        direct or ModelEndpoint(authority="model", socket=model.socket),
-        trusted=model.ca_file,
-        connect=settings.model.connect_seconds,
-        silence=settings.model.silence_seconds,
-        api_key=_key(settings),
-    )
-
-
-def _key(settings: Settings) -> str | None:
-    key = settings.model.api_key
-    return None if key is None else key.get_secret_value()
-
-
-def dialect_choice(settings: Settings) -> Choice:
-    """Return what chooses the dialect of each model."""
-    model = settings.model
-    server = None if model.server == "auto" else model.server
-    care = Care(
-        check_output=model.check_output != "off",
-        ask_again=model.check_output == "retry",
-        estimate_reasoning=model.estimate_reasoning_tokens,
-    )
-    return Choice(
-        model.dialect,
-        parse_dialects(model.dialects),
-        server=server,
-        care=care,
-        salts=model.cache_salt,
-    )
-
-
 def _servers(settings: Settings) -> AbstractAsyncContextManager[McpServers]:
-    general = _outbound(settings)
+    general = outbound_policy(settings)
     trusted = shared_policies(settings.connectors.shared, general)
-    return mcp_servers(general, _mcp_limits(settings), trusted)
-
-
-def _sealing(settings: Settings) -> Sealing:
-    keys = settings.sealing.read()
-    return AesSealing(keys) if keys else NoSealing()
-
-
-def _outbound(settings: Settings) -> OutboundPolicy:
-    outbound = settings.outbound
-    return OutboundPolicy(
-        allow_http=outbound.allow_http,
-        only_hosts=outbound.only_hosts,
-        private_hosts=outbound.private_hosts,
-        networks=tuple(map(ip_network, outbound.networks)),
-    )
-
-
-def _mcp_limits(settings: Settings) -> McpLimits:
-    tools = settings.tools
-    return McpLimits(
-        connections=tools.connections,
-        connect=min(10.0, tools.list_seconds),
-        silence=tools.call_seconds + 60,
-        answer_bytes=tools.answer_bytes,
-        output_text=tools.output_characters,
-    )
-
-
-def _consent_keys(settings: Settings) -> tuple[bytes, ...]:
-    """Return the keys that vouch for requests for consent that are not stored: made from those that seal."""
-    keys = settings.sealing.read()
-    return tuple(hmac.new(key, b"holdfast consent", hashlib.sha256).digest() for key in keys)
-
-
-def identity_source(settings: Settings) -> Identify:
-    """Return how a request's tenant is found; the settings were checked to name all that it needs."""
-    tenancy = settings.tenancy
-    match tenancy.source:
-        case None:
-            return nobody_in_particular
-        case "jwt":
-            return from_metadata(JWT_NAMESPACE, (JWT_KEY, *settings.jwt.claim))
-        case "header":
-            return from_header(tenancy.header or "")
-        case "metadata":
-            return from_metadata(tenancy.metadata_namespace or "", tenancy.metadata_path)
-        case "attribute":
-            return from_attribute(tenancy.attribute or "")
-
-
-def _limits(settings: Settings) -> Limits:
-    limits, sidecar = settings.limits, settings.sidecar
-    return Limits(
-        input_items=limits.input_items,
-        tools=limits.tools,
-        line_bytes=limits.line_bytes,
-        response_bytes=limits.response_bytes,
-        error_bytes=limits.error_bytes,
-        answer_bytes=limits.response_bytes,
-        open_after=sidecar.open_after_seconds,
-        heartbeat=sidecar.heartbeat_seconds,
-        turn=settings.model.turn_seconds,
-        response=settings.tools.response_seconds,
-        stream_retries=settings.routing.stream_retries if settings.model.via != "request" else 0,
-        background_retries=settings.routing.background_retries,
-        save_wait=settings.postgres.outage_seconds,
-        lease=settings.postgres.lease_seconds,
-        detached=sidecar.detached_seconds,
-        log_bytes=settings.postgres.log_bytes,
-        log_interval=settings.postgres.log_seconds,
-        keep=settings.postgres.retention_days * _DAY or None,
-        conversation_wait=settings.conversations.wait_seconds,
-        turns=settings.tools.turns,
-        tool_list=settings.tools.list_seconds,
-        tool_call=settings.tools.call_seconds,
-        tool_calls=settings.tools.calls,
-        response_tool_calls=settings.tools.response_calls,
-        file_bytes=settings.files.file_bytes,
-        input_file_bytes=settings.files.input_bytes,
-        part_bytes=settings.files.part_bytes,
-        upload_bytes=settings.files.upload_bytes,
-        upload_seconds=settings.files.upload_seconds,
-    )
+    return mcp_servers(general, mcp_limits(settings), trusted)

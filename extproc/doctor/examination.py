@@ -11,7 +11,6 @@ import msgspec
 
 from engine.upstream.choice import AUTO, Choice
 from engine.upstream.servers import Profile, recognise
-from extproc.app import dialect_choice, model_client
 from extproc.doctor import probes as spoken
 from extproc.doctor import probes_server
 from extproc.doctor.backend import Backend, Unreachable
@@ -20,6 +19,7 @@ from extproc.doctor.probes import Bench, Probe
 from extproc.doctor.probes_replay import SHAPES, replay
 from extproc.envoy.endpoint import parse_model_url
 from extproc.settings import Settings
+from extproc.values import dialect_choice, model_client
 
 PROBES: tuple[tuple[str, Probe], ...] = (
     ("text", spoken.whole_text),

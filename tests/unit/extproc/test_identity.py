@@ -9,11 +9,11 @@ import pytest
 
 from engine.errors import Unauthenticated
 from extproc import identity
-from extproc.app import identity_source
 from extproc.identity import Identify, from_attribute, from_header, from_metadata
 from extproc.messages import ATTRIBUTES
 from extproc.pb.ext_proc_pb2 import ProcessingRequest
 from extproc.settings import Settings
+from extproc.values import identity_source
 from storage.limits import MAX_NAME_BYTES, is_name
 from tests.support.fake_envoy import head
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from extproc.app import dialect_choice
 from extproc.settings import Settings, SettingsError
+from extproc.values import dialect_choice
 
 
 def load(**environ: str) -> Settings:
