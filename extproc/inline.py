@@ -99,17 +99,24 @@ async def side_by_side(
         if reply.ended:
             await asyncio.wait({working, pumping}, timeout=_PARTING_SECONDS)
     finally:
-        await _cancelled(working)
-        # Only now: that the client has left is heard before the answer's end (`Loop`).
-        held.break_off()
-        if held.overtaken is None:
-            await _cancelled(pumping)
+        # Envoy may cancel the exchange meanwhile: the run must hear that its answer is over all the same.
+        await asyncio.shield(_part(working, pumping, held))
     if held.overtaken is not None:
         await pass_all(stream, held.overtaken)
         return
     for task in (working, pumping):
         if not task.cancelled():
             task.result()
+
+
+async def _part(
+    working: asyncio.Future[None], pumping: asyncio.Future[None], held: HeldRequest
+) -> None:
+    await _cancelled(working)
+    # Only now: that the client has left is heard before the answer's end (`Loop`).
+    held.break_off()
+    if held.overtaken is None:
+        await _cancelled(pumping)
 
 
 async def _cancelled(task: asyncio.Future[None]) -> None:

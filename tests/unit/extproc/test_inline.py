@@ -281,6 +281,23 @@ async def test_a_client_that_leaves_ends_its_turn(
     assert [stored.status for stored in await served.rig.stored()] == statuses
 
 
+async def test_an_exchange_that_is_cancelled_while_it_parts_leaves_no_run_behind() -> None:
+    """P4: Envoy ends its stream and then gives up the call; the run must not wait for its answer for ever."""
+    served = Served(*HELLO[:5], Hang(asyncio.Event()), silence=600.0)
+    envoy = served.envoy(CREATE, body(STREAMED, end=True))
+    serving = asyncio.ensure_future(served.serve(envoy))
+    await envoy.until(b"output_text.delta")
+
+    envoy.leave()
+    # Up to the place where it waits for its parts to end.
+    for _ in range(3):
+        await asyncio.sleep(0)
+        serving.cancel()
+    await asyncio.wait({serving})
+
+    assert await served.status() == "failed"
+
+
 async def test_an_answer_of_envoys_own_passes() -> None:
     """E1: a timeout while the store works; ours would come too late."""
     served = Served()
