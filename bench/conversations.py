@@ -49,7 +49,7 @@ async def run(turns: int, drawing: Path | None) -> None:
             await migrate(server.conninfo)
             settings = Settings(data_dir=Path(directory)).having(
                 listen={"port": 0},
-                model={"url": f"unix:{socket}"},
+                model={"url": f"unix:{socket}", "dialect": "responses"},
                 postgres={"url": server.conninfo},
             )
             async with (

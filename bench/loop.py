@@ -100,7 +100,7 @@ async def _turns(seconds: float) -> None:
         socket = Path(directory) / "model.sock"
         settings = Settings(data_dir=Path(directory)).having(
             listen={"port": 0},
-            model={"url": f"unix:{socket}"},
+            model={"url": f"unix:{socket}", "dialect": "responses"},
             outbound={"allow_http": True, "networks": "127.0.0.1/32"},
         )
         async with (
