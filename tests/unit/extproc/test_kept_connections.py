@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -22,15 +23,24 @@ class Closing:
         self.answers = answers
         self.requests = 0
         self.connections = 0
+        self.serving: set[asyncio.Task[object] | None] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        for number in range(self.answers + 1):
-            await reader.readuntil(b"\r\n\r\n{}")
-            self.requests += 1
-            if number < self.answers:
-                writer.write(ANSWER)
+        self.serving.add(asyncio.current_task())
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            for number in range(self.answers + 1):
+                await reader.readuntil(b"\r\n\r\n{}")
+                self.requests += 1
+                if number < self.answers:
+                    writer.write(ANSWER)
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+    async def ended(self) -> None:
+        """Wait until all connections are closed."""
+        await asyncio.gather(*(task for task in self.serving if task is not None))
 
 
 @asynccontextmanager
@@ -44,6 +54,7 @@ async def asking(server: Closing) -> AsyncIterator[HttpModelClient]:
             HttpModelClient(endpoint, connect=1, silence=5, api_key=None) as client,
         ):
             yield client
+        await server.ended()
 
 
 async def test_a_request_that_met_a_closing_connection_is_sent_again() -> None:
