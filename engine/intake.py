@@ -12,7 +12,8 @@ import msgspec
 from engine import affinity
 from engine.api.headers import OnDisconnect, read_idempotency_key, read_on_disconnect
 from engine.api.items import require_pairs
-from engine.api.request import CreateRequest, parse_create
+from engine.api.json import read_object
+from engine.api.request import CreateRequest, Fields, parse_create
 from engine.api.response_object import ResponseObject, State
 from engine.consents import Consents, read_consents
 from engine.context.compacted import behind_covered, covers
@@ -59,8 +60,8 @@ class Caller(msgspec.Struct, frozen=True):
     byte_range: str | None = None
 
 
-Expand = Callable[[str, bytes], Awaitable[bytes]]
-"""Returns the body of a tenant's request with its prompt template in it (`engine.prompts`)."""
+Expand = Callable[[str, Fields], Awaitable[Fields]]
+"""Returns a tenant's request with its prompt template in it (`engine.prompts`)."""
 
 
 class Intake:
@@ -114,9 +115,9 @@ class Intake:
         own_id = response_id(self._randomness(RANDOM_BYTES))
         ids = ItemIds(own_id)
         asked = digest(body)
-        body = await self._expand(caller.tenant, body)
+        fields = await self._expand(caller.tenant, read_object(body))
         seals = Seals(self._sealing, caller.tenant)
-        request = await self._checked(caller, body, ids, seals)
+        request = await self._checked(caller, fields, ids, seals)
         dialect = self._choice.dialect(request.model)
         providers = self._tools.open(request, caller.tenant)
         on_disconnect = read_on_disconnect(caller.on_disconnect, self._on_disconnect)
@@ -168,7 +169,7 @@ class Intake:
                 conversation=request.conversation,
                 seen=before.seen,
                 streamed=logged,
-                work=pack(body, caller.model_headers, ids.minted, consents.approved),
+                work=pack(fields, caller.model_headers, ids.minted, consents.approved),
                 idempotency=None if key is None else Idempotency(key, asked),
                 keep_seconds=self._limits.keep,
                 answers=consents.answers,
@@ -193,10 +194,10 @@ class Intake:
         )
 
     async def _checked(
-        self, caller: Caller, body: bytes, ids: ItemIds, seals: Seals
+        self, caller: Caller, fields: Fields, ids: ItemIds, seals: Seals
     ) -> CreateRequest:
         """Return a request that can be honoured, its connectors found."""
-        request = parse_create(body, ids, self._limits, self._tools.policy, seals.unseal)
+        request = parse_create(fields, ids, self._limits, self._tools.policy, seals.unseal)
         if request.seals:
             seals.require("include")
         check_context(request, seals)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from engine.answers import Answer
-from engine.api.json import encode, read_object, read_value
+from engine.api.json import encode, read_value
 from engine.api.lists import list_object, no_parameters, parse_list, parse_version_query
 from engine.api.ownership import ToolPolicy
 from engine.api.prompts import (
@@ -24,6 +24,7 @@ from engine.api.prompts import (
     shown_version,
     updated,
 )
+from engine.api.request import Fields
 from engine.errors import InvalidRequest, NotFound
 from engine.ids import RANDOM_BYTES
 from engine.intake import Caller
@@ -113,17 +114,14 @@ class Prompts:
             raise _not_found(wanted)
         return Answer(200, encode({"id": wanted, "object": "prompt", "deleted": True}))
 
-    async def expand(self, tenant: str, body: bytes) -> bytes:
-        """Return the body of a create request with its prompt in it; as it came if it names none.
+    async def expand(self, tenant: str, request: Fields) -> Fields:
+        """Return a create request with its prompt in it; as it came if it names none.
 
         Raises InvalidRequest whose `param` is below `prompt` (rule H1).
         """
-        if b'"prompt"' not in body:
-            return body
-        request = read_object(body)
         value = read_value(request["prompt"], "prompt") if "prompt" in request else None
         if value is None:
-            return body
+            return request
         wanted = parse_wanted(value)
         found = await self._store.get_prompt(tenant, wanted.id, wanted.version)
         if found is not None:

@@ -12,7 +12,7 @@ import msgspec
 
 from engine.api.json import encode, read_object
 from engine.api.ownership import NO_POLICY, ToolPolicy
-from engine.api.request import CreateRequest, parse_again
+from engine.api.request import CreateRequest, Fields, parse_again
 from engine.limits import Limits
 from engine.response.consent import ApprovedCall
 
@@ -38,17 +38,17 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
 
     def request(self, limits: Limits, policy: ToolPolicy = NO_POLICY) -> CreateRequest:
         """Return the request, its input empty; raises InvalidRequest if this release refuses it."""
-        return parse_again(bytes(self.fields), limits, policy)
+        return parse_again(read_object(bytes(self.fields)), limits, policy)
 
 
 def pack(
-    body: bytes,
+    request: Fields,
     headers: Mapping[str, str],
     minted: int,
     approved: tuple[ApprovedCall, ...] = (),
 ) -> bytes:
     """Return what is stored of an accepted request."""
-    fields = {name: value for name, value in read_object(body).items() if name != "input"}
+    fields = {name: value for name, value in request.items() if name != "input"}
     tools, secret = _without_secrets(fields.get("tools", msgspec.Raw(b"null")))
     if secret:
         fields["tools"] = tools

@@ -51,7 +51,7 @@ def _parse(
             raise InvalidRequest(
                 f"Unknown parameter: '{name}'.", param=name, code="unknown_parameter"
             )
-    request = parse_again(body, limits, policy)
+    request = parse_again(raw, limits, policy)
     given = raw.get("input")
     items: list[Entry] = []
     if given is not None and bytes(given) != _NULL:

@@ -14,7 +14,7 @@ import msgspec
 from engine.api import checks
 from engine.api.json import encode, read_object, read_value
 from engine.api.ownership import ToolPolicy
-from engine.api.request import parse_create
+from engine.api.request import Fields, parse_create
 from engine.context.template import Value, merge, placeholders, render
 from engine.errors import InvalidRequest
 from engine.ids import ItemIds
@@ -119,8 +119,8 @@ def parse_wanted(value: object) -> Wanted:
     )
 
 
-def expand(request: Mapping[str, msgspec.Raw], wanted: Wanted, found: StoredPrompt) -> bytes:
-    """Return the body of a request with its prompt in it, `prompt` naming the version that was used."""
+def expand(request: Fields, wanted: Wanted, found: StoredPrompt) -> Fields:
+    """Return a request with its prompt in it, `prompt` naming the version that was used."""
     body = read_body(found.body)
     values = values_of(body.variables, wanted.variables, "prompt.variables")
     template = dict(body.template)
@@ -133,9 +133,8 @@ def expand(request: Mapping[str, msgspec.Raw], wanted: Wanted, found: StoredProm
         "version": str(found.version),
         "variables": wanted.variables,
     }
-    if "input" in request:
-        merged["input"] = request["input"]
-    return encode(merged)
+    expanded = {name: msgspec.Raw(encode(value)) for name, value in merged.items()}
+    return {**expanded, "input": request["input"]} if "input" in request else expanded
 
 
 def shown(prompt: StoredPrompt) -> bytes:
@@ -261,10 +260,9 @@ def _check_template(body: Body, limits: Limits, policy: ToolPolicy) -> None:
     if "instructions" in request:
         request["instructions"] = render(request["instructions"], examples)
     request.setdefault("model", "model")
+    fields = read_object(encode({**request, "input": "input"}))
     try:
-        parse_create(
-            encode({**request, "input": "input"}), ItemIds("resp_template"), limits, policy
-        )
+        parse_create(fields, ItemIds("resp_template"), limits, policy)
     except InvalidRequest as error:
         where = "template" if error.param is None else f"template.{error.param}"
         raise InvalidRequest(

@@ -14,7 +14,7 @@ from engine.api import checks
 from engine.api.checks import Check
 from engine.api.conversations import conversation_of
 from engine.api.items import Entry, nothing_opens, parse_input, parse_messages
-from engine.api.json import read_object, read_value
+from engine.api.json import read_value
 from engine.api.mcp import McpTool
 from engine.api.ownership import NO_POLICY, ProvidedTool, ToolPolicy, UpstreamTool
 from engine.api.tool_choice import ToolChoice, parse_tool_choice
@@ -267,15 +267,18 @@ FIELDS: Mapping[str, Field] = {
 _PARSED_APART = ("input", "tools", "tool_choice")
 
 
+Fields = Mapping[str, msgspec.Raw]
+"""The top level of a request's body (`engine.api.json.read_object`), its values unparsed."""
+
+
 def parse_create(
-    body: bytes,
+    raw: Fields,
     ids: ItemIds,
     limits: Limits,
     policy: ToolPolicy = NO_POLICY,
     unseal: Unseal = nothing_opens,
 ) -> CreateRequest:
-    """Check the body of a create request; raises InvalidRequest with `param`."""
-    raw = read_object(body)
+    """Check the fields of a create request; raises InvalidRequest with `param`."""
     values = _simple_fields(raw)
     if "model" not in values:
         raise checks.missing("model")
@@ -288,9 +291,8 @@ def parse_create(
     return request
 
 
-def parse_again(fields: bytes, limits: Limits, policy: ToolPolicy = NO_POLICY) -> CreateRequest:
+def parse_again(raw: Fields, limits: Limits, policy: ToolPolicy = NO_POLICY) -> CreateRequest:
     """Check a request that was stored without its input; raises InvalidRequest with `param`."""
-    raw = read_object(fields)
     values = _simple_fields(raw)
     if "model" not in values:
         raise checks.missing("model")

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from engine import sse
+from engine.api.json import read_object
 from engine.api.request import parse_create
 from engine.api.response_object import ResponseObject
 from engine.errors import EngineError
@@ -71,7 +72,7 @@ def converse(dialect: str, turns: Sequence[Turn]) -> list[Told]:
     for number, asked in enumerate(turns):
         ids = ItemIds(f"resp_{number:032x}")
         fields = {**asked.fields, "input": _answered(history, asked.fields["input"])}
-        request = parse_create(json.dumps(fields).encode(), ids, Limits())
+        request = parse_create(read_object(json.dumps(fields).encode()), ids, Limits())
         new = [item for item in request.input if isinstance(item, StoredItem)]
         replays = [item.replay for item in [*history, *new] if item.replay is not None]
         body = DIALECTS[dialect].encode(request, replays)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine import sse
+from engine.api.json import read_object
 from engine.api.request import CreateRequest, parse_create
 from engine.api.response_object import ResponseObject
 from engine.errors import EngineError
@@ -97,7 +98,7 @@ class Player:
 def request(**fields: Any) -> CreateRequest:
     """Return a checked request; model `m` and input `hi` unless given."""
     body = json.dumps({"model": "m", "input": "hi", "stream": True, **fields}).encode()
-    return parse_create(body, ItemIds(RESPONSE_ID), Limits())
+    return parse_create(read_object(body), ItemIds(RESPONSE_ID), Limits())
 
 
 def machine(asked: CreateRequest | None = None, *, store: bool = True) -> ResponseMachine:

@@ -271,3 +271,12 @@ async def test_a_prompt_that_is_null_is_none() -> None:
     at = rig()
     reply = await at.create(prompt=None, input='the word "prompt" in a text')
     assert answered(reply) == 200
+
+
+async def test_a_prompt_is_seen_however_its_key_is_spelled() -> None:
+    """H1: JSON may spell a key with escapes; it is not passed over."""
+    at = rig()
+    body = b'{"model":"m","input":"hi","pro\\u006dpt":{"id":"pmpt_none"}}'
+    with pytest.raises(InvalidRequest) as refused:
+        await at.admit(body)
+    assert refused.value.param == "prompt.id"

@@ -7,6 +7,7 @@ import json
 import msgspec
 import pytest
 
+from engine.api.json import read_object
 from engine.api.request import parse_create
 from engine.ids import ItemIds
 from engine.limits import Limits
@@ -31,15 +32,15 @@ def test_a_request_comes_back_as_it_was_but_for_its_input() -> None:
     """P4: the second run asks the model for the same."""
     body = json.dumps(BODY).encode()
     ids = ItemIds("resp_1")
-    request = parse_create(body, ids, Limits())
-    work = unpack(pack(body, {}, ids.minted))
+    request = parse_create(read_object(body), ids, Limits())
+    work = unpack(pack(read_object(body), {}, ids.minted))
     assert work.request(Limits()) == msgspec.structs.replace(request, input=[])
     assert (work.minted, work.credentials) == (1, False)
 
 
 def test_neither_input_nor_credentials_are_stored_in_it() -> None:
     """X4, P8: the input is stored once, credentials never."""
-    packed = pack(json.dumps(BODY).encode(), HEADERS, 0)
+    packed = pack(read_object(json.dumps(BODY).encode()), HEADERS, 0)
     assert b"secret" not in packed
     work = unpack(packed)
     assert work.headers == {"x-request-id": "r", "traceparent": "t"}

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from openai.types.responses import response_create_params
 
+from engine.api.json import read_object
 from engine.api.request import FIELDS, INCLUDABLE, CreateRequest, parse_create
 from engine.errors import InvalidRequest
 from engine.ids import ItemIds
@@ -21,7 +22,7 @@ OBJECT = {"x": 1}
 
 def parse(**fields: Any) -> CreateRequest:
     body = json.dumps({"model": "m", "input": "hi", **fields}).encode()
-    return parse_create(body, ItemIds("resp_ab"), Limits())
+    return parse_create(read_object(body), ItemIds("resp_ab"), Limits())
 
 
 def refused(**fields: Any) -> InvalidRequest:
@@ -241,7 +242,7 @@ def test_model_and_input_are_required(name: str) -> None:
     body = {"model": "m", "input": "hi"}
     del body[name]
     with pytest.raises(InvalidRequest) as caught:
-        parse_create(json.dumps(body).encode(), ItemIds("resp_ab"), Limits())
+        parse_create(read_object(json.dumps(body).encode()), ItemIds("resp_ab"), Limits())
     assert (caught.value.param, caught.value.code) == (name, "missing_required_parameter")
     assert refused(**{name: None}).code == "missing_required_parameter"
 
@@ -254,7 +255,7 @@ def test_model_and_input_are_required(name: str) -> None:
 def test_a_body_that_is_no_object_is_refused(body: bytes) -> None:
     """400 `invalid_json`; nothing else happens."""
     with pytest.raises(InvalidRequest) as caught:
-        parse_create(body[:200_000], ItemIds("resp_ab"), Limits())
+        parse_create(read_object(body[:200_000]), ItemIds("resp_ab"), Limits())
     assert caught.value.code == "invalid_json"
 
 
@@ -273,7 +274,7 @@ def test_a_value_that_is_no_json_is_refused(field: str, value: bytes) -> None:
     """Lone surrogates, bad UTF-8, endless nesting, NaN."""
     body = b'{"model":"m","input":"hi","%b":%b}' % (field.encode(), value)
     with pytest.raises(InvalidRequest) as caught:
-        parse_create(body, ItemIds("resp_ab"), Limits())
+        parse_create(read_object(body), ItemIds("resp_ab"), Limits())
     assert caught.value.code in ("invalid_json", "invalid_type")
 
 
