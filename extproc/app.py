@@ -20,6 +20,7 @@ from engine.files import Files
 from engine.following import Following
 from engine.intake import Intake
 from engine.keeping import Keeping
+from engine.limits import Limits
 from engine.lines import Lines
 from engine.live import Live
 from engine.ports import BlobStore, ModelClient, Sealing, Store
@@ -150,16 +151,7 @@ class Engine:
         shared = shared_connectors(settings.connectors.shared)
         sealing = NoSealing() if sealing is None else sealing
         registry = Registry(store, sealing, shared)
-        tools = Toolbox(
-            open_provider,
-            limits,
-            registry,
-            provided=load_providers(settings.tools.providers),
-            policy=ToolPolicy(
-                upstream_types=frozenset(settings.tools.upstream_types),
-                upstream_labels=frozenset(settings.tools.upstream_labels),
-            ),
-        )
+        tools = _toolbox(settings, open_provider, limits, registry)
         self.following = Following(store, limits)
         means = Means(
             model=model,
@@ -250,6 +242,21 @@ class Engine:
     async def stop_chores(self) -> None:
         """Take nothing more in hand."""
         await asyncio.gather(*(chore.stop() for chore in self._chores))
+
+
+def _toolbox(
+    settings: Settings, open_provider: OpenProvider, limits: Limits, registry: Registry
+) -> Toolbox:
+    return Toolbox(
+        open_provider,
+        limits,
+        registry,
+        provided=load_providers(settings.tools.providers),
+        policy=ToolPolicy(
+            upstream_types=frozenset(settings.tools.upstream_types),
+            upstream_labels=frozenset(settings.tools.upstream_labels),
+        ),
+    )
 
 
 @asynccontextmanager

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from engine.affinity import HEADER
+from engine.ports import Context
 from tests.support import replies
 from tests.support.engine_rig import Rig
 from tests.support.fake_model import FakeModel, Step, frames_of
 from tests.support.fake_tools import FakeProvider, FakeServers, server
+from tests.support.faulty_store import FaultyStore
 from tests.support.replies import call, reasoning, text
 
 FUNCTION = {"type": "function", "name": "f", "parameters": {"type": "object"}}
@@ -52,3 +56,23 @@ async def test_each_turn_begins_with_all_of_the_one_before() -> None:
         assert before.endswith(b"]}")
         assert after.startswith(before[:-2] + b",")
     assert len({headers[HEADER] for headers in rig.model.headers}) == 1
+
+
+class Unreadable(FaultyStore):
+    """Has a history that is no JSON."""
+
+    async def load_context(self, tenant: str, response_id: str) -> Context | None:
+        """The store's own, but for what the model is sent of it."""
+        context = await super().load_context(tenant, response_id)
+        assert context is not None
+        replace = msgspec.structs.replace
+        items = [replace(item, replay=b"<%d>" % n) for n, item in enumerate(context.items)]
+        return replace(context, items=items)
+
+
+async def test_no_byte_of_the_history_is_parsed() -> None:
+    """P8: what is stored is sent as it is, so that a turn costs what is new, however long the history."""
+    at = Rig(FakeModel(*frames_of(replies.stream(text("ok")))), store=Unreadable())
+    first = await at.create()
+    await at.create(input="new", previous_response_id=first.json["id"])
+    assert at.model.bodies[-1].endswith(b'"input":[<0>,<1>,{"role":"user","content":"new"}]}')
