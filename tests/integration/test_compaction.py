@@ -14,6 +14,7 @@ from agents import (
     OpenAIResponsesModel,
     Runner,
     SQLiteSession,
+    function_tool,
     set_tracing_disabled,
 )
 
@@ -21,7 +22,7 @@ from engine.context.summaries import PROMPT
 from extproc.demo.rejection import Rejected
 from tests.support import replies
 from tests.support.fix_stack import ALL_WAYS, BOTH_WAYS
-from tests.support.replies import text
+from tests.support.replies import call, text
 from tests.support.scripted_model import words_in
 from tests.support.scripts import Asked, Stream
 from tests.support.stack import Stack
@@ -29,6 +30,12 @@ from tests.support.stack import Stack
 set_tracing_disabled(True)
 
 CONTEXT = 600
+
+
+@function_tool
+def get_weather(city: str) -> str:
+    """Tell the weather of a city."""
+    return f"sun in {city}"
 
 
 def forgetful(stack: Stack) -> str:
@@ -189,5 +196,36 @@ async def test_the_agents_sdk_compacts_its_session(
     for turn in range(8):
         result = await Runner.run(agent, f"number {turn}", session=session)
         assert str(result.final_output).startswith(f"You said number {turn}")
+    kinds = [str(item.get("type", "message")) for item in await session.get_items()]
+    assert kinds.count("compaction") == 1
+
+
+async def test_a_compacted_session_goes_on_with_tools(
+    stack: Stack, client: openai.AsyncOpenAI
+) -> None:
+    """M2, M6: what is kept has no call without its output; turns with tools go on behind it."""
+
+    def make(asked: Asked) -> Iterable[bytes]:
+        last = asked.body["input"][-1]
+        if last.get("type") == "function_call_output":
+            return replies.stream(text(f"There is {last['output']}.")).make(asked)
+        return replies.stream(call("get_weather", '{"city":"Rome"}')).make(asked)
+
+    session = OpenAIResponsesCompactionSession(
+        "s",
+        SQLiteSession(uuid4().hex),
+        client=client,
+        model="gpt-demo",
+        compaction_mode="input",
+        should_trigger_compaction=lambda found: len(found["compaction_candidate_items"]) >= 4,
+    )
+    agent = Agent(
+        name="agent",
+        tools=[get_weather],
+        model=OpenAIResponsesModel(model=stack.plays(Stream(make)), openai_client=client),
+    )
+    for turn in range(4):
+        result = await Runner.run(agent, f"weather {turn}", session=session)
+        assert result.final_output == "There is sun in Rome."
     kinds = [str(item.get("type", "message")) for item in await session.get_items()]
     assert kinds.count("compaction") == 1

@@ -60,6 +60,30 @@ async def test_a_stream_that_makes_no_sense_is_a_failure(wire: Wire, name: str) 
 
 
 @BOTH_MODES
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+async def test_an_answer_that_is_compressed_unasked_is_read(
+    stack: Stack, wire: Wire, stream: bool
+) -> None:
+    """R1, R5: the client gets it whole, and not compressed."""
+    model = stack.plays(ANSWER.gzipped())
+
+    if stream:
+        seen = await wire.stream(model, tools=TOOLS)
+        response = seen.response
+    else:
+        seen = await wire.create(model=model, tools=TOOLS, stream=False)
+        response = seen.json
+
+    assert "content-encoding" not in seen.headers
+    assert [item["type"] for item in response["output"]] == [
+        "reasoning",
+        "message",
+        "function_call",
+    ]
+    assert response["output"][1]["content"][0]["text"] == "Hello"
+
+
+@BOTH_MODES
 async def test_what_came_before_the_failure_is_kept(stack: Stack, wire: Wire) -> None:
     """R5, R9: finished items stay completed, the open one is incomplete; the error is the server's."""
     model = stack.plays(ANSWER[:-7], replies.error_frame("Out of memory."))
