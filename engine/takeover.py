@@ -220,11 +220,12 @@ class TakeOver:
             if self.runs_again(claim):
                 replay = await self._fitting(request, replay, headers)
             turn = self._turn(request, items, replay, headers, work, lease)
-            request = await self._resolved(lease, request)
-            providers = tools.open(request, lease.tenant)
+            resolved = await self._resolved(lease, request)
+            if resolved is not request:
+                turn = self._turn(resolved, items, replay, headers, work, lease)
+            providers = tools.open(resolved, lease.tenant)
         except InvalidRequest as error:
             return _Asked(turn, refused=error, seals=seals)
-        turn = self._turn(request, items, replay, headers, work, lease)
         return _Asked(turn, providers, await self._known(lease, items), seals=seals)
 
     def _turn(
