@@ -76,6 +76,10 @@ class Lines:
         except TimeoutError:
             raise Stopped if self._stopped else ConversationMoved(conversation_id) from None
 
+    def has_first(self, key: _Key) -> bool:
+        """Tell whether somebody stands in the line of a conversation."""
+        return key in self._lines
+
     async def become_first(self, key: _Key) -> None:
         """Line up for a conversation of a tenant's, and return as the first."""
         line = self._lines.setdefault(key, _Line())
@@ -115,10 +119,12 @@ class Visit:
         """
         async with self._lines.until(self._deadline, conversation_id):
             if self._place is None:
-                # Before anybody waits: what is not there must not look as if it were busy (rule X1).
-                await self._look(tenant, conversation_id, items=False)
-                await self._lines.become_first((tenant, conversation_id))
-                self._place = (tenant, conversation_id)
+                key = (tenant, conversation_id)
+                if self._lines.has_first(key):
+                    # Before we wait: what is not there must not look as if it were busy (rule X1).
+                    await self._look(tenant, conversation_id, items=False)
+                await self._lines.become_first(key)
+                self._place = key
             pause = _SOONEST
             while True:
                 found = await self._look(tenant, conversation_id, items=items)
