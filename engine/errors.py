@@ -25,6 +25,10 @@ the default `code` of the body (rule R15), so that no adapter has to choose.
       WorkerLost              500  server_error
       ToolsUnavailable        424  external_connector_error
       StorageUnavailable      503  server_error
+        IndexUnavailable      503  vector_index_unavailable
+      EmbeddingFailed         502  embedding_failed
+      ExtractionRefused       400  unsupported_file or invalid_file
+      ExtractionFailed        503  server_error
       LeaseLost               500  server_error   (another worker owns the response)
 """
 
@@ -265,6 +269,37 @@ class StorageUnavailable(EngineError):
     status = 503
     default_code = "storage_unavailable"
 
+    retry_after = 1
+
+
+class IndexUnavailable(StorageUnavailable):
+    """The vector index cannot be reached or did not answer in time."""
+
+    default_code = "vector_index_unavailable"
+
+
+class EmbeddingFailed(EngineError):
+    """The embedding model could not be reached, or refused; `passing`: the same may work later."""
+
+    status = 502
+    default_code = "embedding_failed"
+
+    def __init__(self, message: str, *, passing: bool = False) -> None:
+        super().__init__(message)
+        self.passing = passing
+
+
+class ExtractionRefused(InvalidRequest):
+    """A document that cannot be read: of a kind that is not known, broken, or beyond a bound (rule X5)."""
+
+    default_code = "invalid_file"
+
+
+class ExtractionFailed(EngineError):
+    """What reads documents could not do it now; the same may work later."""
+
+    status = 503
+    default_code = "extraction_failed"
     retry_after = 1
 
 
