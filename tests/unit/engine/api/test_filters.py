@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from engine.api.filters import matches, parse_attributes, parse_filter
 from engine.errors import InvalidRequest
 
-_LABELS = {"lang": "de", "year": 2024.0, "open": True}
+_LABELS: dict[str, str | float | bool] = {"lang": "de", "year": 2024.0, "open": True}
 
 
 def _is(kind: str, key: str, value: object) -> bool:
