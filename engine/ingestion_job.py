@@ -1,0 +1,174 @@
+"""One file on its way into the index."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+import msgspec
+
+from engine.errors import (
+    EmbeddingFailed,
+    EngineError,
+    ExtractionFailed,
+    ExtractionRefused,
+    IndexUnavailable,
+    LeaseLost,
+    NotFound,
+)
+from engine.files import Files
+from engine.ports import (
+    Embedder,
+    Extraction,
+    IndexedChunk,
+    IngestionClaim,
+    IngestionErrorCode,
+    StoredChunk,
+    VectorIndex,
+    VectorStoreStore,
+)
+
+_log = logging.getLogger(__name__)
+
+# Seconds until a batch, or a file, is tried again: twice as long each time.
+_FIRST_WAIT = 1.0
+_LONGEST_WAIT = 60.0
+# Tries of one batch of texts before the file is put back.
+_EMBED_TRIES = 4
+_PASSING = (ExtractionFailed, IndexUnavailable)
+
+
+class IngestionParts(msgspec.Struct, frozen=True, kw_only=True):
+    """What files are ingested with; `batch` chunks are written, embedded and put in at a time."""
+
+    store: VectorStoreStore
+    files: Files
+    extraction: Extraction
+    embedder: Embedder
+    index: VectorIndex
+    batch: int = 64
+
+
+class IngestionJob:
+    """Ingests a file that was claimed; at the last of so many `attempts` nothing is put back."""
+
+    def __init__(self, parts: IngestionParts, claim: IngestionClaim, *, attempts: int) -> None:
+        self._parts = parts
+        self._claim = claim
+        self._last = claim.attempts >= attempts
+
+    async def run(self) -> None:
+        """Bring the file to its end, or put it back; raises StorageUnavailable."""
+        claim = self._claim
+        try:
+            if claim.attempts > 1 and self._last and not claim.chunked:
+                _log.warning("the last attempt at ingesting %s", claim.file_id)
+            await self._ingest()
+            await self._parts.store.finish_ingestion(claim.lease, None)
+        except LeaseLost:
+            # Taken over, cancelled or detached.
+            await self._clear_if_gone()
+        except (ExtractionRefused, NotFound) as error:
+            await self._fail(_refusal(error), error.message)
+        except (ExtractionFailed, EmbeddingFailed, IndexUnavailable) as error:
+            await self._try_later(error)
+
+    async def _ingest(self) -> None:
+        if not self._claim.chunked:
+            await self._cut()
+        tenant, attachment = self._claim.lease.tenant, self._claim.lease.attachment
+        await put_in(self._parts, tenant, self._claim.store, attachment)
+
+    async def _cut(self) -> None:
+        """Write the file's text in chunks; a batch at a time, so that no statement is large."""
+        claim, batch = self._claim, self._parts.batch
+        file, pieces = await self._parts.files.open(claim.lease.tenant, claim.file_id)
+        chunks = await self._parts.extraction.chunks(file.filename, pieces, claim.chunking)
+        for first in range(0, len(chunks), batch):
+            last = first + batch >= len(chunks)
+            some = chunks[first : first + batch]
+            await self._parts.store.store_chunks(claim.lease, first, some, last=last)
+
+    async def _try_later(self, error: EngineError) -> None:
+        passing = isinstance(error, _PASSING) or (
+            isinstance(error, EmbeddingFailed) and error.passing
+        )
+        if self._last or not passing:
+            await self._fail("server_error", error.message)
+            return
+        seconds = min(_FIRST_WAIT * 2 ** (self._claim.attempts - 1), _LONGEST_WAIT)
+        _log.warning(
+            "%s is ingested again in %.0f s: %s", self._claim.file_id, seconds, error.message
+        )
+        await self._parts.store.put_back_ingestion(self._claim.lease, seconds=seconds)
+
+    async def _fail(self, code: IngestionErrorCode, message: str) -> None:
+        _log.info("%s could not be ingested (%s)", self._claim.file_id, code)
+        try:
+            await self._parts.store.finish_ingestion(self._claim.lease, (code, message))
+        except LeaseLost:
+            pass
+        await self._clear_if_gone()
+
+    async def _clear_if_gone(self) -> None:
+        """Take out of the index what this attempt put in, where nobody goes on with it.
+
+        Nothing of it would ever be shown; it would take the place of what is.
+        """
+        claim = self._claim
+        tenant, attachment = claim.lease.tenant, claim.lease.attachment
+        now = await self._parts.store.get_attachment(tenant, claim.store, claim.file_id)
+        if now is not None and now.id == attachment and now.status in ("in_progress", "completed"):
+            return
+        try:
+            await self._parts.index.remove(tenant, claim.store, [attachment])
+        except IndexUnavailable as error:
+            _log.warning("what is left of %s stays in the index: %s", claim.file_id, error)
+
+
+async def put_in(parts: IngestionParts, tenant: str, store: str, attachment: str) -> int:
+    """Put the chunks of an attachment into the index, embedding those that lack vectors; return how many.
+
+    Raises EmbeddingFailed, IndexUnavailable, StorageUnavailable. What was done stays done.
+    """
+    after = -1
+    while True:
+        chunks = await parts.store.chunks(
+            tenant, attachment, model=parts.embedder.model, after=after, limit=parts.batch
+        )
+        if not chunks:
+            return after + 1
+        whole = await _embedded(parts, tenant, attachment, chunks)
+        await parts.index.insert(tenant, store, attachment, whole)
+        after = chunks[-1].number
+
+
+async def _embedded(
+    parts: IngestionParts, tenant: str, attachment: str, chunks: Sequence[StoredChunk]
+) -> list[IndexedChunk]:
+    vectors = {chunk.number: chunk.vector for chunk in chunks if chunk.vector is not None}
+    lacking = [chunk for chunk in chunks if chunk.vector is None]
+    for first in range(0, len(lacking), parts.embedder.at_once):
+        some = lacking[first : first + parts.embedder.at_once]
+        made = await _vectors(parts.embedder, [chunk.text for chunk in some])
+        new = [(chunk.number, vector) for chunk, vector in zip(some, made, strict=True)]
+        await parts.store.store_vectors(tenant, attachment, model=parts.embedder.model, vectors=new)
+        vectors.update(new)
+    return [IndexedChunk(chunk.number, chunk.text, vectors[chunk.number]) for chunk in chunks]
+
+
+async def _vectors(embedder: Embedder, texts: Sequence[str]) -> list[bytes]:
+    """Embed, again where that may help: a large file shall not begin anew for one call that failed."""
+    for tried in range(_EMBED_TRIES):
+        try:
+            return await embedder.embed(texts, "passage")
+        except EmbeddingFailed as error:
+            if not error.passing or tried == _EMBED_TRIES - 1:
+                raise
+            await asyncio.sleep(_FIRST_WAIT * 2**tried)
+    raise AssertionError("the last try returns or raises")
+
+
+def _refusal(error: EngineError) -> IngestionErrorCode:
+    return "unsupported_file" if error.code == "unsupported_file" else "invalid_file"
