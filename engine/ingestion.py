@@ -71,14 +71,8 @@ class Ingestion:
             self._worker, self._limits.lease, limit=wanted
         )
         for claim in claims:
-            task = asyncio.get_running_loop().create_task(self._run(claim))
-            self._running[claim.lease] = task
-            task.add_done_callback(lambda _, lease=claim.lease: self._ended(lease))
+            self._running[claim.lease] = asyncio.create_task(self._run(claim))
         return len(claims) == wanted
-
-    def _ended(self, lease: IngestionLease) -> None:
-        self._running.pop(lease, None)
-        self._claiming.wake()
 
     async def _run(self, claim: IngestionClaim) -> None:
         job = IngestionJob(self._parts, claim, attempts=self._limits.attempts)
@@ -89,8 +83,9 @@ class Ingestion:
         except StorageUnavailable as error:
             # Its lease runs out, and somebody goes on with it.
             _log.warning("the ingestion of %s waits: %s", claim.file_id, error)
-        except Exception:
-            _log.exception("the ingestion of %s broke", claim.file_id)
+        finally:
+            del self._running[claim.lease]
+            self._claiming.wake()
 
     async def _put_back(self, claim: IngestionClaim) -> None:
         try:
@@ -103,5 +98,5 @@ class Ingestion:
         if owned:
             lost = await self._parts.store.renew_ingestions(list(owned), self._limits.lease)
             for lease in lost:
-                owned[lease].cancel()
+                owned[lease].cancel()  # one that has ended does not mind
         return False

@@ -11,11 +11,11 @@ import msgspec
 from engine.errors import (
     EmbeddingFailed,
     EngineError,
-    ExtractionFailed,
     ExtractionRefused,
     IndexUnavailable,
     LeaseLost,
     NotFound,
+    StorageUnavailable,
 )
 from engine.files import Files
 from engine.ports import (
@@ -36,7 +36,6 @@ _FIRST_WAIT = 1.0
 _LONGEST_WAIT = 60.0
 # Tries of one batch of texts before the file is put back.
 _EMBED_TRIES = 4
-_PASSING = (ExtractionFailed, IndexUnavailable)
 
 
 class IngestionParts(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,22 +56,35 @@ class IngestionJob:
         self._parts = parts
         self._claim = claim
         self._last = claim.attempts >= attempts
+        self._worn_out = claim.attempts > attempts
 
     async def run(self) -> None:
         """Bring the file to its end, or put it back; raises StorageUnavailable."""
-        claim = self._claim
         try:
-            if claim.attempts > 1 and self._last and not claim.chunked:
-                _log.warning("the last attempt at ingesting %s", claim.file_id)
-            await self._ingest()
-            await self._parts.store.finish_ingestion(claim.lease, None)
+            if self._worn_out:
+                await self._fail("server_error", "Its workers died, one after the other.")
+            else:
+                await self._to_its_end()
         except LeaseLost:
             # Taken over, cancelled or detached.
             await self._clear_if_gone()
+
+    async def _to_its_end(self) -> None:
+        try:
+            await self._ingest()
+            await self._parts.store.finish_ingestion(self._claim.lease, None)
+        except LeaseLost:
+            raise
         except (ExtractionRefused, NotFound) as error:
             await self._fail(_refusal(error), error.message)
-        except (ExtractionFailed, EmbeddingFailed, IndexUnavailable) as error:
-            await self._try_later(error)
+        except EngineError as error:
+            if isinstance(error, StorageUnavailable) and not isinstance(error, IndexUnavailable):
+                raise
+            passing = not isinstance(error, EmbeddingFailed) or error.passing
+            await self._try_later(error.message, passing=passing)
+        except Exception:
+            _log.exception("the ingestion of %s broke", self._claim.file_id)
+            await self._try_later("The gateway failed; see its log.", passing=True)
 
     async def _ingest(self) -> None:
         if not self._claim.chunked:
@@ -90,25 +102,17 @@ class IngestionJob:
             some = chunks[first : first + batch]
             await self._parts.store.store_chunks(claim.lease, first, some, last=last)
 
-    async def _try_later(self, error: EngineError) -> None:
-        passing = isinstance(error, _PASSING) or (
-            isinstance(error, EmbeddingFailed) and error.passing
-        )
+    async def _try_later(self, message: str, *, passing: bool) -> None:
         if self._last or not passing:
-            await self._fail("server_error", error.message)
+            await self._fail("server_error", message)
             return
         seconds = min(_FIRST_WAIT * 2 ** (self._claim.attempts - 1), _LONGEST_WAIT)
-        _log.warning(
-            "%s is ingested again in %.0f s: %s", self._claim.file_id, seconds, error.message
-        )
+        _log.warning("%s is ingested again in %.0f s: %s", self._claim.file_id, seconds, message)
         await self._parts.store.put_back_ingestion(self._claim.lease, seconds=seconds)
 
     async def _fail(self, code: IngestionErrorCode, message: str) -> None:
         _log.info("%s could not be ingested (%s)", self._claim.file_id, code)
-        try:
-            await self._parts.store.finish_ingestion(self._claim.lease, (code, message))
-        except LeaseLost:
-            pass
+        await self._parts.store.finish_ingestion(self._claim.lease, (code, message))
         await self._clear_if_gone()
 
     async def _clear_if_gone(self) -> None:

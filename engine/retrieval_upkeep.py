@@ -17,7 +17,7 @@ _EXPIRE_AT_ONCE = 20
 
 
 class RetrievalUpkeep:
-    """Works while a worker lives; several workers do not hurt each other. Without an index, none is cleared."""
+    """Works while a worker lives; several do not hurt each other. Without an index none is cleared."""
 
     def __init__(self, store: VectorStoreStore, index: VectorIndex | None) -> None:
         self._store = store
