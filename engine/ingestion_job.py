@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Sequence
 
@@ -31,11 +30,9 @@ from engine.ports import (
 
 _log = logging.getLogger(__name__)
 
-# Seconds until a batch, or a file, is tried again: twice as long each time.
+# Seconds until a file is tried again: twice as long each time.
 _FIRST_WAIT = 1.0
 _LONGEST_WAIT = 60.0
-# Tries of one batch of texts before the file is put back.
-_EMBED_TRIES = 4
 
 
 class IngestionParts(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,8 +63,8 @@ class IngestionJob:
             else:
                 await self._to_its_end()
         except LeaseLost:
-            # Taken over, cancelled or detached.
-            await self._clear_if_gone()
+            # Taken over, cancelled or detached. What nobody goes on with, the store has taken out of the index.
+            return
 
     async def _to_its_end(self) -> None:
         try:
@@ -113,22 +110,6 @@ class IngestionJob:
     async def _fail(self, code: IngestionErrorCode, message: str) -> None:
         _log.info("%s could not be ingested (%s)", self._claim.file_id, code)
         await self._parts.store.finish_ingestion(self._claim.lease, (code, message))
-        await self._clear_if_gone()
-
-    async def _clear_if_gone(self) -> None:
-        """Take out of the index what this attempt put in, where nobody goes on with it.
-
-        Nothing of it would ever be shown; it would take the place of what is.
-        """
-        claim = self._claim
-        tenant, attachment = claim.lease.tenant, claim.lease.attachment
-        now = await self._parts.store.get_attachment(tenant, claim.store, claim.file_id)
-        if now is not None and now.id == attachment and now.status in ("in_progress", "completed"):
-            return
-        try:
-            await self._parts.index.remove(tenant, claim.store, [attachment])
-        except IndexUnavailable as error:
-            _log.warning("what is left of %s stays in the index: %s", claim.file_id, error)
 
 
 async def put_in(parts: IngestionParts, tenant: str, store: str, attachment: str) -> int:
@@ -155,23 +136,11 @@ async def _embedded(
     lacking = [chunk for chunk in chunks if chunk.vector is None]
     for first in range(0, len(lacking), parts.embedder.at_once):
         some = lacking[first : first + parts.embedder.at_once]
-        made = await _vectors(parts.embedder, [chunk.text for chunk in some])
+        made = await parts.embedder.embed([chunk.text for chunk in some], "passage")
         new = [(chunk.number, vector) for chunk, vector in zip(some, made, strict=True)]
         await parts.store.store_vectors(tenant, attachment, model=parts.embedder.model, vectors=new)
         vectors.update(new)
     return [IndexedChunk(chunk.number, chunk.text, vectors[chunk.number]) for chunk in chunks]
-
-
-async def _vectors(embedder: Embedder, texts: Sequence[str]) -> list[bytes]:
-    """Embed, again where that may help: a large file shall not begin anew for one call that failed."""
-    for tried in range(_EMBED_TRIES):
-        try:
-            return await embedder.embed(texts, "passage")
-        except EmbeddingFailed as error:
-            if not error.passing or tried == _EMBED_TRIES - 1:
-                raise
-            await asyncio.sleep(_FIRST_WAIT * 2**tried)
-    raise AssertionError("the last try returns or raises")
 
 
 def _refusal(error: EngineError) -> IngestionErrorCode:

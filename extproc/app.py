@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol
 
 from engine.api.ownership import ToolPolicy
 from engine.attachments import Attachments, FetchUrl, nothing_fetched
@@ -53,6 +54,7 @@ from extproc.mcp.worker import McpServers, mcp_servers
 from extproc.model_client import HttpModelClient, NoModelClient, turn_headers
 from extproc.operations import Endpoints
 from extproc.provided_tools import load_providers
+from extproc.retrieval import NO_RETRIEVAL, RetrievalMeans, RetrievalParts, open_retrieval
 from extproc.scout import Scout
 from extproc.sealing import NoSealing
 from extproc.settings import Settings, SettingsError
@@ -126,6 +128,14 @@ class Worker:
         await asyncio.wait({chores}, timeout=_LAST_WORDS)
 
 
+class Doer(Protocol):
+    """Does something beside the requests, from `start` to `stop`."""
+
+    def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
 class Engine:
     """The engine of one worker, its parts put together."""
 
@@ -143,6 +153,7 @@ class Engine:
         open_anew: OpenProvider | None = None,
         sealing: Sealing | None = None,
         fetch: FetchUrl = nothing_fetched,
+        retrieval: RetrievalMeans = NO_RETRIEVAL,
     ) -> None:
         limits = limits_of(settings)
         retries = RetryBudget(settings.routing.retry_budget)
@@ -174,15 +185,17 @@ class Engine:
         most = settings.background.concurrency if more_turns else 0
         background = Background(self.live, takeover, most=most)
         recovery = Recovery(self.live, takeover, background)
-        self._chores: tuple[Background | Recovery | Upkeep | FileSweep | Scout, ...] = (
+        keeping = Keeping(store, blobs, os.urandom)
+        files = Files(store, keeping, randomness=os.urandom, limits=limits)
+        vectors = RetrievalParts(store, files, retrieval, settings.retrieval, worker_name)
+        self._chores: tuple[Doer, ...] = (
             background,
             recovery,
             Upkeep(store),
             FileSweep(store, blobs),
+            *vectors.chores,
             *scouts,
         )
-        keeping = Keeping(store, blobs, os.urandom)
-        files = Files(store, keeping, randomness=os.urandom, limits=limits)
         attach = Attachments(files, fetch, limits).attach
         self.lines = Lines(store, limits.conversation_wait)
         conversations = Conversations(
@@ -224,6 +237,8 @@ class Engine:
             randomness=os.urandom,
         )
         uploads = Uploads(store, keeping, clock=_now, randomness=os.urandom, limits=limits)
+        of_contexts = context.operations(store, self.lines, tools, sealing, attach, _now)
+        vector_stores, store_files, batches = vectors.operations(model, limits, choice, retries)
         self.endpoints = Endpoints(
             responses,
             conversations,
@@ -231,7 +246,10 @@ class Engine:
             prompts,
             files,
             uploads,
-            *context.operations(store, self.lines, tools, sealing, attach, _now),
+            *of_contexts,
+            vector_stores,
+            store_files,
+            batches,
         )
 
     def start(self) -> None:
@@ -276,6 +294,7 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
         model_client(settings) as model,
         _servers(settings) as servers,
         url_fetcher(settings.files, outbound_policy(settings)) as fetch,
+        open_retrieval(settings) as retrieval,
     ):
         choice = dialect_choice(settings)
         engine = Engine(
@@ -290,6 +309,7 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
             open_anew=servers.open_anew,
             sealing=sealing_of(settings),
             fetch=fetch,
+            retrieval=retrieval,
         )
         yield Worker(transport_of(settings, index, engine.endpoints, model), engine, settings)
 

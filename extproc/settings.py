@@ -34,6 +34,7 @@ from extproc.settings_conversations import Conversations
 from extproc.settings_files import Files
 from extproc.settings_model import Model
 from extproc.settings_postgres import Postgres
+from extproc.settings_retrieval import Retrieval
 from extproc.settings_routing import Routing
 from extproc.settings_sealing import Sealing
 from extproc.settings_section import Bytes, SecondsOrZero, Section
@@ -165,6 +166,7 @@ class Settings(BaseSettings):
     sealing: Sealing = Field(default_factory=Sealing)
     connectors: Connectors = Field(default_factory=Connectors)
     files: Files = Field(default_factory=Files)
+    retrieval: Retrieval = Field(default_factory=Retrieval)
 
     SECTIONS: ClassVar[dict[str, type[Section]]] = {
         "sidecar": Sidecar,
@@ -185,6 +187,7 @@ class Settings(BaseSettings):
         "sealing": Sealing,
         "connectors": Connectors,
         "files": Files,
+        "retrieval": Retrieval,
     }
 
     @classmethod

@@ -52,7 +52,9 @@ from engine.truncation import Truncation
 from engine.uploads import Uploads
 from engine.upstream.choice import Choice
 from extproc.operations import Endpoints
+from extproc.retrieval import NO_RETRIEVAL, RetrievalMeans, RetrievalParts
 from extproc.sealing import AesSealing
+from extproc.settings_retrieval import Retrieval
 from storage.memory import MemoryBlobs
 from tests.support.fake_model import FakeModel
 from tests.support.fake_reply import FakeReply
@@ -105,6 +107,8 @@ class Rig:
         policy: ToolPolicy = NO_POLICY,
         provided: Mapping[str, OpenProvided] | None = None,
         estimates: bool = False,
+        retrieval: RetrievalMeans = NO_RETRIEVAL,
+        rewrite_model: str | None = None,
     ) -> None:
         self.model = model
         self.store = store if store is not None else FaultyStore()
@@ -216,6 +220,11 @@ class Rig:
             randomness=randomness,
             limits=self.limits,
         )
+        vectors = RetrievalParts(
+            self.store, self.files, retrieval, Retrieval(rewrite_model=rewrite_model), worker
+        )
+        self.retrieval = vectors.retrieval
+        self.chores = vectors.chores
         self.endpoints = Endpoints(
             self.responses,
             self.conversations,
@@ -225,6 +234,7 @@ class Rig:
             self.uploads,
             self.compacting,
             self.counts,
+            *vectors.operations(model, self.limits, self.choice, RetryBudget()),
         )
 
     async def fetch(self, url: str, most: int, param: str) -> bytes:

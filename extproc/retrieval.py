@@ -1,0 +1,106 @@
+"""Vector stores, put together: what reads documents, embeds, indexes, searches and ingests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import msgspec
+
+from engine.file_batches import FileBatches
+from engine.files import Files
+from engine.ingestion import Ingestion, IngestionLimits
+from engine.ingestion_job import IngestionParts
+from engine.limits import Limits
+from engine.ports import Embedder, Extraction, ModelClient, Store, VectorIndex
+from engine.retries import RetryBudget
+from engine.retrieval import Retrieval, no_retrieval
+from engine.retrieval_upkeep import RetrievalUpkeep
+from engine.rewriting import Rewriting
+from engine.search import VectorSearch
+from engine.store_files import StoreFiles
+from engine.upstream.choice import Choice
+from engine.vector_stores import VectorStores
+from extproc.settings import Settings
+from extproc.settings_retrieval import Retrieval as RetrievalSettings
+
+_NOTHING_EMBEDS = (
+    "This gateway has no embedding model, so files can be neither put into vector stores nor searched: "
+    "set HOLDFAST_EMBEDDINGS__SOURCE (embeddings.source)."
+)
+
+
+class RetrievalMeans(msgspec.Struct, frozen=True):
+    """What a worker has of other parts: all of it, or a `problem` that says which setting is missing."""
+
+    extraction: Extraction | None = None
+    embedder: Embedder | None = None
+    index: VectorIndex | None = None
+    problem: str = _NOTHING_EMBEDS
+
+
+NO_RETRIEVAL = RetrievalMeans()
+
+
+class RetrievalParts:
+    """Those of one worker; `worker` names it in leases."""
+
+    def __init__(
+        self,
+        store: Store,
+        files: Files,
+        means: RetrievalMeans,
+        settings: RetrievalSettings,
+        worker: str,
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self.retrieval = no_retrieval(means.problem)
+        self.chores: Sequence[Ingestion | RetrievalUpkeep] = (RetrievalUpkeep(store, means.index),)
+        parts = ingestion_parts(store, files, means, batch=settings.batch)
+        if parts is None:
+            return
+        limits = IngestionLimits(
+            most=settings.concurrency, attempts=settings.attempts, lease=settings.lease_seconds
+        )
+        ingestion = Ingestion(parts, limits, worker)
+        search = VectorSearch(store, parts.index, parts.embedder)
+        self.retrieval = Retrieval(search, ingestion.wake)
+        self.chores = (ingestion, *self.chores)
+
+    def operations(
+        self, model: ModelClient, limits: Limits, choice: Choice, budget: RetryBudget
+    ) -> tuple[VectorStores, StoreFiles, FileBatches]:
+        """Return the operations on vector stores."""
+        rewriting = Rewriting(
+            model, limits, choice, budget, model_name=self._settings.rewrite_model
+        )
+        store, retrieval, random = self._store, self.retrieval, os.urandom
+        return (
+            VectorStores(store, retrieval, rewriting, randomness=random),
+            StoreFiles(store, retrieval, randomness=random, limits=limits),
+            FileBatches(store, retrieval, randomness=random),
+        )
+
+
+def ingestion_parts(
+    store: Store, files: Files, means: RetrievalMeans, *, batch: int
+) -> IngestionParts | None:
+    """Return what files are ingested with, if all of it is there."""
+    if means.extraction is None or means.embedder is None or means.index is None:
+        return None
+    return IngestionParts(
+        store=store,
+        files=files,
+        extraction=means.extraction,
+        embedder=means.embedder,
+        index=means.index,
+        batch=batch,
+    )
+
+
+@asynccontextmanager
+async def open_retrieval(settings: Settings) -> AsyncIterator[RetrievalMeans]:
+    """Yield what the settings name; closed on exit."""
+    yield NO_RETRIEVAL
