@@ -11,10 +11,8 @@ from engine.errors import (
     EmbeddingFailed,
     EngineError,
     ExtractionRefused,
-    IndexUnavailable,
     LeaseLost,
     NotFound,
-    StorageUnavailable,
 )
 from engine.files import Files
 from engine.ports import (
@@ -52,18 +50,18 @@ class IngestionJob:
     def __init__(self, parts: IngestionParts, claim: IngestionClaim, *, attempts: int) -> None:
         self._parts = parts
         self._claim = claim
-        self._last = claim.attempts >= attempts
-        self._worn_out = claim.attempts > attempts
+        self._attempts = attempts
 
     async def run(self) -> None:
-        """Bring the file to its end, or put it back; raises StorageUnavailable."""
+        """Bring the file to its end, or put it back; raises StorageUnavailable where neither can be."""
         try:
-            if self._worn_out:
-                await self._fail("server_error", "Its workers died, one after the other.")
+            if self._claim.attempts > self._attempts:
+                # The worker of its last attempt died.
+                await self._fail("server_error", f"Given up after {self._attempts} attempts.")
             else:
                 await self._to_its_end()
         except LeaseLost:
-            # Taken over, cancelled or detached. What nobody goes on with, the store has taken out of the index.
+            # Taken over, cancelled or detached: then what the index has of it is removed (`removals`).
             return
 
     async def _to_its_end(self) -> None:
@@ -75,8 +73,6 @@ class IngestionJob:
         except (ExtractionRefused, NotFound) as error:
             await self._fail(_refusal(error), error.message)
         except EngineError as error:
-            if isinstance(error, StorageUnavailable) and not isinstance(error, IndexUnavailable):
-                raise
             passing = not isinstance(error, EmbeddingFailed) or error.passing
             await self._try_later(error.message, passing=passing)
         except Exception:
@@ -100,7 +96,7 @@ class IngestionJob:
             await self._parts.store.store_chunks(claim.lease, first, some, last=last)
 
     async def _try_later(self, message: str, *, passing: bool) -> None:
-        if self._last or not passing:
+        if not passing or self._claim.attempts >= self._attempts:
             await self._fail("server_error", message)
             return
         seconds = min(_FIRST_WAIT * 2 ** (self._claim.attempts - 1), _LONGEST_WAIT)
