@@ -20,7 +20,8 @@ _DIMENSIONS = 256
 class HashedEmbedder:
     """A text's vector counts its words, each in the place that its checksum says.
 
-    `faults` are raised by the next calls, one each; `gate` is waited for by each call.
+    `faults` are raised by the next calls, one each; `gate` is waited for by each call that comes after
+    `free` texts were embedded.
     """
 
     def __init__(self, model: str = "hashed") -> None:
@@ -29,12 +30,13 @@ class HashedEmbedder:
         self.embedded: list[str] = []
         self.faults: list[Exception] = []
         self.gate: asyncio.Event | None = None
+        self.free = 0
         self.reached = asyncio.Event()
 
     async def embed(self, texts: Sequence[str], kind: EmbeddingKind) -> list[bytes]:
         assert 0 < len(texts) <= self.at_once
-        self.reached.set()
-        if self.gate is not None:
+        if self.gate is not None and len(self.embedded) >= self.free:
+            self.reached.set()
             await self.gate.wait()
         if self.faults:
             raise self.faults.pop(0)
