@@ -115,7 +115,7 @@ class UpstreamEmbedder:
                 return [await self._cut(texts[0], refused, deadline)]
         # The longest together: what is left is likely to fit.
         order = sorted(range(len(texts)), key=lambda place: len(texts[place].encode()))
-        half = len(order) // 2
+        half = (len(order) + 1) // 2
         found: dict[int, bytes] = {}
         for places in (order[:half], order[half:]):
             vectors = await self._embedded([texts[place] for place in places], deadline)
