@@ -14,6 +14,7 @@ import base64
 import hashlib
 import json
 import math
+import ssl
 import struct
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -78,6 +79,7 @@ class EmbeddingsServer:
     longest: int | None = None
     """Words that are taken of a text; a longer one is refused, with its batch."""
     base: str = ""
+    tls: ssl.SSLContext | None = None
     url: str = ""
     requests: list[Received] = field(default_factory=list)
     _steps: deque[Step] = field(default_factory=deque)
@@ -87,9 +89,9 @@ class EmbeddingsServer:
         app.router.add_post(self.base + PATH, self._serve)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}{self.base}"
+        await web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self.tls).start()
+        scheme = "http" if self.tls is None else "https"
+        self.url = f"{scheme}://127.0.0.1:{self._runner.addresses[0][1]}{self.base}"
         return self
 
     async def __aexit__(
@@ -122,6 +124,8 @@ class EmbeddingsServer:
                 return web.Response()
             case Slow(until):
                 await until.wait()
+            case _:
+                pass
         return self._answer(asked, step)
 
     def _answer(self, asked: Json, step: Step | None) -> web.Response:

@@ -62,9 +62,10 @@ def test_texts_are_run_with_others_of_their_length() -> None:
 
 def test_several_threads_use_one_model(minilm: MiniLm) -> None:
     """A query is answered while passages are made."""
-    alone = embedded(minilm, TEXTS)
+    texts = TEXTS[:4]
+    alone = embedded(minilm, texts)
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda _: embedded(minilm, TEXTS), range(8)))
+        together = list(pool.map(lambda _: embedded(minilm, texts), range(8)))
 
     assert all(vectors == alone for vectors in together)
 
