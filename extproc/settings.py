@@ -31,6 +31,7 @@ from extproc.http_address import HttpAddress, TcpAddress, UnixAddress, of_worker
 from extproc.settings_connectors import Connectors
 from extproc.settings_context import Context
 from extproc.settings_conversations import Conversations
+from extproc.settings_embeddings import Embeddings
 from extproc.settings_files import Files
 from extproc.settings_model import Model
 from extproc.settings_postgres import Postgres
@@ -57,6 +58,12 @@ __all__ = ["Settings", "SettingsError"]
 
 # A unix socket's path has 108 bytes in Linux, the final zero among them; the rest is our margin.
 SOCKET_PATH_LIMIT = 100
+
+# What is a directory of its own below `data_dir`, where nothing else is asked for.
+_BELOW_DATA_DIR = (
+    ("files", "directory", "files"),
+    ("embeddings", "cache_dir", "cache/embeddings"),
+)
 
 
 class Listen(Section):
@@ -167,6 +174,7 @@ class Settings(BaseSettings):
     connectors: Connectors = Field(default_factory=Connectors)
     files: Files = Field(default_factory=Files)
     retrieval: Retrieval = Field(default_factory=Retrieval)
+    embeddings: Embeddings = Field(default_factory=Embeddings)
 
     SECTIONS: ClassVar[dict[str, type[Section]]] = {
         "sidecar": Sidecar,
@@ -188,6 +196,7 @@ class Settings(BaseSettings):
         "connectors": Connectors,
         "files": Files,
         "retrieval": Retrieval,
+        "embeddings": Embeddings,
     }
 
     @classmethod
@@ -236,10 +245,12 @@ class Settings(BaseSettings):
     @classmethod
     def _derive_paths(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Put the sockets and the files below `data_dir` where nothing else was asked for."""
-        data_dir, files = Path(values.get("data_dir", ".data")), _given(values.get("files"))
-        if isinstance(files, dict):
-            files.setdefault("directory", data_dir / "files")
-            values = {**values, "files": files}
+        data_dir = Path(values.get("data_dir", ".data"))
+        for name, field, below in _BELOW_DATA_DIR:
+            section = _given(values.get(name))
+            if isinstance(section, dict):
+                section.setdefault(field, data_dir / below)
+                values = {**values, name: section}
         sidecar, model = _given(values.get("sidecar")), _given(values.get("model"))
         if isinstance(sidecar, dict) and isinstance(model, dict):
             sidecar.setdefault("run_dir", data_dir / "run")
@@ -304,6 +315,15 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"{PREFIX}HTTP__LISTEN (http.listen) needs another {PREFIX}MODEL__VIA (model.via) than "
                 "request: over HTTP no request travels on"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _embeddings_are_reachable(self) -> Self:
+        if self.embeddings.source == "upstream" and self.model.via == "request":
+            raise ValueError(
+                f"{PREFIX}EMBEDDINGS__SOURCE=upstream (embeddings.source) needs another "
+                f"{PREFIX}MODEL__VIA (model.via) than request: no request of a client travels there"
             )
         return self
 
