@@ -31,6 +31,7 @@ from extproc.http_address import HttpAddress, TcpAddress, UnixAddress, of_worker
 from extproc.settings_connectors import Connectors
 from extproc.settings_context import Context
 from extproc.settings_conversations import Conversations
+from extproc.settings_extraction import Extraction
 from extproc.settings_files import Files
 from extproc.settings_model import Model
 from extproc.settings_postgres import Postgres
@@ -165,6 +166,7 @@ class Settings(BaseSettings):
     sealing: Sealing = Field(default_factory=Sealing)
     connectors: Connectors = Field(default_factory=Connectors)
     files: Files = Field(default_factory=Files)
+    extraction: Extraction = Field(default_factory=Extraction)
 
     SECTIONS: ClassVar[dict[str, type[Section]]] = {
         "sidecar": Sidecar,
@@ -185,6 +187,7 @@ class Settings(BaseSettings):
         "sealing": Sealing,
         "connectors": Connectors,
         "files": Files,
+        "extraction": Extraction,
     }
 
     @classmethod
