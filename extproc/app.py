@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from engine.api.ownership import ToolPolicy
-from engine.attachments import Attachments, FetchUrl, nothing_fetched
+from engine.attachments import Attachments, FetchUrl, NothingExtracted, nothing_fetched
 from engine.background import Background
 from engine.connectors import Connectors
 from engine.conversations import Conversations
@@ -24,6 +24,7 @@ from engine.limits import Limits
 from engine.lines import Lines
 from engine.live import Live
 from engine.ports import BlobStore, ModelClient, Sealing, Store
+from engine.ports.extraction import Extraction
 from engine.prompts import Prompts
 from engine.recovery import Recovery
 from engine.registry import Registry
@@ -40,6 +41,7 @@ from extproc.admission import Admission
 from extproc.connectors import shared_connectors, shared_policies
 from extproc.context_operations import ContextParts
 from extproc.exchange import Exchanges
+from extproc.extraction.documents import open_extraction
 from extproc.files import file_store, url_fetcher
 from extproc.grpc_server import GrpcTransport
 from extproc.handover import handed_over
@@ -143,7 +145,9 @@ class Engine:
         open_anew: OpenProvider | None = None,
         sealing: Sealing | None = None,
         fetch: FetchUrl = nothing_fetched,
+        extraction: Extraction | None = None,
     ) -> None:
+        extraction = NothingExtracted() if extraction is None else extraction
         limits = limits_of(settings)
         retries = RetryBudget(settings.routing.retry_budget)
         context = ContextParts(settings.context, model, limits, choice, retries)
@@ -183,7 +187,7 @@ class Engine:
         )
         keeping = Keeping(store, blobs, os.urandom)
         files = Files(store, keeping, randomness=os.urandom, limits=limits)
-        attach = Attachments(files, fetch, limits).attach
+        attach = Attachments(files, fetch, extraction, limits).attach
         self.lines = Lines(store, limits.conversation_wait)
         conversations = Conversations(
             store=store, lines=self.lines, sealing=sealing, attach=attach, randomness=os.urandom
@@ -276,6 +280,7 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
         model_client(settings) as model,
         _servers(settings) as servers,
         url_fetcher(settings.files, outbound_policy(settings)) as fetch,
+        open_extraction(settings.extraction) as extraction,
     ):
         choice = dialect_choice(settings)
         engine = Engine(
@@ -290,6 +295,7 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
             open_anew=servers.open_anew,
             sealing=sealing_of(settings),
             fetch=fetch,
+            extraction=extraction,
         )
         yield Worker(transport_of(settings, index, engine.endpoints, model), engine, settings)
 

@@ -43,7 +43,7 @@ _A = "http://schemas.openxmlformats.org/drawingml/2006/main"
 
 
 def make(kind: str, paragraphs: Sequence[str], *, title: str = "A document") -> bytes:
-    """Return a document of a kind of `KINDS`; each paragraph is one of its own, or a row, slide or comment."""
+    """Return a document of a kind of `KINDS`; each paragraph is one there, or a row, slide or comment."""
     return _MAKERS[kind](paragraphs, title)
 
 
@@ -270,7 +270,8 @@ def _relations(targets: Sequence[tuple[str, str]]) -> str:
 
 
 def _shapes(root: str, shapes: str) -> str:
-    return f'<p:{root} xmlns:p="{_P}" xmlns:a="{_A}"><p:cSld><p:spTree>{shapes}</p:spTree></p:cSld></p:{root}>'
+    tree = f"<p:cSld><p:spTree>{shapes}</p:spTree></p:cSld>"
+    return f'<p:{root} xmlns:p="{_P}" xmlns:a="{_A}">{tree}</p:{root}>'
 
 
 def _shape(kind: str, paragraphs: Sequence[str]) -> str:
