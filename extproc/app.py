@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
 from engine.api.ownership import ToolPolicy
-from engine.attachments import Attachments, FetchUrl, nothing_fetched
+from engine.attachments import Attachments, FetchUrl, NothingExtracted, nothing_fetched
 from engine.background import Background
 from engine.connectors import Connectors
 from engine.conversations import Conversations
@@ -25,6 +25,7 @@ from engine.limits import Limits
 from engine.lines import Lines
 from engine.live import Live
 from engine.ports import BlobStore, ModelClient, Sealing, Store
+from engine.ports.extraction import Extraction
 from engine.prompts import Prompts
 from engine.recovery import Recovery
 from engine.registry import Registry
@@ -41,6 +42,7 @@ from extproc.admission import Admission
 from extproc.connectors import shared_connectors, shared_policies
 from extproc.context_operations import ContextParts
 from extproc.exchange import Exchanges
+from extproc.extraction.documents import open_extraction
 from extproc.files import file_store, url_fetcher
 from extproc.grpc_server import GrpcTransport
 from extproc.handover import handed_over
@@ -154,7 +156,9 @@ class Engine:
         sealing: Sealing | None = None,
         fetch: FetchUrl = nothing_fetched,
         retrieval: RetrievalMeans = NO_RETRIEVAL,
+        extraction: Extraction | None = None,
     ) -> None:
+        extraction = NothingExtracted() if extraction is None else extraction
         limits = limits_of(settings)
         retries = RetryBudget(settings.routing.retry_budget)
         context = ContextParts(settings.context, model, limits, choice, retries)
@@ -187,7 +191,9 @@ class Engine:
         recovery = Recovery(self.live, takeover, background)
         keeping = Keeping(store, blobs, os.urandom)
         files = Files(store, keeping, randomness=os.urandom, limits=limits)
-        vectors = RetrievalParts(store, files, retrieval, settings.retrieval, worker_name)
+        vectors = RetrievalParts(
+            store, files, extraction, retrieval, settings.retrieval, worker_name
+        )
         self._chores: tuple[Doer, ...] = (
             background,
             recovery,
@@ -196,7 +202,7 @@ class Engine:
             *vectors.chores,
             *scouts,
         )
-        attach = Attachments(files, fetch, limits).attach
+        attach = Attachments(files, fetch, extraction, limits).attach
         self.lines = Lines(store, limits.conversation_wait)
         conversations = Conversations(
             store=store, lines=self.lines, sealing=sealing, attach=attach, randomness=os.urandom
@@ -295,6 +301,7 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
         _servers(settings) as servers,
         url_fetcher(settings.files, outbound_policy(settings)) as fetch,
         open_retrieval(settings) as retrieval,
+        open_extraction(settings.extraction) as extraction,
     ):
         choice = dialect_choice(settings)
         engine = Engine(
@@ -310,6 +317,7 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
             sealing=sealing_of(settings),
             fetch=fetch,
             retrieval=retrieval,
+            extraction=extraction,
         )
         yield Worker(transport_of(settings, index, engine.endpoints, model), engine, settings)
 

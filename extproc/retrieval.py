@@ -32,9 +32,8 @@ _NOTHING_EMBEDS = (
 
 
 class RetrievalMeans(msgspec.Struct, frozen=True):
-    """What a worker has of other parts: all of it, or a `problem` that says which setting is missing."""
+    """What makes vectors and where they are kept, or a `problem` that says which setting is missing."""
 
-    extraction: Extraction | None = None
     embedder: Embedder | None = None
     index: VectorIndex | None = None
     problem: str = _NOTHING_EMBEDS
@@ -50,6 +49,7 @@ class RetrievalParts:
         self,
         store: Store,
         files: Files,
+        extraction: Extraction,
         means: RetrievalMeans,
         settings: RetrievalSettings,
         worker: str,
@@ -58,7 +58,7 @@ class RetrievalParts:
         self._settings = settings
         self.retrieval = no_retrieval(means.problem)
         self.chores: Sequence[Ingestion | RetrievalUpkeep] = (RetrievalUpkeep(store, means.index),)
-        parts = ingestion_parts(store, files, means, batch=settings.batch)
+        parts = ingestion_parts(store, files, extraction, means, batch=settings.batch)
         if parts is None:
             return
         limits = IngestionLimits(
@@ -85,15 +85,15 @@ class RetrievalParts:
 
 
 def ingestion_parts(
-    store: Store, files: Files, means: RetrievalMeans, *, batch: int
+    store: Store, files: Files, extraction: Extraction, means: RetrievalMeans, *, batch: int
 ) -> IngestionParts | None:
     """Return what files are ingested with, if all of it is there."""
-    if means.extraction is None or means.embedder is None or means.index is None:
+    if means.embedder is None or means.index is None:
         return None
     return IngestionParts(
         store=store,
         files=files,
-        extraction=means.extraction,
+        extraction=extraction,
         embedder=means.embedder,
         index=means.index,
         batch=batch,

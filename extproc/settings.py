@@ -32,6 +32,7 @@ from extproc.settings_connectors import Connectors
 from extproc.settings_context import Context
 from extproc.settings_conversations import Conversations
 from extproc.settings_embeddings import Embeddings
+from extproc.settings_extraction import Extraction
 from extproc.settings_files import Files
 from extproc.settings_model import Model
 from extproc.settings_postgres import Postgres
@@ -175,6 +176,7 @@ class Settings(BaseSettings):
     files: Files = Field(default_factory=Files)
     retrieval: Retrieval = Field(default_factory=Retrieval)
     embeddings: Embeddings = Field(default_factory=Embeddings)
+    extraction: Extraction = Field(default_factory=Extraction)
 
     SECTIONS: ClassVar[dict[str, type[Section]]] = {
         "sidecar": Sidecar,
@@ -197,6 +199,7 @@ class Settings(BaseSettings):
         "files": Files,
         "retrieval": Retrieval,
         "embeddings": Embeddings,
+        "extraction": Extraction,
     }
 
     @classmethod

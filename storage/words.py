@@ -27,7 +27,9 @@ _MARKS = (
     "\u0a3c-\u0a4d\u0a81-\u0a83\u0abc-\u0acd\u0b01-\u0b03\u0b3c-\u0b57\u0bbe-\u0bcd\u0c00-\u0c04"
     "\u0c3e-\u0c56\u0c81-\u0c83\u0cbc-\u0cd6\u0d00-\u0d03\u0d3b-\u0d4d\u0d82\u0d83\u0dca-\u0ddf"
 )
-_WORD = re.compile(rf"[{_SCRIPTS_WITHOUT_BLANKS}]+|(?:(?![{_SCRIPTS_WITHOUT_BLANKS}])[^\W_{_MARKS}][{_MARKS}]*)+")
+_WORD = re.compile(
+    rf"[{_SCRIPTS_WITHOUT_BLANKS}]+|(?:(?![{_SCRIPTS_WITHOUT_BLANKS}])[^\W_{_MARKS}][{_MARKS}]*)+"
+)
 _PLAIN = re.compile(rf"[a-z0-9]{{1,{_LONGEST_WORD}}}", re.ASCII)
 _UNBROKEN = re.compile(rf"[{_SCRIPTS_WITHOUT_BLANKS}]")
 

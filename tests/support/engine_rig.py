@@ -15,7 +15,7 @@ from engine.answers import error_answer
 from engine.api.connectors import Connector
 from engine.api.mcp import McpTool
 from engine.api.ownership import NO_POLICY, ToolPolicy
-from engine.attachments import Attachments
+from engine.attachments import Attachments, NothingExtracted
 from engine.background import Background
 from engine.compacting import Compacting
 from engine.connectors import Connectors
@@ -38,6 +38,7 @@ from engine.ports import (
     StoredResponse,
     ToolProvider,
 )
+from engine.ports.extraction import Extraction
 from engine.prompts import Prompts
 from engine.recovery import Recovery
 from engine.registry import Registry
@@ -109,7 +110,9 @@ class Rig:
         estimates: bool = False,
         retrieval: RetrievalMeans = NO_RETRIEVAL,
         rewrite_model: str | None = None,
+        extraction: Extraction | None = None,
     ) -> None:
+        extraction = NothingExtracted() if extraction is None else extraction
         self.model = model
         self.store = store if store is not None else FaultyStore()
         self.notified: list[str] = []
@@ -147,7 +150,7 @@ class Rig:
         self.blobs = MemoryBlobs()
         self.keeping = keeping = Keeping(self.store, self.blobs, randomness)
         self.files = Files(self.store, keeping, randomness=randomness, limits=self.limits)
-        attach = Attachments(self.files, self.fetch, self.limits).attach
+        attach = Attachments(self.files, self.fetch, extraction, self.limits).attach
         self.intake = Intake(
             self.store,
             tools=tools,

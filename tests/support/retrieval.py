@@ -96,4 +96,4 @@ class RetrievalRig:
 
     @property
     def means(self) -> RetrievalMeans:
-        return RetrievalMeans(self.extraction, self.embedder, self.index)
+        return RetrievalMeans(self.embedder, self.index)

@@ -39,6 +39,7 @@ class StoreRig:
         self.engine = Rig(
             FakeModel() if model is None else model,
             retrieval=self.parts.means,
+            extraction=self.parts.extraction,
             rewrite_model=rewrite_model,
             store=store,
             worker=worker,
