@@ -1,7 +1,7 @@
 """The private Milvus Lite of one machine: `python -m extproc.milvus_lite --data DIR --socket PATH`.
 
 A process of its own, because Lite works in threads that would hold up an event loop. It ends with its
-supervisor, and is started again by it. Lite as it is shipped loses data, so its gRPC service is put right here:
+supervisor, and is started again by it. Lite as it is shipped loses data, so its gRPC service is put right:
 
 * one call at a time of each collection: two writers at once tear its log apart, and a search during a flush
   misses what is on its way from memory to a file;

@@ -32,6 +32,7 @@ from extproc.settings_connectors import Connectors
 from extproc.settings_context import Context
 from extproc.settings_conversations import Conversations
 from extproc.settings_files import Files
+from extproc.settings_index import Index
 from extproc.settings_model import Model
 from extproc.settings_postgres import Postgres
 from extproc.settings_routing import Routing
@@ -165,6 +166,7 @@ class Settings(BaseSettings):
     sealing: Sealing = Field(default_factory=Sealing)
     connectors: Connectors = Field(default_factory=Connectors)
     files: Files = Field(default_factory=Files)
+    index: Index = Field(default_factory=Index)
 
     SECTIONS: ClassVar[dict[str, type[Section]]] = {
         "sidecar": Sidecar,
@@ -185,6 +187,7 @@ class Settings(BaseSettings):
         "sealing": Sealing,
         "connectors": Connectors,
         "files": Files,
+        "index": Index,
     }
 
     @classmethod
@@ -248,7 +251,8 @@ class Settings(BaseSettings):
     def _sockets_fit(self) -> Self:
         last_worker = self.worker_socket(self.sidecar.workers - 1)
         last_http = self.http_address(self.sidecar.workers - 1)
-        sockets = [last_worker, self.admin_socket, self.demo_socket, self.model.socket]
+        sockets = [last_worker, self.admin_socket, self.demo_socket, self.index_socket]
+        sockets.append(self.model.socket)
         if isinstance(last_http, UnixAddress):
             sockets.append(last_http.path)
         for path in sockets:
@@ -331,6 +335,11 @@ class Settings(BaseSettings):
     def admin_socket(self) -> Path:
         """The socket of Envoy's admin interface."""
         return self.sidecar.run_dir / "envoy-admin.sock"
+
+    @property
+    def index_socket(self) -> Path:
+        """The socket of the private Milvus Lite."""
+        return self.sidecar.run_dir / "index.sock"
 
     @property
     def demo_socket(self) -> Path:

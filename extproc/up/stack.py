@@ -25,6 +25,7 @@ from extproc.settings import Settings
 from extproc.settings_source import ALIASES, PREFIX, SettingsError
 from extproc.up import probes
 from extproc.up.envoy import envoy_command, public_port
+from extproc.up.index import with_index
 from extproc.up.processes import Command, StartFailed, running
 from extproc.up.sealing import with_sealing_key
 from extproc.up.terminal import Report, log_report, say
@@ -123,6 +124,7 @@ async def whole_stack(settings: Settings, report: Report) -> AsyncIterator[str]:
         parts.enter_context(_only_one(settings))
         settings = with_sealing_key(settings)
         settings = await _with_database(settings, parts, report)
+        settings = await with_index(settings, parts, report, _environment())
         await _with_model(settings, parts, report)
         report("Starting Envoy ...")
         envoy = envoy_command(settings, _environment())

@@ -1,7 +1,7 @@
 """Milvus's filters, and the names in them: nothing of a tenant is ever spelled out in one.
 
-Filters are text, and Lite takes no parameters for them. What comes from outside (tenants, stores, attachments)
-becomes a digest in hexadecimal first; so there is nothing to escape.
+Filters are text, and Lite takes no parameters for them. What comes from outside (tenants, stores,
+attachments) becomes a digest in hexadecimal first; so there is nothing to escape.
 """
 
 from __future__ import annotations

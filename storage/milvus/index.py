@@ -1,10 +1,11 @@
-"""The vector index in Milvus: one collection for a model, in which each chunk has its tenant's store as scope."""
+"""The vector index in Milvus: one collection for a model, and its tenant's store as scope of each chunk."""
 
 from __future__ import annotations
 
 import asyncio
 from array import array
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from engine.errors import IndexUnavailable
@@ -43,7 +44,7 @@ class MilvusIndex:
         for start in range(0, len(unique), _BATCH):
             batch = unique[start : start + _BATCH]
             rows = await asyncio.to_thread(_rows, scope_of(tenant, store), attachment, batch)
-            await self._again(lambda rows=rows: self._upsert(rows))
+            await self._again(partial(self._upsert, rows))
 
     async def by_vector(
         self,
@@ -89,7 +90,7 @@ class MilvusIndex:
     async def remove(self, tenant: str, store: str, attachments: Collection[str]) -> None:
         """Remove all chunks of these attachments."""
         for expression in _expressions(tenant, store, attachments):
-            await self._again(lambda expression=expression: self._delete(expression))
+            await self._again(partial(self._delete, expression))
 
     async def count(self, tenant: str, store: str, attachment: str) -> int:
         """Return how many chunks of an attachment are there."""

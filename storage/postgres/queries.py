@@ -12,7 +12,7 @@ _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
 
 def load(file: str, package: str = __package__) -> dict[str, bytes]:
-    """Return the statements of a package's `sql/<file>` by name; raises `ValueError` for a name given twice."""
+    """Return a package's statements of `sql/<file>` by name; raises `ValueError` for a name given twice."""
     text = (files(package) / "sql" / file).read_text(encoding="utf-8")
     _, *parts = _NAME.split(text)
     statements: dict[str, bytes] = {}

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 
-from extproc.up import probes
-from extproc.up.processes import Child, Command, running
+from extproc.up.index import lite_command
+from extproc.up.processes import Child, running
 
 
 class Lite:
@@ -20,24 +18,24 @@ class Lite:
 
     def __init__(self, url: str, child: Child) -> None:
         self.url = url
-        self.child = child
+        self._child = child
+
+    async def kill(self) -> None:
+        """End it with SIGKILL, as a crash does."""
+        self._child.kill()
+        await self._child.gone()
+
+    async def start(self) -> None:
+        """Start it again over what is there; returns when it can be asked."""
+        await self._child.start()
 
 
 @asynccontextmanager
 async def running_lite() -> AsyncIterator[Lite]:
-    """Run Lite in a directory of its own, started again whenever it ends."""
+    """Run Lite in a directory of its own."""
     directory = Path(tempfile.mkdtemp(prefix="holdfast-lite-"))
     socket = directory / "lite.sock"
-    command = Command(
-        name="milvus-lite",
-        argv=[
-            *(sys.executable, "-m", "extproc.milvus_lite"),
-            *("--data", str(directory / "data"), "--socket", str(socket)),
-        ],
-        environment=os.environ,
-        is_ready=partial(probes.accepts, socket),
-        ready_seconds=90.0,
-    )
+    command = lite_command(directory / "data", socket, os.environ)
     try:
         async with running([command], lambda _line: None) as [child]:
             yield Lite(f"unix:{socket}", child)

@@ -14,7 +14,7 @@ from engine.ports import VectorIndex
 from storage.milvus.client import open_client
 from storage.milvus.index import MilvusIndex
 from storage.pgvector.index import PgvectorIndex
-from storage.pgvector.migrations import vector_migrations
+from storage.pgvector.migrations import migrate_vectors
 from storage.postgres.embedded import EmbeddedPostgres
 from storage.postgres.migrate import migrate
 from storage.postgres.pool import open_pool
@@ -40,7 +40,7 @@ async def vector_database(postgres_server: EmbeddedPostgres) -> str:
     """The conninfo of a database with the tables of the index."""
     conninfo = await create_database(postgres_server)
     await migrate(conninfo)
-    await migrate(conninfo, migrations=vector_migrations())
+    await migrate_vectors(conninfo)
     return conninfo
 
 
