@@ -220,12 +220,19 @@ def _drain(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 def _migrate(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     from engine.errors import EngineError
+    from extproc.index import migrate_index
     from storage.postgres.migrate import ChangedMigration, migrate
     from storage.postgres.role import RoleMissing
 
-    conninfo = _database(_settings(arguments, environ))
+    settings = _settings(arguments, environ)
+    conninfo = _database(settings)
+
+    async def work() -> list[str]:
+        applied = await migrate(conninfo, progress=say)
+        return applied + await migrate_index(settings, say)
+
     try:
-        applied = asyncio.run(migrate(conninfo, progress=say))
+        applied = asyncio.run(work())
     except (EngineError, ChangedMigration, RoleMissing) as error:
         raise StartFailed(str(error)) from error
     say(f"{len(applied)} migration(s) applied." if applied else "The database is up to date.")

@@ -34,6 +34,7 @@ from extproc.settings_conversations import Conversations
 from extproc.settings_embeddings import Embeddings
 from extproc.settings_extraction import Extraction
 from extproc.settings_files import Files
+from extproc.settings_index import Index
 from extproc.settings_model import Model
 from extproc.settings_postgres import Postgres
 from extproc.settings_retrieval import Retrieval
@@ -177,6 +178,7 @@ class Settings(BaseSettings):
     retrieval: Retrieval = Field(default_factory=Retrieval)
     embeddings: Embeddings = Field(default_factory=Embeddings)
     extraction: Extraction = Field(default_factory=Extraction)
+    index: Index = Field(default_factory=Index)
 
     SECTIONS: ClassVar[dict[str, type[Section]]] = {
         "sidecar": Sidecar,
@@ -200,6 +202,7 @@ class Settings(BaseSettings):
         "retrieval": Retrieval,
         "embeddings": Embeddings,
         "extraction": Extraction,
+        "index": Index,
     }
 
     @classmethod
@@ -265,7 +268,8 @@ class Settings(BaseSettings):
     def _sockets_fit(self) -> Self:
         last_worker = self.worker_socket(self.sidecar.workers - 1)
         last_http = self.http_address(self.sidecar.workers - 1)
-        sockets = [last_worker, self.admin_socket, self.demo_socket, self.model.socket]
+        sockets = [last_worker, self.admin_socket, self.demo_socket, self.index_socket]
+        sockets.append(self.model.socket)
         if isinstance(last_http, UnixAddress):
             sockets.append(last_http.path)
         for path in sockets:
@@ -357,6 +361,11 @@ class Settings(BaseSettings):
     def admin_socket(self) -> Path:
         """The socket of Envoy's admin interface."""
         return self.sidecar.run_dir / "envoy-admin.sock"
+
+    @property
+    def index_socket(self) -> Path:
+        """The socket of the private Milvus Lite."""
+        return self.sidecar.run_dir / "index.sock"
 
     @property
     def demo_socket(self) -> Path:

@@ -90,6 +90,13 @@ def check_file(tenant: str, *names: str) -> None:
         _check(name, param="filename")
 
 
+def check_chunks(tenant: str, *names: str) -> None:
+    """Raise `InvalidRequest` if chunks cannot be stored under these names."""
+    _check(tenant or "\0", param=None)
+    for name in names:
+        _check(name, param=None)
+
+
 def label_taken(label: str) -> InvalidRequest:
     """The error for a connector whose label another one has."""
     return InvalidRequest(

@@ -1,8 +1,9 @@
 """The words of a text, as every index takes them: the same words are found in each of them.
 
 Servers split texts differently, and some not at all where a script has no blanks. So texts are split here,
-and an index is given words of `a-z0-9` alone, which no analyzer and no parser takes apart: a word with other
-letters, or a very long one, is replaced by its digest. No text can be read back, and nothing in one is syntax.
+and an index is given words of `a-z0-9` alone, which no analyzer and no parser takes apart: a word with
+other letters, or a very long one, is replaced by its digest. No text can be read back, and nothing in one is
+syntax.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ _UNBROKEN = re.compile(rf"[{_SCRIPTS_WITHOUT_BLANKS}]")
 
 
 def words_of(text: str) -> list[str]:
-    """Return the words of a text in order; of scripts without blanks, each letter and each pair of letters."""
+    """Return the words of a text in order; of scripts without blanks, each letter and each pair of them."""
     return [_spelled(word) for run in _runs(text) for word in _indexed(run)]
 
 
 def asked_words(text: str, *, at_most: int = 256) -> list[str]:
-    """Return the different words of a query, the first ones of a very long one; pairs where there are any."""
+    """Return the different words of a query, the first of a very long one; pairs where there are any."""
     found: dict[str, None] = {}
     for word in (_spelled(word) for run in _runs(text) for word in _asked(run)):
         found[word] = None

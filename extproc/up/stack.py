@@ -26,6 +26,7 @@ from extproc.settings import Settings
 from extproc.settings_source import ALIASES, PREFIX, SettingsError
 from extproc.up import probes
 from extproc.up.envoy import envoy_command, public_port
+from extproc.up.index import with_index
 from extproc.up.processes import Command, StartFailed, running
 from extproc.up.sealing import with_sealing_key
 from extproc.up.terminal import Report, log_report, say
@@ -125,6 +126,7 @@ async def whole_stack(settings: Settings, report: Report) -> AsyncIterator[str]:
         settings = with_sealing_key(settings)
         settings = _with_embeddings(settings, report)
         settings = await _with_database(settings, parts, report)
+        settings = await with_index(settings, parts, report, _environment())
         await _with_model(settings, parts, report)
         report("Starting Envoy ...")
         envoy = envoy_command(settings, _environment())

@@ -223,9 +223,8 @@ class Rig:
             randomness=randomness,
             limits=self.limits,
         )
-        vectors = RetrievalParts(
-            self.store, self.files, retrieval, Retrieval(rewrite_model=rewrite_model), worker
-        )
+        settings = Retrieval(rewrite_model=rewrite_model)
+        vectors = RetrievalParts(self.store, self.files, extraction, retrieval, settings, worker)
         self.retrieval = vectors.retrieval
         self.chores = vectors.chores
         self.endpoints = Endpoints(

@@ -93,6 +93,10 @@ class ExactIndex:
     async def clear(self) -> None:
         self._chunks.clear()
 
+    def attachments(self, tenant: str, store: str) -> list[str]:
+        """Return what a store has chunks of."""
+        return sorted({key[2] for key in self._chunks if key[:2] == (tenant, store)})
+
     def _of(
         self, tenant: str, store: str, attachments: Collection[str] | None
     ) -> Iterator[tuple[str, IndexedChunk]]:
