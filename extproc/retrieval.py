@@ -22,6 +22,8 @@ from engine.search import VectorSearch
 from engine.store_files import StoreFiles
 from engine.upstream.choice import Choice
 from engine.vector_stores import VectorStores
+from extproc.embedding.opening import open_embedder
+from extproc.index import NO_INDEX, open_index
 from extproc.settings import Settings
 from extproc.settings_retrieval import Retrieval as RetrievalSettings
 
@@ -102,5 +104,10 @@ def ingestion_parts(
 
 @asynccontextmanager
 async def open_retrieval(settings: Settings) -> AsyncIterator[RetrievalMeans]:
-    """Yield what the settings name; closed on exit."""
-    yield NO_RETRIEVAL
+    """Yield what the settings name; closed on exit. Raises SettingsError."""
+    async with open_embedder(settings) as embedder:
+        if embedder is None:
+            yield NO_RETRIEVAL
+            return
+        async with open_index(settings, embedder.model) as index:
+            yield RetrievalMeans(embedder, index, problem=NO_INDEX)
