@@ -38,6 +38,7 @@ class Ingestion:
 
     def __init__(self, parts: IngestionParts, limits: IngestionLimits, worker: str) -> None:
         self._parts = parts
+        self._store = parts.indexing.store
         self._limits = limits
         self._worker = worker
         self._running: dict[IngestionLease, asyncio.Task[None]] = {}
@@ -67,9 +68,7 @@ class Ingestion:
         wanted = min(self._limits.most - len(self._running), _AT_ONCE)
         if wanted <= 0:
             return False
-        claims = await self._parts.store.claim_ingestions(
-            self._worker, self._limits.lease, limit=wanted
-        )
+        claims = await self._store.claim_ingestions(self._worker, self._limits.lease, limit=wanted)
         for claim in claims:
             self._running[claim.lease] = asyncio.create_task(self._run(claim))
         return len(claims) == wanted
@@ -89,14 +88,14 @@ class Ingestion:
 
     async def _put_back(self, claim: IngestionClaim) -> None:
         try:
-            await self._parts.store.put_back_ingestion(claim.lease, seconds=0)
+            await self._store.put_back_ingestion(claim.lease, seconds=0)
         except EngineError as error:
             _log.warning("%s could not be put back: %s", claim.file_id, error)
 
     async def _renew(self) -> bool:
         owned = dict(self._running)
         if owned:
-            lost = await self._parts.store.renew_ingestions(list(owned), self._limits.lease)
+            lost = await self._store.renew_ingestions(list(owned), self._limits.lease)
             for lease in lost:
                 owned[lease].cancel()  # one that has ended does not mind
         return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 
 import msgspec
 
@@ -15,16 +14,8 @@ from engine.errors import (
     NotFound,
 )
 from engine.files import Files
-from engine.ports import (
-    Embedder,
-    Extraction,
-    IndexedChunk,
-    IngestionClaim,
-    IngestionErrorCode,
-    StoredChunk,
-    VectorIndex,
-    VectorStoreStore,
-)
+from engine.indexing import IndexingParts, put_in
+from engine.ports import Extraction, IngestionClaim, IngestionErrorCode
 
 _log = logging.getLogger(__name__)
 
@@ -34,14 +25,11 @@ _LONGEST_WAIT = 60.0
 
 
 class IngestionParts(msgspec.Struct, frozen=True, kw_only=True):
-    """What files are ingested with; `batch` chunks are written, embedded and put in at a time."""
+    """What files are ingested with."""
 
-    store: VectorStoreStore
     files: Files
     extraction: Extraction
-    embedder: Embedder
-    index: VectorIndex
-    batch: int = 64
+    indexing: IndexingParts
 
 
 class IngestionJob:
@@ -49,6 +37,7 @@ class IngestionJob:
 
     def __init__(self, parts: IngestionParts, claim: IngestionClaim, *, attempts: int) -> None:
         self._parts = parts
+        self._store = parts.indexing.store
         self._claim = claim
         self._attempts = attempts
 
@@ -67,7 +56,7 @@ class IngestionJob:
     async def _to_its_end(self) -> None:
         try:
             await self._ingest()
-            await self._parts.store.finish_ingestion(self._claim.lease, None)
+            await self._store.finish_ingestion(self._claim.lease, None)
         except LeaseLost:
             raise
         except (ExtractionRefused, NotFound) as error:
@@ -83,17 +72,17 @@ class IngestionJob:
         if not self._claim.chunked:
             await self._cut()
         tenant, attachment = self._claim.lease.tenant, self._claim.lease.attachment
-        await put_in(self._parts, tenant, self._claim.store, attachment)
+        await put_in(self._parts.indexing, tenant, self._claim.store, attachment)
 
     async def _cut(self) -> None:
         """Write the file's text in chunks; a batch at a time, so that no statement is large."""
-        claim, batch = self._claim, self._parts.batch
+        claim, batch = self._claim, self._parts.indexing.batch
         file, pieces = await self._parts.files.open(claim.lease.tenant, claim.file_id)
         chunks = await self._parts.extraction.chunks(file.filename, pieces, claim.chunking)
         for first in range(0, len(chunks), batch):
             last = first + batch >= len(chunks)
             some = chunks[first : first + batch]
-            await self._parts.store.store_chunks(claim.lease, first, some, last=last)
+            await self._store.store_chunks(claim.lease, first, some, last=last)
 
     async def _try_later(self, message: str, *, passing: bool) -> None:
         if not passing or self._claim.attempts >= self._attempts:
@@ -101,42 +90,11 @@ class IngestionJob:
             return
         seconds = min(_FIRST_WAIT * 2 ** (self._claim.attempts - 1), _LONGEST_WAIT)
         _log.warning("%s is ingested again in %.0f s: %s", self._claim.file_id, seconds, message)
-        await self._parts.store.put_back_ingestion(self._claim.lease, seconds=seconds)
+        await self._store.put_back_ingestion(self._claim.lease, seconds=seconds)
 
     async def _fail(self, code: IngestionErrorCode, message: str) -> None:
         _log.info("%s could not be ingested (%s)", self._claim.file_id, code)
-        await self._parts.store.finish_ingestion(self._claim.lease, (code, message))
-
-
-async def put_in(parts: IngestionParts, tenant: str, store: str, attachment: str) -> int:
-    """Put the chunks of an attachment into the index, embedding those that lack vectors; return how many.
-
-    Raises EmbeddingFailed, IndexUnavailable, StorageUnavailable. What was done stays done.
-    """
-    after = -1
-    while True:
-        chunks = await parts.store.chunks(
-            tenant, attachment, model=parts.embedder.model, after=after, limit=parts.batch
-        )
-        if not chunks:
-            return after + 1
-        whole = await _embedded(parts, tenant, attachment, chunks)
-        await parts.index.insert(tenant, store, attachment, whole)
-        after = chunks[-1].number
-
-
-async def _embedded(
-    parts: IngestionParts, tenant: str, attachment: str, chunks: Sequence[StoredChunk]
-) -> list[IndexedChunk]:
-    vectors = {chunk.number: chunk.vector for chunk in chunks if chunk.vector is not None}
-    lacking = [chunk for chunk in chunks if chunk.vector is None]
-    for first in range(0, len(lacking), parts.embedder.at_once):
-        some = lacking[first : first + parts.embedder.at_once]
-        made = await parts.embedder.embed([chunk.text for chunk in some], "passage")
-        new = [(chunk.number, vector) for chunk, vector in zip(some, made, strict=True)]
-        await parts.store.store_vectors(tenant, attachment, model=parts.embedder.model, vectors=new)
-        vectors.update(new)
-    return [IndexedChunk(chunk.number, chunk.text, vectors[chunk.number]) for chunk in chunks]
+        await self._store.finish_ingestion(self._claim.lease, (code, message))
 
 
 def _refusal(error: EngineError) -> IngestionErrorCode:

@@ -10,10 +10,11 @@ import msgspec
 
 from engine.file_batches import FileBatches
 from engine.files import Files
+from engine.indexing import IndexingParts
 from engine.ingestion import Ingestion, IngestionLimits
 from engine.ingestion_job import IngestionParts
 from engine.limits import Limits
-from engine.ports import Embedder, Extraction, ModelClient, Store, VectorIndex
+from engine.ports import Embedder, Extraction, ModelClient, Store, VectorIndex, VectorStoreStore
 from engine.retries import RetryBudget
 from engine.retrieval import Retrieval, no_retrieval
 from engine.retrieval_upkeep import RetrievalUpkeep
@@ -60,14 +61,15 @@ class RetrievalParts:
         self._settings = settings
         self.retrieval = no_retrieval(means.problem)
         self.chores: Sequence[Ingestion | RetrievalUpkeep] = (RetrievalUpkeep(store, means.index),)
-        parts = ingestion_parts(store, files, extraction, means, batch=settings.batch)
-        if parts is None:
+        indexing = indexing_parts(store, means, batch=settings.batch)
+        if indexing is None:
             return
+        parts = IngestionParts(files=files, extraction=extraction, indexing=indexing)
         limits = IngestionLimits(
             most=settings.concurrency, attempts=settings.attempts, lease=settings.lease_seconds
         )
         ingestion = Ingestion(parts, limits, worker)
-        search = VectorSearch(store, parts.index, parts.embedder)
+        search = VectorSearch(store, indexing.index, indexing.embedder)
         self.retrieval = Retrieval(search, ingestion.wake)
         self.chores = (ingestion, *self.chores)
 
@@ -86,20 +88,13 @@ class RetrievalParts:
         )
 
 
-def ingestion_parts(
-    store: Store, files: Files, extraction: Extraction, means: RetrievalMeans, *, batch: int
-) -> IngestionParts | None:
-    """Return what files are ingested with, if all of it is there."""
+def indexing_parts(
+    store: VectorStoreStore, means: RetrievalMeans, *, batch: int
+) -> IndexingParts | None:
+    """Return what chunks are indexed with, if all of it is there."""
     if means.embedder is None or means.index is None:
         return None
-    return IngestionParts(
-        store=store,
-        files=files,
-        extraction=extraction,
-        embedder=means.embedder,
-        index=means.index,
-        batch=batch,
-    )
+    return IndexingParts(store=store, embedder=means.embedder, index=means.index, batch=batch)
 
 
 @asynccontextmanager

@@ -11,9 +11,9 @@ from engine.errors import (
     ExtractionFailed,
     IndexUnavailable,
 )
+from engine.indexing import IndexingParts
 from engine.ingestion import Ingestion, IngestionLimits
 from engine.ingestion_job import IngestionParts
-from engine.ports import VectorIndex
 from engine.retrieval_upkeep import remove_gone
 from tests.support.engine_rig import CALLER
 from tests.support.faulty_store import FaultyStore
@@ -57,18 +57,16 @@ class Bench:
         name: str,
         *,
         parts: RetrievalRig | None = None,
-        index: VectorIndex | None = None,
         attempts: int = 3,
         lease: float = 30.0,
     ) -> Ingestion:
         having = self.parts if parts is None else parts
         whole = IngestionParts(
-            store=self.clocked,
             files=self.rig.engine.files,
             extraction=having.extraction,
-            embedder=having.embedder,
-            index=having.index if index is None else index,
-            batch=8,
+            indexing=IndexingParts(
+                store=self.clocked, embedder=having.embedder, index=having.index, batch=8
+            ),
         )
         limits = IngestionLimits(most=2, attempts=attempts, lease=lease)
         return Ingestion(whole, limits, name)
