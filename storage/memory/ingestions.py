@@ -119,8 +119,11 @@ class MemoryIngestions:
 
     async def forget_removals(self, tenant: str, attachments: Sequence[str]) -> None:
         """Forget those that were removed from the index."""
+        now = self._clock()
         for attachment in attachments:
-            self._leftovers.pop((tenant, attachment), None)
+            noted = self._leftovers.get((tenant, attachment))
+            if noted is not None and noted.ready <= now:
+                del self._leftovers[(tenant, attachment)]
 
     async def completed_attachments(
         self, *, after: tuple[str, str] | None, limit: int
