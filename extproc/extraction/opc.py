@@ -105,9 +105,7 @@ class Package:
                     parser.feed(piece)
                 parser.close()
         except DefusedXmlException as error:
-            raise Unreadable(
-                "The document declares XML entities or a DTD, which no Office document needs."
-            ) from error
+            raise with_entities() from error
         except (KeyError, SyntaxError, zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
             raise Unreadable(
                 "The Office document is damaged: a part of it cannot be read."
@@ -135,6 +133,13 @@ class Package:
                 f"The document is {unpacked // max(packed, 1)} times larger unpacked; the limit is "
                 f"{bounds.ratio} times."
             )
+
+
+def with_entities() -> Unreadable:
+    """Return the refusal of a document whose XML declares entities."""
+    return Unreadable(
+        "The document declares XML entities or a DTD, which no Office document needs."
+    )
 
 
 def local(tag: str) -> str:

@@ -41,24 +41,29 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 def read_document(file: BinaryIO, filename: str, bounds: Bounds) -> tuple[str, bool]:
     """Return a document's text and whether its headings are Markdown's; raises Unreadable."""
-    kind = kind_of(file, filename, bounds)
-    pieces, size = [], 0
+    kind: Kind | None = None
     try:
-        for piece in _READERS[kind](file, filename, bounds):
-            cleaned = _clean(piece)
-            size += len(cleaned.encode())
-            if size > bounds.text_bytes:
-                raise too_much_text(bounds.text_bytes)
-            pieces.append(cleaned)
+        kind = kind_of(file, filename, bounds)
+        text = _bounded(_READERS[kind](file, filename, bounds), bounds.text_bytes)
     except (Unreadable, MemoryError):
         raise
     except Exception as error:  # parsers of foreign bytes fail in every way there is
-        named = _NAMES.get(kind, "a document")
+        named = _NAMES.get(kind, "a document") if kind else "a document"
         raise Unreadable(f"The file is not {named} that can be read: it is damaged.") from error
-    text = "".join(pieces)
     if not text.strip():
         raise Unreadable("The document has no text.")
     return text, kind in _MARKUP
+
+
+def _bounded(pieces: Iterator[str], most: int) -> str:
+    taken, size = [], 0
+    for piece in pieces:
+        cleaned = _clean(piece)
+        size += len(cleaned.encode())
+        if size > most:
+            raise too_much_text(most)
+        taken.append(cleaned)
+    return "".join(taken)
 
 
 def _clean(text: str) -> str:

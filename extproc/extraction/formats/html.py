@@ -70,7 +70,7 @@ def read(file: BinaryIO, _filename: str, bounds: Bounds) -> Iterator[str]:
     # Most pages say it again, as their first heading.
     if named and not (lines and lines[0].lstrip("# ") == named):
         yield f"# {named}\n\n"
-    yield "\n".join(lines)
+    yield "\n".join(lines).rstrip()
 
 
 class _Page:

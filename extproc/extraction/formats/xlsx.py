@@ -7,9 +7,14 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 import openpyxl
+from defusedxml.common import DefusedXmlException
 
 from extproc.extraction.bounds import Bounds, Unreadable
-from extproc.extraction.opc import Package
+from extproc.extraction.opc import Package, with_entities
+
+
+# In wider rows empty cells are left out: one cell in the last column would make 16,384 of them.
+_MOST_COLUMNS = 256
 
 
 def read(file: BinaryIO, _filename: str, bounds: Bounds) -> Iterator[str]:
@@ -18,7 +23,10 @@ def read(file: BinaryIO, _filename: str, bounds: Bounds) -> Iterator[str]:
         pass
     file.seek(0)
     # As a stream of rows. Its XML is defusedxml's, which refuses entities.
-    book = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
+    try:
+        book = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
+    except ValueError as error:
+        raise with_entities() if isinstance(error.__cause__, DefusedXmlException) else error
     if len(book.worksheets) > bounds.pages:
         raise Unreadable(
             f"The workbook has {len(book.worksheets)} sheets; the limit is {bounds.pages}."
@@ -40,7 +48,8 @@ def read(file: BinaryIO, _filename: str, bounds: Bounds) -> Iterator[str]:
 
 def _trimmed(row: tuple[object, ...]) -> tuple[object, ...]:
     last = next((at for at in range(len(row), 0, -1) if row[at - 1] is not None), 0)
-    return row[:last]
+    # Far out, columns stand for themselves no longer.
+    return row[:last] if last <= _MOST_COLUMNS else tuple(cell for cell in row if cell is not None)
 
 
 def _shown(value: object) -> str:
