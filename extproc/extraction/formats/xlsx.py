@@ -12,7 +12,6 @@ from defusedxml.common import DefusedXmlException
 from extproc.extraction.bounds import Bounds, Unreadable
 from extproc.extraction.opc import Package, with_entities
 
-
 # In wider rows empty cells are left out: one cell in the last column would make 16,384 of them.
 _MOST_COLUMNS = 256
 
