@@ -17,10 +17,14 @@ import pytest
 import pytest_asyncio
 
 from extproc.routes import ROUTES, Operation
+from storage.pgvector.migrations import migrate_vectors
 from storage.postgres.embedded import EmbeddedPostgres
+from storage.postgres.migrate import migrate
+from tests.support.embeddings_server import EmbeddingsServer
 from tests.support.fix_postgres import create_database
 from tests.support.jwts import AUDIENCE, Issuer, altered
 from tests.support.replies import say, text
+from tests.support.retrieving import embedded_by
 from tests.support.scripted_model import ScriptedModel
 from tests.support.stack import Stack, eventually, running_stack, short_directory, standalone_stack
 from tests.support.tenants import (
@@ -54,8 +58,18 @@ def issuer() -> Issuer:
 
 
 @pytest_asyncio.fixture(scope="module")
+async def embedder() -> AsyncIterator[EmbeddingsServer]:
+    """What makes vectors, for whoever has vector stores."""
+    async with EmbeddingsServer() as server:
+        yield server
+
+
+@pytest_asyncio.fixture(scope="module")
 async def guarded(
-    postgres_server: EmbeddedPostgres, stage: ScriptedModel, issuer: Issuer
+    postgres_server: EmbeddedPostgres,
+    stage: ScriptedModel,
+    issuer: Issuer,
+    embedder: EmbeddingsServer,
 ) -> AsyncIterator[Stack]:
     """Two workers behind an Envoy that verifies tokens."""
     with short_directory() as directory:
@@ -67,22 +81,30 @@ async def guarded(
             headers=bearer(issuer.token("somebody")),
             tenancy={"mode": "required", "source": "jwt"},
             jwt={"issuer": issuer.name, "audiences": AUDIENCE, "jwks_file": keys},
+            **embedded_by(embedder),
         ) as running:
             yield running
 
 
 @pytest_asyncio.fixture(scope="module")
-async def believed(postgres_server: EmbeddedPostgres, stage: ScriptedModel) -> AsyncIterator[Stack]:
+async def believed(
+    postgres_server: EmbeddedPostgres, stage: ScriptedModel, embedder: EmbeddingsServer
+) -> AsyncIterator[Stack]:
     """Two workers that speak HTTP and believe a gateway's header; there is no Envoy."""
+    database = await create_database(postgres_server)
+    await migrate(database)
+    await migrate_vectors(database)
     async with standalone_stack(
         stage,
-        await create_database(postgres_server),
+        database,
         tenancy={
             "mode": "required",
             "source": "header",
             "header": "x-tenant",
             "header_from_gateway": True,
         },
+        headers=None,
+        **embedded_by(embedder),
     ) as running:
         yield running
 

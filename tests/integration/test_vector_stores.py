@@ -13,11 +13,10 @@ import pytest_asyncio
 from storage.postgres.embedded import EmbeddedPostgres
 from tests.support.embeddings_server import EmbeddingsServer, Fault, Slow
 from tests.support.fix_postgres import create_database
-from tests.support.fix_stack import CLIENT_KEY
 from tests.support.replies import say, text
 from tests.support.retrieving import retrieving_stack
 from tests.support.scripted_model import ScriptedModel
-from tests.support.stack import Stack, eventually
+from tests.support.stack import CLIENT_KEY, Stack, eventually
 
 SMALL: Any = {"type": "static", "static": {"max_chunk_size_tokens": 100, "chunk_overlap_tokens": 0}}
 

@@ -95,7 +95,7 @@ async def _killed(lite: Lite, load: _Load) -> None:
 
 @pytest.mark.timeout(400)
 async def test_killed_under_load_it_comes_back_and_lost_nothing_acknowledged() -> None:
-    """T8: ten kills under four writers and readers; it is back each time, and all that was answered is there."""
+    """T8: ten kills under four writers and readers; back each time, with all that was answered."""
     async with AsyncExitStack() as opened:
         lite = await opened.enter_async_context(running_lite())
         indexes: list[VectorIndex] = []
