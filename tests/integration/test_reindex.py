@@ -55,7 +55,7 @@ async def test_a_lost_index_is_made_again(
         assert await _found(client, store) == sorted(TEXTS)
 
         await _lose(stack)
-        assert await _found(client, store) == []
+        await _becomes(client, store, [])
         asked = len(server.requests)
 
         told = await _reindexed(stack, server)
@@ -72,6 +72,18 @@ async def test_a_lost_index_is_made_again(
 async def _found(client: openai.AsyncOpenAI, store: str) -> list[str]:
     page = await client.vector_stores.search(store, query=list(TEXTS))
     return sorted(result.content[0].text for result in page.data)
+
+
+async def _becomes(client: openai.AsyncOpenAI, store: str, wanted: list[str]) -> None:
+    """Wait until a search finds this: the index is away for a while."""
+
+    async def so() -> bool:
+        try:
+            return await _found(client, store) == wanted
+        except openai.InternalServerError:
+            return False
+
+    await eventually(so, timeout=60)
 
 
 async def _lose(stack: Stack) -> None:
