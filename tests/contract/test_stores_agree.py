@@ -44,7 +44,8 @@ _OPERATIONS = (
     "connect", "connect", "reconnect", "disconnect", "store_file", "store_file", "remove_file",
     "upload", "upload", "complete", "abort", "sweep", "collect", "collect", "uncollect", "label", "use",
     "store_file", "store_file", "attach", "attach", "attach", "detach", "cancel_batch", "ingest", "ingest",
-    "ingest", "write", "write", "end_ingestion", "end_ingestion", "put_back", "renew_ingestion", "empty", "unindex",
+    "ingest", "write", "write", "end_ingestion", "end_ingestion", "put_back", "renew_ingestion", "empty",
+    "unindex",
 )  # fmt: skip
 _STEPS = st.lists(
     st.tuples(st.sampled_from(_OPERATIONS), st.integers(0, 15), st.integers(0, 3)),
