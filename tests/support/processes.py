@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.support.stack import memory
 
-__all__ = ["alive", "children", "descriptors", "environment", "memory", "status"]
+__all__ = ["alive", "children", "command", "descriptors", "environment", "memory", "status"]
 
 
 def alive(pid: int) -> bool:
@@ -38,3 +38,11 @@ def status(pid: int) -> str:
 def environment(pid: int) -> bytes:
     """Return the environment that a process was started with."""
     return Path(f"/proc/{pid}/environ").read_bytes()
+
+
+def command(pid: int) -> bytes:
+    """Return the command line of a process; nothing if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
