@@ -4,6 +4,7 @@ pytest_plugins = [
     "tests.support.fix_model",
     "tests.support.fix_postgres",
     "tests.support.fix_stack",
+    "tests.support.fix_chart",
     "tests.support.fix_rugged",
     "tests.support.fix_embedding",
 ]

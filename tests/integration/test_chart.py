@@ -6,9 +6,6 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +14,14 @@ import pytest
 
 from extproc.envoy.config import render
 from extproc.settings import Settings
-from extproc.up import lifecycle, probes
+from extproc.up import lifecycle
 from extproc.up.envoy import find_binary
-from extproc.up.processes import Command, running
-from extproc.up.stack import workers_alone
-from storage.postgres.embedded import EmbeddedPostgres
-from storage.postgres.migrate import migrate
 from tests.support import chart
 from tests.support.bare_envoy import ask, envoy
-from tests.support.fix_postgres import create_database
 from tests.support.replies import say, text
 from tests.support.scripted_model import ScriptedModel
 from tests.support.scripts import Hold, Script
-from tests.support.stack import Stack, eventually, reserved_port, short_directory
+from tests.support.stack import Stack, short_directory
 from tests.support.wire import Wire
 
 DEADLINE = 30.0
@@ -91,50 +83,10 @@ def test_the_pod_writes_its_envoy_config_from_the_workers_settings(
         validated(written, directory)
 
 
-@asynccontextmanager
-async def installed(model: ScriptedModel, postgres: str) -> AsyncIterator[Stack]:
-    """The shape `envoy`: its ConfigMap in an Envoy, a worker with its settings, and ports between them."""
-    await migrate(postgres)
-    # An address of our own for the port that gRPC shares with nobody.
-    ours = f"127.{os.getpid() >> 16 & 127 | 1}.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
-    with short_directory() as directory, reserved_port() as public, reserved_port() as private:
-        admin = directory / "envoy-admin.sock"
-        ports = {"port": public, "modelPort": private, "adminSocket": str(admin)}
-        made = chart.manifests(
-            "envoy",
-            model={"url": model.url},
-            envoy={"host": "127.0.0.1", **ports},
-            settings={"sidecar": {"run_dir": str(directory), "listen": f"{ours}:9000"}},
-        )
-        config = chart.only("ConfigMap", made, "demo-holdfast-envoy")["data"]["envoy.yaml"]
-        file = directory / "envoy.yaml"
-        file.write_text(config.replace(chart.HOST, ours))
-        environ = {**chart.environment(made), "HOLDFAST_POSTGRES__URL": postgres}
-        settings = Settings.load(None, environ)
-        proxy = Command(
-            name="envoy",
-            argv=[str(find_binary(settings)), "--config-path", str(file), "--disable-hot-restart"],
-            environment=os.environ,
-            is_ready=partial(probes.envoy_answers, admin),
-        )
-        said: list[str] = []
-        async with running([proxy], said.append), workers_alone(settings, said.append, "prefixed"):
-
-            async def joined() -> bool:
-                return await probes.healthy_workers(admin) == 1
-
-            await eventually(joined)
-            yield Stack(f"http://127.0.0.1:{public}", settings, model, said, {})
-
-
-async def test_an_envoy_elsewhere_serves_responses(
-    stage: ScriptedModel, postgres_server: EmbeddedPostgres
-) -> None:
+@pytest.mark.parametrize("way", ["chart envoy", "chart istio", "chart envoyGateway"], indirect=True)
+async def test_an_envoy_elsewhere_serves_responses(stack: Stack) -> None:
     """ext_proc and the model's turns over ports: streamed, stored, continued, passed through, and ready."""
-    async with (
-        installed(stage, await create_database(postgres_server)) as stack,
-        aiohttp.ClientSession(stack.url) as session,
-    ):
+    async with aiohttp.ClientSession(stack.url) as session:
         wire, model = Wire(session), stack.plays(say(text("Hel", "lo")))
         first = await wire.create(model=model, input="hi")
         second = await wire.create(

@@ -12,11 +12,11 @@ import pytest
 from openai.types.responses import FunctionToolParam, ResponseInputParam
 from pydantic import BaseModel
 
-from tests.support.fix_stack import ALL_WAYS
+from tests.support.fix_stack import EVERY_WAY
 from tests.support.replies import call, reasoning, say, text
 from tests.support.stack import Stack
 
-pytestmark = ALL_WAYS
+pytestmark = EVERY_WAY
 
 WEATHER: FunctionToolParam = {
     "type": "function",

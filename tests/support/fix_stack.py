@@ -43,6 +43,16 @@ BOTH_WAYS = pytest.mark.parametrize("way", ["envoy", "standalone"], indirect=Tru
 ALL_WAYS = pytest.mark.parametrize("way", ["envoy", "inline", "standalone"], indirect=True)
 """The same for those that must find none inline either, where the request is the model's first turn."""
 
+EVERY_WAY = pytest.mark.parametrize(
+    "way",
+    [
+        "envoy", "inline", "standalone",
+        "chart gateway", "chart envoy", "chart istio", "chart envoyGateway",
+    ],
+    indirect=True,
+)  # fmt: skip
+"""The same for those that every installation of the chart must pass as well."""
+
 BOTH_MODES = pytest.mark.parametrize("way", ["envoy", "inline"], indirect=True)
 """The same for tests of what the model server may do, by relay and inline."""
 
@@ -121,6 +131,10 @@ def stack(way: str, request: pytest.FixtureRequest) -> Stack:
         "inline": "inline_stack",
         "standalone": "standalone_workers",
         "plain": "plain",
+        "chart gateway": "chart_gateway",
+        "chart envoy": "chart_envoy",
+        "chart istio": "chart_istio",
+        "chart envoyGateway": "chart_envoy_gateway",
     }
     shared: Stack = request.getfixturevalue(names[way])
     return shared

@@ -1,4 +1,4 @@
-"""Draws the response machine's table: what ARCHITECTURE.md shows, made by `make docs`."""
+"""Draws the response machine's table: what ARCHITECTURE.md and docs/concepts.md show, made by `make docs`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 
 from engine.response.transitions import TRANSITIONS
 
-DOCUMENT = Path(__file__).parents[2] / "ARCHITECTURE.md"
+_ROOT = Path(__file__).parents[2]
+DOCUMENTS = (_ROOT / "ARCHITECTURE.md", _ROOT / "docs" / "concepts.md")
 _BEGIN = "<!-- machine: made from TRANSITIONS by `make docs` -->\n"
 _END = "<!-- /machine -->"
 
@@ -31,4 +32,5 @@ def with_drawing(text: str) -> str:
 
 
 if __name__ == "__main__":
-    DOCUMENT.write_text(with_drawing(DOCUMENT.read_text()))
+    for document in DOCUMENTS:
+        document.write_text(with_drawing(document.read_text()))

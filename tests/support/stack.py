@@ -13,7 +13,7 @@ import shutil
 import socket
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -388,6 +388,25 @@ def memory(pid: int) -> int:
     """Return the resident memory of a process in bytes."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+class Peaks:
+    """The most memory that processes had since this was made, over what they had then, in bytes."""
+
+    def __init__(self, pids: Iterable[int]) -> None:
+        self._began = {pid: memory(pid) for pid in pids}
+        for pid in self._began:
+            Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak is counted from here on
+
+    def grown(self) -> list[int]:
+        """Return by how much each has grown at the most."""
+        return [_peak(pid) - began for pid, began in self._began.items()]
+
+
+def _peak(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    [line] = [line for line in status.splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024
 
 
 @contextmanager
