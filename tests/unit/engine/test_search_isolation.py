@@ -1,4 +1,4 @@
-"""Whatever there is and whatever the index holds, a search finds what is its tenant's and fits, and all of it."""
+"""Whatever the index holds, a search finds what is its tenant's and fits, and all of it."""
 
 from __future__ import annotations
 
