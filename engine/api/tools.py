@@ -108,7 +108,8 @@ def _parse_tool(value: object, param: str, policy: ToolPolicy) -> Tool:
     if kind == FILE_SEARCH:
         raise checks.unsupported(
             f"{param}.type",
-            "no embeddings are configured here to search files with (setting embedding.model).",
+            "files cannot be searched here: that needs embeddings and an index (settings "
+            "embeddings.source and index.kind).",
         )
     if kind in _OWNED_LATER:
         raise checks.unsupported(f"{param}.type", f"tools of type '{kind}' cannot be run here.")
