@@ -8,7 +8,7 @@ from engine.api.file_search import CALL, RESULTS, read_queries
 from engine.context.sources import Found, numbered, told
 from engine.ports import StoredItem, ToolOutcome
 from engine.response.inputs import ArgumentsDelta
-from engine.response.notes import Held, held_note
+from engine.response.notes import NO_RESULTS, Held, held_note
 from engine.response.open_items import Item
 from engine.response.owned_call import OpenOwnedCall
 
@@ -28,7 +28,7 @@ class OpenFileSearchCall(OpenOwnedCall):
     prefix = "fs"
     family = b""
 
-    _results: msgspec.Raw | None = None
+    _results = NO_RESULTS
 
     def opened(self) -> bytes:
         """Return `output_item.added` and `.in_progress`."""
@@ -52,8 +52,8 @@ class OpenFileSearchCall(OpenOwnedCall):
             return note + done, self._stored(item, self._pair(self._arguments(), outcome))
         results = msgspec.Raw(dict(outcome.fields)["results"])
         shown = RESULTS in self._terms.included
-        self._results = results if shown else None
-        frames = held_note(Held(results=None if shown else results))
+        self._results = results if shown else NO_RESULTS
+        frames = held_note(Held() if shown else Held(results=results))
         frames += self._events.event(_COMPLETED, self._place)
         done, item = self.closed("completed")
         found = _read(results)

@@ -138,7 +138,7 @@ def search_outcome(item: LoggedItem, held: Held) -> ToolOutcome:
     """Return what a search of the dead worker's has found."""
     if item.status == "failed":
         return ToolOutcome(text=held.text, error=b"null")
-    results = item.results if held.results is None else held.results
+    results = held.results if bytes(item.results) == b"null" else item.results
     return ToolOutcome(text="", fields=(("results", bytes(results)),))
 
 

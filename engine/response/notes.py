@@ -18,6 +18,7 @@ _USAGE = re.compile(rb": usage (\d+) (\d+) (\d+) (\d+)\n(?:: [^\n]*\n)*" + _EVEN
 _HELD = re.compile(rb": held ([^\n]*)\n" + _EVENT)
 _HELD_LINE = re.compile(rb"^: held [^\n]*\n", re.MULTILINE)
 _MARK = b": held "
+NO_RESULTS = msgspec.Raw(b"null")
 
 
 class Held(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -28,7 +29,7 @@ class Held(msgspec.Struct, frozen=True, omit_defaults=True):
     mark: str = ""
     arguments: str | None = None
     text: str = ""
-    results: msgspec.Raw | None = None
+    results: msgspec.Raw = NO_RESULTS
 
 
 def usage_note(usage: Usage) -> bytes:

@@ -156,7 +156,10 @@ class Redrive:
     def feed(self, frames: bytes) -> None:
         """Take the next whole frames of the log; raises NotRedrivable."""
         self._usage = read_usage(frames)
-        self._held = read_held(frames)
+        try:
+            self._held = read_held(frames)
+        except msgspec.DecodeError as exc:
+            raise NotRedrivable(f"The log holds a note that is none: {exc}.") from exc
         for event in sse.Decoder(len(frames)).feed(frames):
             try:
                 last = self._last = decode(event.data)

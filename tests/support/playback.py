@@ -14,6 +14,7 @@ from typing import Any
 
 from engine import sse
 from engine.api.json import read_object
+from engine.api.ownership import NO_POLICY, ToolPolicy
 from engine.api.request import CreateRequest, parse_create
 from engine.api.response_object import ResponseObject
 from engine.errors import EngineError
@@ -95,10 +96,10 @@ class Player:
                 played.closed = effect
 
 
-def request(**fields: Any) -> CreateRequest:
+def request(*, policy: ToolPolicy = NO_POLICY, **fields: Any) -> CreateRequest:
     """Return a checked request; model `m` and input `hi` unless given."""
     body = json.dumps({"model": "m", "input": "hi", "stream": True, **fields}).encode()
-    return parse_create(read_object(body), ItemIds(RESPONSE_ID), Limits())
+    return parse_create(read_object(body), ItemIds(RESPONSE_ID), Limits(), policy)
 
 
 def machine(asked: CreateRequest | None = None, *, store: bool = True) -> ResponseMachine:
