@@ -14,7 +14,6 @@ from typing import Any
 
 from engine import sse
 from engine.api.json import read_object
-from engine.api.ownership import NO_POLICY, ToolPolicy
 from engine.api.request import CreateRequest, parse_create
 from engine.api.response_object import ResponseObject
 from engine.errors import EngineError
@@ -96,10 +95,10 @@ class Player:
                 played.closed = effect
 
 
-def request(*, policy: ToolPolicy = NO_POLICY, **fields: Any) -> CreateRequest:
+def request(**fields: Any) -> CreateRequest:
     """Return a checked request; model `m` and input `hi` unless given."""
     body = json.dumps({"model": "m", "input": "hi", "stream": True, **fields}).encode()
-    return parse_create(read_object(body), ItemIds(RESPONSE_ID), Limits(), policy)
+    return parse_create(read_object(body), ItemIds(RESPONSE_ID), Limits())
 
 
 def machine(asked: CreateRequest | None = None, *, store: bool = True) -> ResponseMachine:

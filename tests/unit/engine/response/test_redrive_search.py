@@ -8,9 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.api.file_search import DEFINITION
-from engine.api.json import encode
+from engine.api.json import encode, read_object
 from engine.api.ownership import ToolPolicy
+from engine.api.request import parse_create
 from engine.context.sources import Source
+from engine.ids import ItemIds
+from engine.limits import Limits
 from engine.ports import ToolDefinition, ToolOutcome
 from engine.response.agenda import Agenda, Listing
 from engine.response.effects import RunTools
@@ -35,7 +38,7 @@ from engine.response.phase import Phase
 from engine.response.redrive import NotRedrivable, Redrive, Redriven
 from engine.upstream.dialect import ResponsesDialect
 from tests.support.fake_tools import server
-from tests.support.playback import NOW, machine, request
+from tests.support.playback import NOW, RESPONSE_ID, machine
 from tests.support.stream_rules import check_stream, response_of
 from tests.unit.engine.response.test_redrive import beyond
 from tests.unit.engine.response.test_redrive_tools import DIED, USAGE, Tools, frames_of
@@ -87,7 +90,9 @@ class Case:
 
     def __init__(self, *, included: bool) -> None:
         include = ["file_search_call.results"] if included else []
-        self.request = request(policy=ToolPolicy(file_search=True), include=include, **FIELDS)
+        body = encode({"model": "m", "input": "hi", "stream": True, "include": include, **FIELDS})
+        policy = ToolPolicy(file_search=True)
+        self.request = parse_create(read_object(body), ItemIds(RESPONSE_ID), Limits(), policy)
         self.agenda = Agenda(
             request=self.request, encoder=ResponsesDialect(), replay=[], headers={}, most_turns=100
         )
