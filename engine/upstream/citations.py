@@ -35,9 +35,13 @@ class CitationReader:
         self._find = find
         self.held = ""
 
+    def passes(self, text: str) -> bool:
+        """True if more text can be let go as it is: nothing is held, and no mark begins in it."""
+        return not self.held and _OPENING not in text and text[-1:] != " "
+
     def feed(self, text: str) -> list[str | Mark]:
         """Take more text and return what can be let go: pieces of text, and marks where they stood."""
-        if not self.held and _OPENING not in text and text[-1:] != " ":
+        if self.passes(text):
             return [text] if text else []
         return self._read(self.held + text)
 

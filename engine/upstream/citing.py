@@ -47,7 +47,8 @@ class Citing:
 
     def receive(self, data: bytes) -> list[Content]:
         """Take the data of one server-sent event."""
-        return self._let_through(self._reader.receive(data))
+        contents = self._reader.receive(data)
+        return contents if self._passes(contents) else self._let_through(contents)
 
     def end(self) -> list[Content]:
         """Take the end of the stream, also a broken one."""
@@ -56,6 +57,12 @@ class Citing:
     def receive_whole(self, body: bytes) -> list[Content]:
         """Take an answer that is no stream."""
         return self._let_through(self._reader.receive_whole(body))
+
+    def _passes(self, contents: list[Content]) -> bool:
+        """True for what comes most often: a token without any bracket."""
+        if len(contents) != 1 or type(contents[0]) is not TextDelta:
+            return False
+        return not self._tokens.waiting and self._text.passes(contents[0].text)
 
     def _let_through(self, contents: Iterable[Content]) -> list[Content]:
         made: list[Content] = []
@@ -70,14 +77,13 @@ class Citing:
         return made
 
     def _said(self, delta: TextDelta) -> list[Content]:
+        if not self._tokens.waiting and self._text.passes(delta.text):
+            return [delta]
         if delta.logprobs != NONE or self._tokens.waiting:
             self._tokens.add(delta, waiting=len(self._text.held))
         if not delta.text:
             return [TextDelta("", self._tokens.take(0))]
-        pieces = self._text.feed(delta.text)
-        if len(pieces) == 1 and pieces[0] is delta.text and not self._tokens.waiting:
-            return [delta]
-        return self._released(pieces)
+        return self._released(self._text.feed(delta.text))
 
     def _released(self, pieces: Iterable[str | Mark]) -> list[Content]:
         made: list[Content] = []
