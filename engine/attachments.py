@@ -6,16 +6,17 @@ same bytes whatever has become of the file (rule M9).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from urllib.parse import unquote, urlsplit
 
 from engine.api import checks
-from engine.api.attachments import Part, as_image, as_text, decoded, places_of_files
+from engine.api.attachments import Part, as_image, as_text, decoded, places_of_files, plain_text
 from engine.api.items import IMAGE_LIMIT, WithFiles, stored_item
-from engine.errors import InvalidRequest, NotFound
+from engine.errors import ExtractionFailed, ExtractionRefused, InvalidRequest, NotFound
 from engine.files import Files
 from engine.limits import Limits
 from engine.ports import StoredItem
+from engine.ports.extraction import Chunking, Extraction, TextChunk
 
 FetchUrl = Callable[[str, int, str], Awaitable[bytes]]
 """Returns at most so many bytes behind a URL; raises InvalidRequest with the `param` given last."""
@@ -26,6 +27,20 @@ async def nothing_fetched(_url: str, _most: int, param: str) -> bytes:
     raise checks.unsupported(param, "URLs are not fetched here.")
 
 
+class NothingExtracted:
+    """Refuses every document: `Extraction` where none is read but plain text."""
+
+    async def text(self, filename: str, pieces: AsyncIterator[bytes], *, most: int) -> str:
+        """Refuse."""
+        raise _unreadable()
+
+    async def chunks(
+        self, filename: str, pieces: AsyncIterator[bytes], chunking: Chunking
+    ) -> Sequence[TextChunk]:
+        """Refuse."""
+        raise _unreadable()
+
+
 # Each is fetched before the model is called.
 _MOST_FILES = 50
 
@@ -33,13 +48,19 @@ _MOST_FILES = 50
 class Attachments:
     """Reads files for one worker."""
 
-    def __init__(self, files: Files, fetch: FetchUrl, limits: Limits) -> None:
+    def __init__(
+        self, files: Files, fetch: FetchUrl, extraction: Extraction, limits: Limits
+    ) -> None:
         self._files = files
         self._fetch = fetch
+        self._extraction = extraction
         self._limits = limits
 
     async def attach(self, tenant: str, entry: WithFiles) -> StoredItem:
-        """Return an item whose files were read; raises InvalidRequest, StorageUnavailable."""
+        """Return an item whose files were read.
+
+        Raises InvalidRequest, ExtractionRefused among it, StorageUnavailable, ExtractionFailed.
+        """
         sent = dict(entry.item)
         places = list(places_of_files(sent))
         if len(places) > _MOST_FILES:
@@ -59,13 +80,29 @@ class Attachments:
         return stored_item(entry.item, entry.kind, sent)
 
     async def _read(self, tenant: str, part: Part, param: str) -> tuple[dict[str, object], int]:
-        """Return what a model is sent for a part, and how many bytes the file had."""
+        """Return what a model is sent for a part, and how many bytes it took of the file."""
         if part["type"] == "input_image":
             param = f"{param}.file_id"
             data, _ = await self._kept(tenant, str(part["file_id"]), IMAGE_LIMIT, param)
             return as_image(data, part.get("detail"), param), len(data)
         data, name, param = await self._file(tenant, part, param)
-        return as_text(data, str(part.get("filename") or name), param), len(data)
+        name = str(part.get("filename") or name)
+        text = plain_text(data)
+        if text is not None:
+            return as_text(text, name), len(data)
+        text = await self._extracted(data, name, param)
+        return as_text(text, name), len(text.encode())
+
+    async def _extracted(self, data: bytes, name: str, param: str) -> str:
+        """Return the text of a document; every error says which one, and where it is named."""
+        most = self._limits.input_text_bytes
+        try:
+            return await self._extraction.text(name, _whole(data), most=most)
+        except ExtractionRefused as error:
+            message = f"The file '{name}' cannot be read. {error.message}"
+            raise ExtractionRefused(message, param=param, code=error.code) from error
+        except ExtractionFailed as error:
+            raise ExtractionFailed(error.message, param=param) from error
 
     async def _file(self, tenant: str, part: Part, param: str) -> tuple[bytes, str, str]:
         """Return bytes and name of a file, and where in the request it is named."""
@@ -95,6 +132,17 @@ class Attachments:
 
 async def _joined(pieces: AsyncIterator[bytes]) -> bytes:
     return b"".join([piece async for piece in pieces])
+
+
+async def _whole(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+def _unreadable() -> ExtractionRefused:
+    return ExtractionRefused(
+        "Files in requests must be text in UTF-8 here (plain text, Markdown, code, JSON, CSV …).",
+        code="unsupported_file",
+    )
 
 
 def _list(value: object) -> list[object]:

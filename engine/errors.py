@@ -8,6 +8,7 @@ the default `code` of the body (rule R15), so that no adapter has to choose.
         UnknownPreviousResponse  400  previous_response_not_found
         TargetRefused         400  target_refused
         SealingUnavailable    400  sealing_not_configured
+        RetrievalUnavailable  400  retrieval_not_configured
       Unauthenticated         401  invalid_request_error
       NotFound                404  invalid_request_error
       MethodNotAllowed        405  invalid_request_error
@@ -71,6 +72,12 @@ class UnknownPreviousResponse(InvalidRequest):
         super().__init__(
             f"Previous response with id '{response_id}' not found.", param="previous_response_id"
         )
+
+
+class RetrievalUnavailable(InvalidRequest):
+    """The request needs vectors, and the gateway has nothing to make or to keep them with (rule H1)."""
+
+    default_code = "retrieval_not_configured"
 
 
 class Unauthenticated(EngineError):

@@ -74,6 +74,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """All parts of an upload."""
     input_file_bytes: int = 10 * 2**20
     """One file in a request that becomes text."""
+    input_text_bytes: int = 10 * 2**20
+    """The text of a document in a request."""
     upload_seconds: float = 3600.0
     """How long an upload may be added to."""
     buffer_bytes: int = 4 * 2**20

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import aclosing
 
 import msgspec
 
@@ -13,11 +11,10 @@ from engine.api.response_object import Usage
 from engine.context.summaries import PROMPT, asking, summary_request
 from engine.errors import UpstreamFailed
 from engine.limits import Limits
-from engine.model_turn import ModelTurn
 from engine.ports import ModelClient
-from engine.response.inputs import TextDelta
 from engine.response.turn import TurnRequest, TurnRules
 from engine.retries import RetryBudget
+from engine.spoken import Spoken
 from engine.upstream.choice import Choice
 
 
@@ -41,10 +38,8 @@ class Summaries:
         prompt: str = PROMPT,
         most_tokens: int | None = None,
     ) -> None:
-        self._model = model
-        self._limits = limits
+        self._spoken = Spoken(model, limits, budget)
         self._choice = choice
-        self._budget = budget
         self._prompt = prompt
         self._most_tokens = most_tokens
 
@@ -62,35 +57,7 @@ class Summaries:
 
         Raises UpstreamRefused, UpstreamFailed.
         """
-        texts: list[str] = []
-        call = ModelTurn(
-            turn,
-            self._model,
-            self._limits,
-            lambda: sum(map(len, texts)),
-            budget=self._budget,
-            run=run,
-        )
-        try:
-            async with asyncio.timeout(self._limits.turn):
-                await _read(call, texts)
-        except TimeoutError:
-            raise UpstreamFailed("The model's turn took too long.") from None
-        finally:
-            call.hang_up()
-        outcome = call.outcome
-        if outcome is not None and outcome.error is not None:
-            raise outcome.error
-        text = "".join(texts).strip()
+        text, usage = await self._spoken.text(turn, run)
         if not text:
             raise UpstreamFailed("The model has written no summary of the conversation.")
-        return Summary(text, None if outcome is None else outcome.usage)
-
-
-async def _read(call: ModelTurn, texts: list[str]) -> None:
-    await call.open()
-    async with aclosing(call.contents()) as chunks:
-        async for contents in chunks:
-            texts += [piece.text for piece in contents if isinstance(piece, TextDelta)]
-    texts += [piece.text for piece in call.rest() if isinstance(piece, TextDelta)]
-    await call.finish()
+        return Summary(text, usage)

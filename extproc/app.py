@@ -8,13 +8,15 @@ import os
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol
 
 from engine.api.ownership import ToolPolicy
-from engine.attachments import Attachments, FetchUrl, nothing_fetched
+from engine.attachments import Attachments, FetchUrl, NothingExtracted, nothing_fetched
 from engine.background import Background
 from engine.connectors import Connectors
 from engine.conversations import Conversations
 from engine.detached import Detached
+from engine.file_search import FileSearch
 from engine.file_sweep import FileSweep
 from engine.files import Files
 from engine.following import Following
@@ -24,6 +26,7 @@ from engine.limits import Limits
 from engine.lines import Lines
 from engine.live import Live
 from engine.ports import BlobStore, ModelClient, Sealing, Store
+from engine.ports.extraction import Extraction
 from engine.prompts import Prompts
 from engine.recovery import Recovery
 from engine.registry import Registry
@@ -40,6 +43,7 @@ from extproc.admission import Admission
 from extproc.connectors import shared_connectors, shared_policies
 from extproc.context_operations import ContextParts
 from extproc.exchange import Exchanges
+from extproc.extraction.documents import open_extraction
 from extproc.files import file_store, url_fetcher
 from extproc.grpc_server import GrpcTransport
 from extproc.handover import handed_over
@@ -53,6 +57,7 @@ from extproc.mcp.worker import McpServers, mcp_servers
 from extproc.model_client import HttpModelClient, NoModelClient, turn_headers
 from extproc.operations import Endpoints
 from extproc.provided_tools import load_providers
+from extproc.retrieval import NO_RETRIEVAL, RetrievalMeans, RetrievalParts, open_retrieval
 from extproc.scout import Scout
 from extproc.sealing import NoSealing
 from extproc.settings import Settings, SettingsError
@@ -126,6 +131,14 @@ class Worker:
         await asyncio.wait({chores}, timeout=_LAST_WORDS)
 
 
+class Doer(Protocol):
+    """Does something beside the requests, from `start` to `stop`."""
+
+    def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
 class Engine:
     """The engine of one worker, its parts put together."""
 
@@ -143,7 +156,10 @@ class Engine:
         open_anew: OpenProvider | None = None,
         sealing: Sealing | None = None,
         fetch: FetchUrl = nothing_fetched,
+        retrieval: RetrievalMeans = NO_RETRIEVAL,
+        extraction: Extraction | None = None,
     ) -> None:
+        extraction = NothingExtracted() if extraction is None else extraction
         limits = limits_of(settings)
         retries = RetryBudget(settings.routing.retry_budget)
         context = ContextParts(settings.context, model, limits, choice, retries)
@@ -151,7 +167,12 @@ class Engine:
         shared = shared_connectors(settings.connectors.shared)
         sealing = NoSealing() if sealing is None else sealing
         registry = Registry(store, sealing, shared)
-        tools = _toolbox(settings, open_provider, limits, registry)
+        keeping = Keeping(store, blobs, os.urandom)
+        files = Files(store, keeping, randomness=os.urandom, limits=limits)
+        vectors = RetrievalParts(
+            store, files, extraction, retrieval, settings.retrieval, worker_name
+        )
+        tools = _toolbox(settings, open_provider, limits, registry, vectors.file_search(limits))
         self.following = Following(store, limits)
         means = Means(
             model=model,
@@ -174,16 +195,15 @@ class Engine:
         most = settings.background.concurrency if more_turns else 0
         background = Background(self.live, takeover, most=most)
         recovery = Recovery(self.live, takeover, background)
-        self._chores: tuple[Background | Recovery | Upkeep | FileSweep | Scout, ...] = (
+        self._chores: tuple[Doer, ...] = (
             background,
             recovery,
             Upkeep(store),
             FileSweep(store, blobs),
+            *vectors.chores,
             *scouts,
         )
-        keeping = Keeping(store, blobs, os.urandom)
-        files = Files(store, keeping, randomness=os.urandom, limits=limits)
-        attach = Attachments(files, fetch, limits).attach
+        attach = Attachments(files, fetch, extraction, limits).attach
         self.lines = Lines(store, limits.conversation_wait)
         conversations = Conversations(
             store=store, lines=self.lines, sealing=sealing, attach=attach, randomness=os.urandom
@@ -224,6 +244,8 @@ class Engine:
             randomness=os.urandom,
         )
         uploads = Uploads(store, keeping, clock=_now, randomness=os.urandom, limits=limits)
+        of_contexts = context.operations(store, self.lines, tools, sealing, attach, _now)
+        vector_stores, store_files, batches = vectors.operations(model, limits, choice, retries)
         self.endpoints = Endpoints(
             responses,
             conversations,
@@ -231,7 +253,10 @@ class Engine:
             prompts,
             files,
             uploads,
-            *context.operations(store, self.lines, tools, sealing, attach, _now),
+            *of_contexts,
+            vector_stores,
+            store_files,
+            batches,
         )
 
     def start(self) -> None:
@@ -245,7 +270,11 @@ class Engine:
 
 
 def _toolbox(
-    settings: Settings, open_provider: OpenProvider, limits: Limits, registry: Registry
+    settings: Settings,
+    open_provider: OpenProvider,
+    limits: Limits,
+    registry: Registry,
+    file_search: FileSearch | None,
 ) -> Toolbox:
     return Toolbox(
         open_provider,
@@ -256,6 +285,7 @@ def _toolbox(
             upstream_types=frozenset(settings.tools.upstream_types),
             upstream_labels=frozenset(settings.tools.upstream_labels),
         ),
+        file_search=file_search,
     )
 
 
@@ -276,6 +306,8 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
         model_client(settings) as model,
         _servers(settings) as servers,
         url_fetcher(settings.files, outbound_policy(settings)) as fetch,
+        open_retrieval(settings) as retrieval,
+        open_extraction(settings.extraction) as extraction,
     ):
         choice = dialect_choice(settings)
         engine = Engine(
@@ -290,6 +322,8 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
             open_anew=servers.open_anew,
             sealing=sealing_of(settings),
             fetch=fetch,
+            retrieval=retrieval,
+            extraction=extraction,
         )
         yield Worker(transport_of(settings, index, engine.endpoints, model), engine, settings)
 

@@ -38,6 +38,8 @@ examples:
   holdfast serve --http :8080                  without any Envoy: HTTP in, model.url out
   holdfast purge --tenant acme                 remove everything of a tenant
 
+  holdfast reindex                             make the vector index again from the database
+
   holdfast doctor --backend http://localhost:8000    what of a model server works, and what is repaired
 
   holdfast config                              the settings in force, as a settings file
@@ -69,6 +71,14 @@ Removes every stored response of one tenant, with its input, output and events, 
 connectors, prompts and files, and ends with the number of responses.
 What is removed cannot be brought back; backups of the database are not touched.
 Without tenancy everything belongs to the tenant 'default'.
+"""
+
+
+_REINDEX = """\
+Puts the files of vector stores into the index again, from their chunks in the database: after the index
+was lost or changed, and after another embedding model was chosen (their vectors are made again then).
+What is there already is left alone, so a run that was interrupted can simply be begun again; workers may
+serve meanwhile. Searches find what is in the index.
 """
 
 
@@ -147,6 +157,10 @@ def _parser() -> argparse.ArgumentParser:
         "--http", metavar="ADDRESS", help="serve HTTP there and call model.url itself"
     )
     add("migrate", _migrate, "bring the database's tables up to date")
+    again = add("reindex", _reindex, "make the vector index again", _REINDEX)
+    which = again.add_mutually_exclusive_group()
+    which.add_argument("--tenant", metavar="NAME", help="of this tenant alone")
+    which.add_argument("--clear", action="store_true", help="empty the index first, of all tenants")
     purge = add("purge", _purge, "remove everything of a tenant", _PURGE)
     purge.add_argument("--tenant", metavar="TENANT", required=True, help="whose data is removed")
     purge.add_argument("--yes", action="store_true", help="do not ask")
@@ -220,12 +234,19 @@ def _drain(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 def _migrate(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     from engine.errors import EngineError
+    from extproc.index import migrate_index
     from storage.postgres.migrate import ChangedMigration, migrate
     from storage.postgres.role import RoleMissing
 
-    conninfo = _database(_settings(arguments, environ))
+    settings = _settings(arguments, environ)
+    conninfo = _database(settings)
+
+    async def work() -> list[str]:
+        applied = await migrate(conninfo, progress=say)
+        return applied + await migrate_index(settings, say)
+
     try:
-        applied = asyncio.run(migrate(conninfo, progress=say))
+        applied = asyncio.run(work())
     except (EngineError, ChangedMigration, RoleMissing) as error:
         raise StartFailed(str(error)) from error
     say(f"{len(applied)} migration(s) applied." if applied else "The database is up to date.")
@@ -257,6 +278,25 @@ def _purge(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     except EngineError as error:
         raise StartFailed(str(error)) from error
     say(f"{removed} response(s) and conversation(s) of tenant '{tenant}' removed.")
+
+
+def _reindex(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    from engine.errors import EngineError
+    from extproc import reindex
+
+    settings = _settings(arguments, environ)
+    work = reindex.run(
+        settings,
+        _database(settings),
+        arguments.tenant,
+        clear=arguments.clear,
+        progress=reindex.on_standard_error(),
+    )
+    try:
+        made = asyncio.run(work)
+    except EngineError as error:
+        raise StartFailed(f"{error} The same command goes on from here.") from error
+    say(f"{made.put_in} of {made.files} file(s) put into the index; the others were there.")
 
 
 def _confirm(tenant: str) -> None:

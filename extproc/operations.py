@@ -12,13 +12,16 @@ from engine.compacting import Compacting
 from engine.connectors import Connectors
 from engine.conversations import Conversations
 from engine.errors import EngineError
+from engine.file_batches import FileBatches
 from engine.files import Files
 from engine.intake import Caller
 from engine.ports import ModelClient, Reply
 from engine.prompts import Prompts
 from engine.responses import Responses
+from engine.store_files import StoreFiles
 from engine.token_counts import TokenCounts
 from engine.uploads import Uploads
+from engine.vector_stores import VectorStores
 from extproc.routes import Match, Operation
 
 _log = logging.getLogger(__name__)
@@ -43,6 +46,9 @@ class Endpoints(msgspec.Struct, frozen=True):
     uploads: Uploads
     compacting: Compacting
     counts: TokenCounts
+    vector_stores: VectorStores
+    store_files: StoreFiles
+    file_batches: FileBatches
 
 
 _Whole = Callable[[Endpoints, Match, Caller, bytes], Awaitable[Answer]]
@@ -89,6 +95,30 @@ _WHOLE: Mapping[Operation, _Whole] = {
     Operation.CREATE_UPLOAD: lambda e, m, c, body: e.uploads.create(c, body, m.query),
     Operation.COMPLETE_UPLOAD: lambda e, m, c, body: e.uploads.complete(c, m.id, body, m.query),
     Operation.CANCEL_UPLOAD: lambda e, m, c, _: e.uploads.cancel(c, m.id, m.query),
+    Operation.CREATE_VECTOR_STORE: lambda e, m, c, body: e.vector_stores.create(c, body, m.query),
+    Operation.LIST_VECTOR_STORES: lambda e, m, c, _: e.vector_stores.list(c, m.query),
+    Operation.RETRIEVE_VECTOR_STORE: lambda e, m, c, _: e.vector_stores.retrieve(c, m.id, m.query),
+    Operation.UPDATE_VECTOR_STORE: lambda e, m, c, body: e.vector_stores.update(
+        c, m.id, body, m.query
+    ),
+    Operation.DELETE_VECTOR_STORE: lambda e, m, c, _: e.vector_stores.delete(c, m.id, m.query),
+    Operation.SEARCH_VECTOR_STORE: lambda e, m, c, body: e.vector_stores.search(
+        c, m.id, body, m.query
+    ),
+    Operation.ATTACH_FILE: lambda e, m, c, body: e.store_files.create(c, m.id, body, m.query),
+    Operation.LIST_ATTACHED: lambda e, m, c, _: e.store_files.list(c, m.id, m.query),
+    Operation.RETRIEVE_ATTACHED: lambda e, m, c, _: e.store_files.retrieve(
+        c, m.id, m.item, m.query
+    ),
+    Operation.LABEL_ATTACHED: lambda e, m, c, body: e.store_files.update(
+        c, m.id, m.item, body, m.query
+    ),
+    Operation.DETACH_FILE: lambda e, m, c, _: e.store_files.delete(c, m.id, m.item, m.query),
+    Operation.ATTACHED_CONTENT: lambda e, m, c, _: e.store_files.content(c, m.id, m.item, m.query),
+    Operation.CREATE_BATCH: lambda e, m, c, body: e.file_batches.create(c, m.id, body, m.query),
+    Operation.RETRIEVE_BATCH: lambda e, m, c, _: e.file_batches.retrieve(c, m.id, m.item, m.query),
+    Operation.CANCEL_BATCH: lambda e, m, c, _: e.file_batches.cancel(c, m.id, m.item, m.query),
+    Operation.BATCH_FILES: lambda e, m, c, _: e.file_batches.list_files(c, m.id, m.item, m.query),
 }
 
 

@@ -52,6 +52,22 @@ class Operation(Enum):
     ADD_UPLOAD_PART = "add_upload_part"
     COMPLETE_UPLOAD = "complete_upload"
     CANCEL_UPLOAD = "cancel_upload"
+    CREATE_VECTOR_STORE = "create_vector_store"
+    LIST_VECTOR_STORES = "list_vector_stores"
+    RETRIEVE_VECTOR_STORE = "retrieve_vector_store"
+    UPDATE_VECTOR_STORE = "update_vector_store"
+    DELETE_VECTOR_STORE = "delete_vector_store"
+    SEARCH_VECTOR_STORE = "search_vector_store"
+    ATTACH_FILE = "attach_file"
+    LIST_ATTACHED = "list_attached"
+    RETRIEVE_ATTACHED = "retrieve_attached"
+    LABEL_ATTACHED = "label_attached"
+    DETACH_FILE = "detach_file"
+    ATTACHED_CONTENT = "attached_content"
+    CREATE_BATCH = "create_batch"
+    RETRIEVE_BATCH = "retrieve_batch"
+    CANCEL_BATCH = "cancel_batch"
+    BATCH_FILES = "batch_files"
 
 
 _WITH_BODY = frozenset(
@@ -69,6 +85,12 @@ _WITH_BODY = frozenset(
         Operation.ADD_PROMPT_VERSION,
         Operation.CREATE_UPLOAD,
         Operation.COMPLETE_UPLOAD,
+        Operation.CREATE_VECTOR_STORE,
+        Operation.UPDATE_VECTOR_STORE,
+        Operation.SEARCH_VECTOR_STORE,
+        Operation.ATTACH_FILE,
+        Operation.LABEL_ATTACHED,
+        Operation.CREATE_BATCH,
     )
 )
 
@@ -138,6 +160,22 @@ ROUTES: tuple[tuple[str, tuple[str | None, ...], Operation], ...] = (
     ("POST", ("uploads", None, "parts"), Operation.ADD_UPLOAD_PART),
     ("POST", ("uploads", None, "complete"), Operation.COMPLETE_UPLOAD),
     ("POST", ("uploads", None, "cancel"), Operation.CANCEL_UPLOAD),
+    ("POST", ("vector_stores",), Operation.CREATE_VECTOR_STORE),
+    ("GET", ("vector_stores",), Operation.LIST_VECTOR_STORES),
+    ("GET", ("vector_stores", None), Operation.RETRIEVE_VECTOR_STORE),
+    ("POST", ("vector_stores", None), Operation.UPDATE_VECTOR_STORE),
+    ("DELETE", ("vector_stores", None), Operation.DELETE_VECTOR_STORE),
+    ("POST", ("vector_stores", None, "search"), Operation.SEARCH_VECTOR_STORE),
+    ("POST", ("vector_stores", None, "files"), Operation.ATTACH_FILE),
+    ("GET", ("vector_stores", None, "files"), Operation.LIST_ATTACHED),
+    ("GET", ("vector_stores", None, "files", None), Operation.RETRIEVE_ATTACHED),
+    ("POST", ("vector_stores", None, "files", None), Operation.LABEL_ATTACHED),
+    ("DELETE", ("vector_stores", None, "files", None), Operation.DETACH_FILE),
+    ("GET", ("vector_stores", None, "files", None, "content"), Operation.ATTACHED_CONTENT),
+    ("POST", ("vector_stores", None, "file_batches"), Operation.CREATE_BATCH),
+    ("GET", ("vector_stores", None, "file_batches", None), Operation.RETRIEVE_BATCH),
+    ("POST", ("vector_stores", None, "file_batches", None, "cancel"), Operation.CANCEL_BATCH),
+    ("GET", ("vector_stores", None, "file_batches", None, "files"), Operation.BATCH_FILES),
 )
 
 

@@ -31,9 +31,13 @@ from extproc.http_address import HttpAddress, TcpAddress, UnixAddress, of_worker
 from extproc.settings_connectors import Connectors
 from extproc.settings_context import Context
 from extproc.settings_conversations import Conversations
+from extproc.settings_embeddings import Embeddings
+from extproc.settings_extraction import Extraction
 from extproc.settings_files import Files
+from extproc.settings_index import Index
 from extproc.settings_model import Model
 from extproc.settings_postgres import Postgres
+from extproc.settings_retrieval import Retrieval
 from extproc.settings_routing import Routing
 from extproc.settings_sealing import Sealing
 from extproc.settings_section import Bytes, SecondsOrZero, Section
@@ -56,6 +60,12 @@ __all__ = ["Settings", "SettingsError"]
 
 # A unix socket's path has 108 bytes in Linux, the final zero among them; the rest is our margin.
 SOCKET_PATH_LIMIT = 100
+
+# What is a directory of its own below `data_dir`, where nothing else is asked for.
+_BELOW_DATA_DIR = (
+    ("files", "directory", "files"),
+    ("embeddings", "cache_dir", "cache/embeddings"),
+)
 
 
 class Listen(Section):
@@ -165,6 +175,10 @@ class Settings(BaseSettings):
     sealing: Sealing = Field(default_factory=Sealing)
     connectors: Connectors = Field(default_factory=Connectors)
     files: Files = Field(default_factory=Files)
+    retrieval: Retrieval = Field(default_factory=Retrieval)
+    embeddings: Embeddings = Field(default_factory=Embeddings)
+    extraction: Extraction = Field(default_factory=Extraction)
+    index: Index = Field(default_factory=Index)
 
     SECTIONS: ClassVar[dict[str, type[Section]]] = {
         "sidecar": Sidecar,
@@ -185,6 +199,10 @@ class Settings(BaseSettings):
         "sealing": Sealing,
         "connectors": Connectors,
         "files": Files,
+        "retrieval": Retrieval,
+        "embeddings": Embeddings,
+        "extraction": Extraction,
+        "index": Index,
     }
 
     @classmethod
@@ -233,10 +251,12 @@ class Settings(BaseSettings):
     @classmethod
     def _derive_paths(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Put the sockets and the files below `data_dir` where nothing else was asked for."""
-        data_dir, files = Path(values.get("data_dir", ".data")), _given(values.get("files"))
-        if isinstance(files, dict):
-            files.setdefault("directory", data_dir / "files")
-            values = {**values, "files": files}
+        data_dir = Path(values.get("data_dir", ".data"))
+        for name, field, below in _BELOW_DATA_DIR:
+            section = _given(values.get(name))
+            if isinstance(section, dict):
+                section.setdefault(field, data_dir / below)
+                values = {**values, name: section}
         sidecar, model = _given(values.get("sidecar")), _given(values.get("model"))
         if isinstance(sidecar, dict) and isinstance(model, dict):
             sidecar.setdefault("run_dir", data_dir / "run")
@@ -248,7 +268,8 @@ class Settings(BaseSettings):
     def _sockets_fit(self) -> Self:
         last_worker = self.worker_socket(self.sidecar.workers - 1)
         last_http = self.http_address(self.sidecar.workers - 1)
-        sockets = [last_worker, self.admin_socket, self.demo_socket, self.model.socket]
+        sockets = [last_worker, self.admin_socket, self.demo_socket, self.index_socket]
+        sockets.append(self.model.socket)
         if isinstance(last_http, UnixAddress):
             sockets.append(last_http.path)
         for path in sockets:
@@ -304,6 +325,15 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _embeddings_are_reachable(self) -> Self:
+        if self.embeddings.source == "upstream" and self.model.via == "request":
+            raise ValueError(
+                f"{PREFIX}EMBEDDINGS__SOURCE=upstream (embeddings.source) needs another "
+                f"{PREFIX}MODEL__VIA (model.via) than request: no request of a client travels there"
+            )
+        return self
+
     def http_address(self, index: int) -> HttpAddress | None:
         """Return where worker `index` serves HTTP, if it does."""
         if self.http.listen is None:
@@ -331,6 +361,11 @@ class Settings(BaseSettings):
     def admin_socket(self) -> Path:
         """The socket of Envoy's admin interface."""
         return self.sidecar.run_dir / "envoy-admin.sock"
+
+    @property
+    def index_socket(self) -> Path:
+        """The socket of the private Milvus Lite."""
+        return self.sidecar.run_dir / "index.sock"
 
     @property
     def demo_socket(self) -> Path:

@@ -38,5 +38,8 @@ class Files(Section):
     input_bytes: Bytes = 10 << 20
     """Largest file that a request hands to a model as text."""
 
+    input_text_bytes: Bytes = 10 << 20
+    """Most text that a model is handed of a document that is no plain text (PDF, DOCX …)."""
+
     upload_seconds: Seconds = 3600.0
     """How long an upload may be added to and completed."""

@@ -151,6 +151,7 @@ def limits_of(settings: Settings) -> Limits:
         search_bytes=settings.tools.search_bytes,
         file_bytes=settings.files.file_bytes,
         input_file_bytes=settings.files.input_bytes,
+        input_text_bytes=settings.files.input_text_bytes,
         part_bytes=settings.files.part_bytes,
         upload_bytes=settings.files.upload_bytes,
         upload_seconds=settings.files.upload_seconds,

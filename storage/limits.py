@@ -5,12 +5,14 @@ Names (tenants, ids, types, models) are index keys and Postgres `text`; payloads
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from engine.errors import Conflict, InvalidRequest, LeaseLost
 from engine.ports import (
     FinishedResponse,
+    IngestionLease,
     Lease,
+    NewAttachment,
     NewConversation,
     NewResponse,
     StoredConnector,
@@ -24,13 +26,18 @@ MAX_NAME_BYTES = 512
 _NO_NAME = "-" * (MAX_NAME_BYTES + 1)
 
 
-def is_name(text: str) -> bool:
-    """Tell whether a store can hold this as a name."""
+def is_text(text: str) -> bool:
+    """Tell whether a store can hold this as text."""
     try:
-        size = len(text.encode())
+        text.encode()
     except UnicodeEncodeError:  # a lone surrogate: JSON can spell it, UTF-8 and Postgres cannot
         return False
-    return size <= MAX_NAME_BYTES and "\0" not in text
+    return "\0" not in text
+
+
+def is_name(text: str) -> bool:
+    """Tell whether a store can hold this as a name."""
+    return is_text(text) and len(text.encode()) <= MAX_NAME_BYTES
 
 
 def wanted(text: str) -> str:
@@ -83,6 +90,13 @@ def check_file(tenant: str, *names: str) -> None:
         _check(name, param="filename")
 
 
+def check_chunks(tenant: str, *names: str) -> None:
+    """Raise `InvalidRequest` if chunks cannot be stored under these names."""
+    _check(tenant or "\0", param=None)
+    for name in names:
+        _check(name, param=None)
+
+
 def label_taken(label: str) -> InvalidRequest:
     """The error for a connector whose label another one has."""
     return InvalidRequest(
@@ -92,9 +106,31 @@ def label_taken(label: str) -> InvalidRequest:
     )
 
 
-def unknown_cursor(after: str) -> InvalidRequest:
-    """The error for an `after` that is not in the list that is being paged."""
-    return InvalidRequest(f"No object with id '{after}' found in this list.", param="after")
+def check_vector_store(tenant: str, store: str, *texts: str | None) -> None:
+    """Raise `InvalidRequest` if the name or the description of a vector store cannot be stored."""
+    _check(tenant or "\0", param=None)
+    _check(store, param=None)
+    for text, param in zip(texts, ("name", "description"), strict=False):
+        if text is not None and not is_text(text):
+            raise InvalidRequest("Texts must be UTF-8 without NUL characters.", param=param)
+
+
+def check_attached(tenant: str, batch: str | None, new: Iterable[NewAttachment]) -> None:
+    """Raise `InvalidRequest` if a name in what is to be attached cannot be stored."""
+    _check(tenant or "\0", param=None)
+    _check(batch, param=None)
+    for each in new:
+        _check(each.id, param=None)
+
+
+def last_of_each(new: Sequence[NewAttachment]) -> list[NewAttachment]:
+    """Return what is to be attached, each file once: of several for one file the last counts."""
+    return list({each.file_id: each for each in new}.values())
+
+
+def unknown_cursor(cursor: str, param: str = "after") -> InvalidRequest:
+    """The error for a cursor, `after` or `before`, that is not in the list that is being paged."""
+    return InvalidRequest(f"No object with id '{cursor}' found in this list.", param=param)
 
 
 def duplicate_response(response_id: str) -> Conflict:
@@ -105,6 +141,11 @@ def duplicate_response(response_id: str) -> Conflict:
 def lost(lease: Lease) -> LeaseLost:
     """The error for a write under a lease that is no longer good."""
     return LeaseLost(f"The lease of response '{lease.response_id}' is lost.")
+
+
+def ingestion_lost(lease: IngestionLease) -> LeaseLost:
+    """The error for a write under a lease of an ingestion that is no longer good."""
+    return LeaseLost(f"The lease of the ingestion of '{lease.attachment}' is lost.")
 
 
 def name_of(worker: str) -> str:

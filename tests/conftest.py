@@ -5,4 +5,5 @@ pytest_plugins = [
     "tests.support.fix_postgres",
     "tests.support.fix_stack",
     "tests.support.fix_rugged",
+    "tests.support.fix_embedding",
 ]

@@ -1,7 +1,8 @@
 """Files in input items: which parts have them, and what the model is sent in their place (rule M8).
 
-A model server reads text and images. A file that is text becomes text under its name; an image becomes a data
-URL. What neither is, is refused, and not left out (rule H1). Pure: `engine.attachments` fetches.
+A model server reads text and images. A file that is text, or has text, becomes text under its name; an
+image becomes a data URL. What neither is, is refused, and not left out (rule H1). Pure: `engine.attachments`
+fetches and has documents read.
 """
 
 from __future__ import annotations
@@ -79,16 +80,18 @@ def decoded(data: str, param: str) -> bytes:
         raise checks.wrong_value(data, param, "base64") from None
 
 
-def as_text(data: bytes, filename: str, param: str) -> dict[str, object]:
-    """Return the part that a model is sent for a file; raises InvalidRequest for what is no text."""
-    text = _text(data)
-    if text is None:
-        raise InvalidRequest(
-            f"The file '{filename}' cannot be read: files in requests must be text in UTF-8 (plain text, "
-            "Markdown, code, JSON, CSV …), and images be sent as 'input_image'.",
-            param=param,
-            code="unsupported_file",
-        )
+def plain_text(data: bytes) -> str | None:
+    """Return a file that is text in UTF-8; None for every other."""
+    if data.startswith(_DOCUMENTS) or b"\0" in data:
+        return None
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return None
+
+
+def as_text(text: str, filename: str) -> dict[str, object]:
+    """Return the part that a model is sent for a file with this text."""
     return {"type": "input_text", "text": f"File: {filename}\n\n{text}"}
 
 
@@ -103,15 +106,6 @@ def as_image(data: bytes, detail: object, param: str) -> dict[str, object]:
         )
     url = f"data:{kind};base64,{base64.b64encode(data).decode()}"
     return {"type": "input_image", "image_url": url, "detail": detail}
-
-
-def _text(data: bytes) -> str | None:
-    if data.startswith(_DOCUMENTS) or b"\0" in data:
-        return None
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return None
 
 
 def _image_type(data: bytes) -> str | None:

@@ -146,6 +146,7 @@ class Store(
     ConnectorStore,
     PromptStore,
     FileStore,
+    VectorStoreStore,
     Protocol,
 ):
     """Everything that one store keeps."""

@@ -190,13 +190,13 @@ class VectorStoreStore(Protocol):
     async def list_vector_stores(
         self, tenant: str, *, limit: int, after: str | None, before: str | None, order: Order
     ) -> VectorStorePage:
-        """Return a page by creation."""
+        """Return a page by creation: what is nearest to `after` or, where there is only `before`, to that."""
         ...
 
     async def update_vector_store(
         self, tenant: str, store: str, change: StoreChange
     ) -> StoredVectorStore | None:
-        """Change it; None if there is no such store."""
+        """Change it; None if there is no such store. The time of what has expired stays."""
         ...
 
     async def delete_vector_store(self, tenant: str, store: str) -> bool:
@@ -216,9 +216,10 @@ class VectorStoreStore(Protocol):
     async def attach(
         self, tenant: str, store: str, new: Sequence[NewAttachment], *, batch: str | None = None
     ) -> Attached | None:
-        """Attach files and queue them, together with their batch if there is one; None without such a store.
+        """Attach files and queue them, together with their batch if there is one.
 
-        A file that is attached already is detached first.
+        None without such a store, or if it has expired. A file that is attached already is detached first,
+        unless that was under the same id: then this is a repetition. Of several for one file the last counts.
         """
         ...
 
@@ -240,7 +241,11 @@ class VectorStoreStore(Protocol):
         status: AttachmentStatus | None = None,
         batch: str | None = None,
     ) -> AttachmentPage:
-        """Return a page by creation; cursors are ids of files."""
+        """Return a page by creation; cursors are ids of files.
+
+        What is nearest to `after` or, where there is only `before`, to that. With `batch`, cursors are
+        of its files; a cursor stays good when its file takes another `status`.
+        """
         ...
 
     async def label(
@@ -272,13 +277,19 @@ class VectorStoreStore(Protocol):
     # -- searching --------------------------------------------------------------------------------
 
     async def matching(self, tenant: str, store: str, filters: Filter, *, limit: int) -> list[str]:
-        """Return the completed attachments whose attributes match a filter."""
+        """Return the completed attachments whose attributes match a filter, the oldest first.
+
+        None of a store that has expired.
+        """
         ...
 
     async def found(
         self, tenant: str, places: Sequence[tuple[str, int]]
     ) -> dict[tuple[str, int], FoundChunk]:
-        """Return what of these places (attachment, number) is there, of completed attachments alone."""
+        """Return what of these places (attachment, number) is there.
+
+        Of completed attachments alone, of files that are there, in stores that have not expired.
+        """
         ...
 
     # -- ingestion --------------------------------------------------------------------------------
@@ -319,7 +330,10 @@ class VectorStoreStore(Protocol):
     async def finish_ingestion(
         self, lease: IngestionLease, error: tuple[IngestionErrorCode, str] | None
     ) -> None:
-        """End it as completed, or as failed with what is wrong; raises `LeaseLost`."""
+        """End it as completed, or as failed with what is wrong; raises `LeaseLost`.
+
+        What failed has no chunks, and what of it is in the index is to be removed.
+        """
         ...
 
     async def put_back_ingestion(self, lease: IngestionLease, *, seconds: float) -> None:
@@ -332,7 +346,10 @@ class VectorStoreStore(Protocol):
     # -- the index --------------------------------------------------------------------------------
 
     async def removals(self, *, limit: int) -> list[Removal]:
-        """Return attachments that are gone, of all tenants."""
+        """Return attachments of all tenants that are gone, or that did not become complete.
+
+        What a worker had a lease of is returned when that has run out: it may still be inserting.
+        """
         ...
 
     async def forget_removals(self, tenant: str, attachments: Sequence[str]) -> None:

@@ -16,6 +16,7 @@ from extproc.doctor import probes_server
 from extproc.doctor.backend import Backend, Unreachable
 from extproc.doctor.findings import Diagnosis, Finding, Report, Verdict
 from extproc.doctor.probes import Bench, Probe
+from extproc.doctor.probes_embeddings import embedding_probes
 from extproc.doctor.probes_replay import SHAPES, replay
 from extproc.envoy.endpoint import parse_model_url
 from extproc.settings import Settings
@@ -49,10 +50,10 @@ async def examine(
     told: Callable[[Diagnosis], None] = lambda diagnosis: None,
     probes: Sequence[tuple[str, Probe]] = PROBES,
 ) -> Report:
-    """Run the probes against `settings.model.url`, each for `deadline` seconds at most.
+    """Run the probes against `settings.model.url`, and that of an embedding model, if the settings name one.
 
-    `told` hears of each as it is done. Without `model` it is the first that the server lists. Raises
-    Unreachable.
+    Each has `deadline` seconds at most. `told` hears of each as it is done. Without `model` it is the first
+    that the server lists. Raises Unreachable.
     """
     url = settings.model.url
     assert url is not None
@@ -63,7 +64,7 @@ async def examine(
         choice.profile = profile
         bench = Bench(backend=backend, client=client, model=name, deadline=deadline, choice=choice)
         found = []
-        for probe_name, probe in probes:
+        for probe_name, probe in (*probes, *embedding_probes(settings)):
             found.append(await _diagnose(probe_name, probe, bench))
             told(found[-1])
         free = settings.model.dialect == AUTO

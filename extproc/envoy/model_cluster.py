@@ -10,7 +10,11 @@ from extproc.settings import Settings
 def blocks(settings: Settings) -> set[str]:
     """Return the names of the template's blocks that the settings ask for."""
     routing = settings.routing
-    asked = {"picker": routing.picker_url is not None, "health": routing.health_path is not None}
+    asked = {
+        "picker": routing.picker_url is not None,
+        "health": routing.health_path is not None,
+        "embeddings": settings.embeddings.url is not None,
+    }
     return {name for name, wanted in asked.items() if wanted}
 
 
@@ -33,6 +37,7 @@ def values(settings: Settings) -> dict[str, object]:
         "model_health_path": routing.health_path,
         "model_health_host": first.authority,
         **_picker(settings),
+        **_embeddings(settings),
     }
 
 
@@ -45,6 +50,20 @@ def _picker(settings: Settings) -> dict[str, object]:
         "picker_discovery": _discovery(picker),
         "picker_endpoints": [endpoint_of(picker)],
         "picker_transport_socket": transport_socket(picker, routing.picker_ca_file, http2=True),
+    }
+
+
+def _embeddings(settings: Settings) -> dict[str, object]:
+    """Return how Envoy reaches a server of embeddings that is none of the model servers."""
+    embeddings = settings.embeddings
+    if embeddings.url is None:
+        return {}
+    server = parse_model_url(embeddings.url)
+    return {
+        "embeddings_path": f"{server.base}/v1/embeddings",
+        "embeddings_discovery": _discovery(server),
+        "embeddings_endpoints": [_named(server)],
+        "embeddings_transport_socket": transport_socket(server, embeddings.ca_file),
     }
 
 

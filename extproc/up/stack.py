@@ -21,10 +21,12 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from extproc.embedding.opening import with_local_embeddings
 from extproc.settings import Settings
 from extproc.settings_source import ALIASES, PREFIX, SettingsError
 from extproc.up import probes
 from extproc.up.envoy import envoy_command, public_port
+from extproc.up.index import with_index
 from extproc.up.processes import Command, StartFailed, running
 from extproc.up.sealing import with_sealing_key
 from extproc.up.terminal import Report, log_report, say
@@ -122,7 +124,9 @@ async def whole_stack(settings: Settings, report: Report) -> AsyncIterator[str]:
     async with AsyncExitStack() as parts:
         parts.enter_context(_only_one(settings))
         settings = with_sealing_key(settings)
+        settings = _with_embeddings(settings, report)
         settings = await _with_database(settings, parts, report)
+        settings = await with_index(settings, parts, report, _environment())
         await _with_model(settings, parts, report)
         report("Starting Envoy ...")
         envoy = envoy_command(settings, _environment())
@@ -136,6 +140,16 @@ async def whole_stack(settings: Settings, report: Report) -> AsyncIterator[str]:
             host, f"[{host}]" if ":" in host else host
         )
         yield f"http://{shown}:{await public_port(settings)}"
+
+
+def _with_embeddings(settings: Settings, report: Report) -> Settings:
+    """Return the settings with the local embedding model where none is named."""
+    if settings.embeddings.source is not None:
+        return settings
+    settings = with_local_embeddings(settings)
+    if settings.embeddings.source is None:
+        report("No embedding model: HOLDFAST_EMBEDDINGS__SOURCE names one (docs/embeddings.md).")
+    return settings
 
 
 async def _with_database(settings: Settings, parts: AsyncExitStack, report: Report) -> Settings:

@@ -26,6 +26,23 @@ def past(found: list[_T], ids: list[str], after: str | None) -> list[_T]:
     return found[last + 1 :]
 
 
+def between(found: list[_T], ids: list[str], *, after: str | None, before: str | None) -> list[_T]:
+    """Return what lies between two cursors; raises `InvalidRequest` for one that is not in `ids`."""
+    for cursor, param in ((after, "after"), (before, "before")):
+        if cursor is not None and cursor not in ids:
+            raise unknown_cursor(cursor, param)
+    first = 0 if after is None else ids.index(after) + 1
+    return found[first : len(ids) if before is None else ids.index(before)]
+
+
+def page_of(
+    found: list[_T], limit: int, *, after: str | None, before: str | None
+) -> tuple[list[_T], bool]:
+    """Return what is nearest to `after`, or, where there is only `before`, to that; and if there is more."""
+    backwards = before is not None and after is None
+    return found[-limit:] if backwards else found[:limit], len(found) > limit
+
+
 def batches_of(log: list[EventBatch], limit: int) -> list[EventBatch]:
     """Return the first batches of a log: one at least, and then while they are below `limit` bytes."""
     size = 0

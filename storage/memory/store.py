@@ -32,19 +32,19 @@ from storage.limits import check_finished, check_new, duplicate_response, lost, 
 from storage.memory import approvals
 from storage.memory.connectors import MemoryConnectors
 from storage.memory.conversations import MemoryConversations
-from storage.memory.files import MemoryFiles
 from storage.memory.pages import batches_of, ordered, past
 from storage.memory.prompts import MemoryPrompts
 from storage.memory.records import Response, Run, Tenants, lease_of, take
 from storage.memory.threads import append, append_output, history, place, remove
+from storage.memory.vector_stores import MemoryVectorStores
 
 
-class MemoryStore(MemoryPrompts, MemoryConnectors, MemoryConversations, MemoryFiles):
+class MemoryStore(MemoryPrompts, MemoryConnectors, MemoryConversations, MemoryVectorStores):
     """`engine.ports.Store` in memory; `clock` gives seconds, for leases and for retention."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         super().__init__(clock)
-        MemoryFiles.__init__(self, clock)
+        MemoryVectorStores.__init__(self, clock)
         self._tenants = Tenants()
 
     # -- responses --------------------------------------------------------------------------------
@@ -309,6 +309,7 @@ class MemoryStore(MemoryPrompts, MemoryConnectors, MemoryConversations, MemoryFi
         """
         self.forget_connectors(tenant)
         self.forget_prompts(tenant)
+        self.forget_vector_stores(tenant)
         self.forget_files(tenant)
         mine = self._tenants.of(tenant)
         named = list(mine.conversations)[:limit]

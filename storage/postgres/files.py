@@ -21,6 +21,7 @@ from engine.ports import (
 )
 from storage.limits import check_file, unknown_cursor, wanted
 from storage.postgres import queries
+from storage.postgres.detaching import detach_files
 from storage.postgres.pool import Connection, Pool
 from storage.postgres.scope import Row, Statement, key, rows_of
 
@@ -78,9 +79,10 @@ class Files:
         return FilePage(found[:limit], has_more=len(found) > limit)
 
     async def delete_file(self, tenant: str, file_id: str) -> bool:
-        """Remove the file and drop its blobs; True if there was one."""
-        [rows] = await self._files_do("delete_file", values=key(tenant, file_id))
-        return bool(rows)
+        """Remove the file, drop its blobs and take it out of all vector stores; True if there was one."""
+        values = key(tenant, file_id)
+        removed = await self._remove_detached("delete_file", [values["id"]], values, expired=False)
+        return bool(removed)
 
     async def add_upload(self, tenant: str, new: NewUpload) -> StoredUpload:
         """Write a pending upload."""
@@ -144,10 +146,25 @@ class Files:
         count = 0
         expired = sorted(await self._over_all("expired_files", limit))
         for tenant, found in groupby(expired, key=itemgetter(0)):
-            values = {"tenant": tenant, "ids": [row[1] for row in found]}
-            [rows] = await self._files_do("remove_expired_files", values=values)
-            count += len(rows)
+            ids = [row[1] for row in found]
+            values = {"tenant": tenant, "ids": ids}
+            count += len(
+                await self._remove_detached("remove_expired_files", ids, values, expired=True)
+            )
         return count
+
+    async def _remove_detached(
+        self, name: str, file_ids: Sequence[str], values: Mapping[str, Any], *, expired: bool
+    ) -> list[Row]:
+        """Remove files, and what they are attached to vector stores with, in one transaction."""
+
+        async def work(connection: Connection, _attempt: int) -> list[Row]:
+            async with connection.transaction():
+                await detach_files(connection, values["tenant"], file_ids, expired=expired)
+                [rows] = await rows_of(connection, Statement(_SQL[name], values))
+                return rows
+
+        return await self._pool.run(work)
 
     async def _over_all(self, name: str, limit: int) -> list[Row]:
         async def work(connection: Connection, _attempt: int) -> list[Row]:

@@ -45,9 +45,9 @@ class ChangedMigration(Exception):
         self.name = name
 
 
-def shipped() -> list[Migration]:
-    """Return the migrations of this release, in order."""
-    directory = files(__package__) / "sql" / "migrations"
+def shipped(package: str = __package__) -> list[Migration]:
+    """Return the migrations of this release that a package has, in order."""
+    directory = files(package) / "sql" / "migrations"
     found = [
         Migration(file.name, file.read_bytes())
         for file in directory.iterdir()

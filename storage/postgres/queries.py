@@ -11,9 +11,9 @@ from importlib.resources import files
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
 
-def load(file: str) -> dict[str, bytes]:
-    """Return the statements of `sql/<file>` by name; raises `ValueError` for a name given twice."""
-    text = (files(__package__) / "sql" / file).read_text(encoding="utf-8")
+def load(file: str, package: str = __package__) -> dict[str, bytes]:
+    """Return a package's statements of `sql/<file>` by name; raises `ValueError` for a name given twice."""
+    text = (files(package) / "sql" / file).read_text(encoding="utf-8")
     _, *parts = _NAME.split(text)
     statements: dict[str, bytes] = {}
     for name, statement in zip(parts[::2], parts[1::2], strict=True):

@@ -16,6 +16,7 @@ from engine.ports import Lease
 from storage.limits import wanted
 from storage.postgres import queries
 from storage.postgres.approvals import freeing
+from storage.postgres.detaching import remove_stores_of
 from storage.postgres.pool import Connection, Pool
 from storage.postgres.scope import Row, Statement, key, rows_of
 from storage.postgres.writing import lease_values
@@ -84,6 +85,7 @@ class Removal:
         And as many conversations. Returns how many responses and conversations there were.
         """
         tenant = wanted(tenant)
+        await remove_stores_of(self._pool, tenant)
 
         async def work(connection: Connection, _attempt: int) -> int:
             async with connection.transaction():

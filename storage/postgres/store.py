@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from storage.postgres.attachments import Attachments
 from storage.postgres.connectors import Connectors
 from storage.postgres.conversations import Conversations
 from storage.postgres.files import Files
+from storage.postgres.ingestions import Ingestions
 from storage.postgres.pool import Pool
 from storage.postgres.prompts import Prompts
 from storage.postgres.reading import Reading
 from storage.postgres.removal import Removal
 from storage.postgres.runs import Runs
+from storage.postgres.vector_stores import VectorStores
 from storage.postgres.writer import Writer
 from storage.postgres.writing import Writing
 
 
-class PostgresStore(Reading, Writing, Runs, Removal, Conversations, Connectors, Prompts, Files):
+class PostgresStore(
+    Reading,
+    Writing,
+    Runs,
+    Removal,
+    Conversations,
+    Connectors,
+    Prompts,
+    Files,
+    VectorStores,
+    Attachments,
+    Ingestions,
+):
     """`engine.ports.Store` over the tables of `sql/migrations`.
 
     Beside `StorageUnavailable`, writes raise `InvalidRequest` for names that cannot be stored and

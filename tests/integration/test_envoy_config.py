@@ -27,6 +27,7 @@ TOKENS = {
     "HOLDFAST_JWT__ISSUER": "https://issuer.test",
     "HOLDFAST_JWT__AUDIENCES": "holdfast",
 }
+EMBEDDINGS = {"HOLDFAST_EMBEDDINGS__SOURCE": "upstream", "HOLDFAST_EMBEDDINGS__MODEL": "bge-m3"}
 FROM_HEADER = {
     **REQUIRED,
     "HOLDFAST_TENANCY__SOURCE": "header",
@@ -62,6 +63,12 @@ def directory() -> Iterator[Path]:
             "HOLDFAST_ROUTING__LOAD_PERCENT": "200",
         },
         {"HOLDFAST_ROUTING__PICKER_URL": "https://10.0.0.1:9002"},
+        {**EMBEDDINGS, "HOLDFAST_EMBEDDINGS__URL": "https://tei.internal:8443/base"},
+        {
+            **EMBEDDINGS,
+            "HOLDFAST_EMBEDDINGS__URL": "unix:/run/tei.sock",
+            "HOLDFAST_ROUTING__PICKER_URL": "http://epp:9002",
+        },
         {"HOLDFAST_LISTEN__HOST": "0.0.0.0", "PORT": "0"},
         {"HOLDFAST_LISTEN__HOST": "::1"},
         {"HOLDFAST_ENVOY__INLINE": "true"},
@@ -109,6 +116,11 @@ async def test_envoy_accepts_the_config(environ: dict[str, str], directory: Path
         {"HOLDFAST_HTTP__LISTEN": "localhost:9000", "BACKEND_URL": "http://10.0.0.1:8000"},
         {"HOLDFAST_HTTP__LISTEN": ":9000", "BACKEND_URL": "http://[::1]:1,http://[::1]:2"},
         {"HOLDFAST_HTTP__LISTEN": ":9000", "HOLDFAST_ROUTING__HEALTH_PATH": "/health"},
+        {
+            "HOLDFAST_HTTP__LISTEN": ":9000",
+            **EMBEDDINGS,
+            "HOLDFAST_EMBEDDINGS__URL": "https://tei.internal:8443/base",
+        },
     ],
     ids=lambda environ: " ".join(environ.values()),
 )

@@ -17,12 +17,16 @@ import pytest
 import pytest_asyncio
 
 from extproc.routes import ROUTES, Operation
+from storage.pgvector.migrations import migrate_vectors
 from storage.postgres.embedded import EmbeddedPostgres
+from storage.postgres.migrate import migrate
+from tests.support.embeddings_server import EmbeddingsServer
 from tests.support.fix_postgres import create_database
 from tests.support.jwts import AUDIENCE, Issuer, altered
 from tests.support.replies import say, text
+from tests.support.retrieving import embedded_by
 from tests.support.scripted_model import ScriptedModel
-from tests.support.stack import Stack, running_stack, short_directory, standalone_stack
+from tests.support.stack import Stack, eventually, running_stack, short_directory, standalone_stack
 from tests.support.tenants import (
     A_PROMPT,
     Tenants,
@@ -32,7 +36,16 @@ from tests.support.tenants import (
     speaking,
     two_tenants,
 )
-from tests.support.wire import CONNECTORS, FILES, PROMPTS, RESPONSES, UPLOADS, Seen, Wire
+from tests.support.wire import (
+    CONNECTORS,
+    FILES,
+    PROMPTS,
+    RESPONSES,
+    UPLOADS,
+    VECTOR_STORES,
+    Seen,
+    Wire,
+)
 
 # Differ from answer to answer, whoever asks.
 PASSING = {"date", "x-request-id"}
@@ -45,8 +58,18 @@ def issuer() -> Issuer:
 
 
 @pytest_asyncio.fixture(scope="module")
+async def embedder() -> AsyncIterator[EmbeddingsServer]:
+    """What makes vectors, for whoever has vector stores."""
+    async with EmbeddingsServer() as server:
+        yield server
+
+
+@pytest_asyncio.fixture(scope="module")
 async def guarded(
-    postgres_server: EmbeddedPostgres, stage: ScriptedModel, issuer: Issuer
+    postgres_server: EmbeddedPostgres,
+    stage: ScriptedModel,
+    issuer: Issuer,
+    embedder: EmbeddingsServer,
 ) -> AsyncIterator[Stack]:
     """Two workers behind an Envoy that verifies tokens."""
     with short_directory() as directory:
@@ -58,22 +81,30 @@ async def guarded(
             headers=bearer(issuer.token("somebody")),
             tenancy={"mode": "required", "source": "jwt"},
             jwt={"issuer": issuer.name, "audiences": AUDIENCE, "jwks_file": keys},
+            **embedded_by(embedder),
         ) as running:
             yield running
 
 
 @pytest_asyncio.fixture(scope="module")
-async def believed(postgres_server: EmbeddedPostgres, stage: ScriptedModel) -> AsyncIterator[Stack]:
+async def believed(
+    postgres_server: EmbeddedPostgres, stage: ScriptedModel, embedder: EmbeddingsServer
+) -> AsyncIterator[Stack]:
     """Two workers that speak HTTP and believe a gateway's header; there is no Envoy."""
+    database = await create_database(postgres_server)
+    await migrate(database)
+    await migrate_vectors(database)
     async with standalone_stack(
         stage,
-        await create_database(postgres_server),
+        database,
         tenancy={
             "mode": "required",
             "source": "header",
             "header": "x-tenant",
             "header_from_gateway": True,
         },
+        headers=None,
+        **embedded_by(embedder),
     ) as running:
         yield running
 
@@ -106,7 +137,7 @@ def either(request: pytest.FixtureRequest) -> Tenants:
 
 @dataclass(frozen=True)
 class Probe:
-    """A request with an id in it; `{id}`, `{mine}` and `{my conversation}` stand in its path and values."""
+    """A request with an id in it: `{id}` and `{mine}`, `{my conversation}`, `{my store}`, `{my file}`."""
 
     path: str = ""
     """Empty: the route's own."""
@@ -116,17 +147,23 @@ class Probe:
     form: bool = False
     names: str = "response"
     """What is asked for: the id of a `response`, an `item`, a `conversation`, a `connector`, a `prompt`, or a
-    connector's `label`."""
+    connector's `label`, a `store` of vectors or a `batch` of one."""
 
 
 REFERENCE = [{"type": "item_reference", "id": "{id}"}, {"role": "user", "content": "hi"}]
 SERVER = {"type": "mcp", "server_label": "s", "require_approval": "never"}
 ITEMS = "/v1/conversations/{my conversation}/items"
+STORE = f"{VECTOR_STORES}/{{my store}}"
 
 
 def of_conversation(**more: Any) -> Probe:
     """Return a probe for a conversation's id."""
     return Probe(names="conversation", **more)
+
+
+def of_store(**more: Any) -> Probe:
+    """Return a probe for a vector store's id."""
+    return Probe(names="store", **more)
 
 
 def a_message(kind: str) -> list[dict[str, Any]]:
@@ -269,6 +306,72 @@ PROBES: Mapping[Operation, Mapping[str, Probe]] = {
     Operation.ADD_UPLOAD_PART: {"plain": Probe(names="upload", form=True)},
     Operation.COMPLETE_UPLOAD: {"plain": Probe(body={"part_ids": ["part_x"]}, names="upload")},
     Operation.CANCEL_UPLOAD: {"plain": Probe(names="upload")},
+    Operation.CREATE_VECTOR_STORE: {
+        "file": Probe(body={"file_ids": ["{id}"]}, status=400, names="file"),
+    },
+    Operation.LIST_VECTOR_STORES: {
+        "after": of_store(query="?after={id}", status=400),
+        "before, oldest first": of_store(query="?order=asc&before={id}", status=400),
+    },
+    Operation.RETRIEVE_VECTOR_STORE: {"plain": of_store()},
+    Operation.UPDATE_VECTOR_STORE: {"plain": of_store(body={"name": "stolen"})},
+    Operation.DELETE_VECTOR_STORE: {"plain": of_store()},
+    Operation.SEARCH_VECTOR_STORE: {
+        "plain": of_store(body={"query": "secret"}),
+        "rewritten": of_store(body={"query": "secret", "rewrite_query": True}),
+    },
+    Operation.ATTACH_FILE: {
+        "mine": of_store(body={"file_id": "{my file}"}),
+        "into mine": Probe(
+            path=f"{STORE}/files", body={"file_id": "{id}"}, status=400, names="file"
+        ),
+    },
+    Operation.LIST_ATTACHED: {
+        "plain": of_store(),
+        "after": Probe(path=f"{STORE}/files", query="?after={id}", status=400, names="file"),
+    },
+    Operation.RETRIEVE_ATTACHED: {
+        "plain": of_store(path=f"{VECTOR_STORES}/{{id}}/files/{{my file}}"),
+        "of mine": Probe(path=f"{STORE}/files/{{id}}", names="file"),
+    },
+    Operation.LABEL_ATTACHED: {
+        "plain": of_store(
+            path=f"{VECTOR_STORES}/{{id}}/files/{{my file}}", body={"attributes": {"a": 1}}
+        ),
+        "of mine": Probe(path=f"{STORE}/files/{{id}}", body={"attributes": {"a": 1}}, names="file"),
+    },
+    Operation.DETACH_FILE: {
+        "plain": of_store(path=f"{VECTOR_STORES}/{{id}}/files/{{my file}}"),
+        "of mine": Probe(path=f"{STORE}/files/{{id}}", names="file"),
+    },
+    Operation.ATTACHED_CONTENT: {
+        "plain": of_store(path=f"{VECTOR_STORES}/{{id}}/files/{{my file}}/content"),
+        "of mine": Probe(path=f"{STORE}/files/{{id}}/content", names="file"),
+    },
+    Operation.CREATE_BATCH: {
+        "plain": of_store(body={"file_ids": ["{my file}"]}),
+        "into mine": Probe(
+            path=f"{STORE}/file_batches", body={"file_ids": ["{id}"]}, status=400, names="file"
+        ),
+        "into mine, with options": Probe(
+            path=f"{STORE}/file_batches",
+            body={"files": [{"file_id": "{my file}"}, {"file_id": "{id}"}]},
+            status=400,
+            names="file",
+        ),
+    },
+    Operation.RETRIEVE_BATCH: {
+        "plain": of_store(),
+        "of mine": Probe(path=f"{STORE}/file_batches/{{id}}", names="batch"),
+    },
+    Operation.CANCEL_BATCH: {
+        "plain": of_store(),
+        "of mine": Probe(path=f"{STORE}/file_batches/{{id}}/cancel", names="batch"),
+    },
+    Operation.BATCH_FILES: {
+        "plain": of_store(),
+        "of mine": Probe(path=f"{STORE}/file_batches/{{id}}/files", names="batch"),
+    },
 }
 
 
@@ -314,12 +417,15 @@ def others_names(tenants: Tenants, probe: Probe) -> Mapping[str, str]:
         "prompt": tenants.prompt_ids,
         "file": tenants.file_ids,
         "upload": tenants.upload_ids,
+        "store": tenants.store_ids,
+        "batch": tenants.batch_ids,
     }[probe.names]
 
 
 def filled(value: Any, wanted: str, mine: Tenants) -> Any:
     if isinstance(value, str):
         value = value.replace("{id}", wanted).replace("{mine}", mine.mine_id)
+        value = value.replace("{my store}", mine.mine_store).replace("{my file}", mine.mine_file)
         return value.replace("{my conversation}", mine.mine_conversation)
     if isinstance(value, list):
         return [filled(part, wanted, mine) for part in value]
@@ -441,9 +547,37 @@ async def test_anothers_requests_change_no_file(either: Tenants) -> None:
             await asked(either, method, pattern, probe, upload)
 
     assert (await either.others.ask("GET", f"{FILES}/{wanted}/content")).raw == b"secret"
-    assert (await either.mine.ask("GET", FILES)).json["data"] == []
+    mine = (await either.mine.ask("GET", FILES)).json["data"]
+    assert [each["id"] for each in mine] == [either.mine_file]
     part = await either.others.ask("POST", f"{UPLOADS}/{upload}/parts", data=a_form(data=b"x"))
     assert part.status == 200
+
+
+async def test_anothers_requests_change_no_vector_store(either: Tenants) -> None:
+    """X1: after every probe, the owner finds its store, its batch and their file as they were."""
+    [wanted] = either.store_ids.values()
+    [batch] = either.batch_ids.values()
+    [file] = either.file_ids.values()
+
+    async def of_others() -> list[bytes]:
+        paths = ("", "/files", f"/file_batches/{batch}")
+        answers = [await either.others.ask("GET", f"{VECTOR_STORES}/{wanted}{p}") for p in paths]
+        assert [answer.status for answer in answers] == [200, 200, 200]
+        return [bytes(answer.raw) for answer in answers]
+
+    async def ended() -> bool:
+        return b'in_progress",' not in b"".join(await of_others())
+
+    await eventually(ended)
+    before = await of_others()
+    for method, pattern, operation in ROUTES:
+        for probe in PROBES[operation].values():
+            for each in (wanted, batch, file):
+                await asked(either, method, pattern, probe, each)
+
+    assert await of_others() == before
+    mine = (await either.mine.ask("GET", VECTOR_STORES)).json["data"]
+    assert [store["id"] for store in mine] == [either.mine_store]
 
 
 async def test_anothers_cancel_does_not_reach_a_running_response(either: Tenants) -> None:

@@ -15,7 +15,7 @@ from engine.answers import error_answer
 from engine.api.connectors import Connector
 from engine.api.mcp import McpTool
 from engine.api.ownership import NO_POLICY, ToolPolicy
-from engine.attachments import Attachments
+from engine.attachments import Attachments, NothingExtracted
 from engine.background import Background
 from engine.compacting import Compacting
 from engine.connectors import Connectors
@@ -38,6 +38,7 @@ from engine.ports import (
     StoredResponse,
     ToolProvider,
 )
+from engine.ports.extraction import Extraction
 from engine.prompts import Prompts
 from engine.recovery import Recovery
 from engine.registry import Registry
@@ -52,7 +53,9 @@ from engine.truncation import Truncation
 from engine.uploads import Uploads
 from engine.upstream.choice import Choice
 from extproc.operations import Endpoints
+from extproc.retrieval import NO_RETRIEVAL, RetrievalMeans, RetrievalParts
 from extproc.sealing import AesSealing
+from extproc.settings_retrieval import Retrieval
 from storage.memory import MemoryBlobs
 from tests.support.fake_model import FakeModel
 from tests.support.fake_reply import FakeReply
@@ -107,7 +110,11 @@ class Rig:
         provided: Mapping[str, OpenProvided] | None = None,
         estimates: bool = False,
         files: WordSearch | None = None,
+        retrieval: RetrievalMeans = NO_RETRIEVAL,
+        rewrite_model: str | None = None,
+        extraction: Extraction | None = None,
     ) -> None:
+        extraction = NothingExtracted() if extraction is None else extraction
         self.model = model
         self.store = store if store is not None else FaultyStore()
         self.notified: list[str] = []
@@ -152,7 +159,7 @@ class Rig:
         self.blobs = MemoryBlobs()
         self.keeping = keeping = Keeping(self.store, self.blobs, randomness)
         self.files = Files(self.store, keeping, randomness=randomness, limits=self.limits)
-        attach = Attachments(self.files, self.fetch, self.limits).attach
+        attach = Attachments(self.files, self.fetch, extraction, self.limits).attach
         self.intake = Intake(
             self.store,
             tools=tools,
@@ -225,6 +232,10 @@ class Rig:
             randomness=randomness,
             limits=self.limits,
         )
+        settings = Retrieval(rewrite_model=rewrite_model)
+        vectors = RetrievalParts(self.store, self.files, extraction, retrieval, settings, worker)
+        self.retrieval = vectors.retrieval
+        self.chores = vectors.chores
         self.endpoints = Endpoints(
             self.responses,
             self.conversations,
@@ -234,6 +245,7 @@ class Rig:
             self.uploads,
             self.compacting,
             self.counts,
+            *vectors.operations(model, self.limits, self.choice, RetryBudget()),
         )
 
     async def fetch(self, url: str, most: int, param: str) -> bytes:

@@ -121,6 +121,19 @@ async def let_pass(conninfo: str, seconds: float) -> None:
                 FROM passed
             ), of_blobs AS (
                 UPDATE blobs SET drop_at = drop_at - passed.time FROM passed
+            ), of_vector_stores AS (
+                UPDATE vector_stores
+                SET expires_at = expires_at - passed.time, created_at = created_at - passed.time,
+                    last_active_at = last_active_at - passed.time
+                FROM passed
+            ), of_attachments AS (
+                UPDATE attachments SET created_at = created_at - passed.time FROM passed
+            ), of_ingestions AS (
+                UPDATE ingestions
+                SET expires = expires - passed.time, not_before = not_before - passed.time
+                FROM passed
+            ), of_removals AS (
+                UPDATE removals SET ready = ready - passed.time FROM passed
             )
             UPDATE responses SET expires_at = expires_at - passed.time FROM passed
             """,

@@ -347,8 +347,10 @@ async def plain_stack(
 
 def _settings(directory: Path, own: Sections, given: Sections) -> Settings:
     """Return the settings of a stack, the given ones over its own."""
+    # Most tests search nothing; those that do name their index.
+    own = {"index": {"kind": "off"}, **own}
     # So that no test depends on when a worker has learnt what its model server is.
-    own = {**own, "model": {"dialect": "responses", **own["model"]}}
+    own = {**own, "model": {"dialect": "responses", **own["model"]}, "index": {"kind": "off"}}
     merged = {name: {**own.get(name, {}), **given.get(name, {})} for name in {*own, *given}}
     return Settings(data_dir=directory, **merged)  # type: ignore[arg-type]
 

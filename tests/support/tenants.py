@@ -13,7 +13,7 @@ import aiohttp
 from tests.support.replies import say, stream, text
 from tests.support.scripts import Hold, Script
 from tests.support.stack import Stack
-from tests.support.wire import CONNECTORS, FILES, PROMPTS, RESPONSES, UPLOADS, Wire
+from tests.support.wire import CONNECTORS, FILES, PROMPTS, RESPONSES, UPLOADS, VECTOR_STORES, Wire
 
 
 def a_connector(label: str) -> dict[str, str]:
@@ -66,6 +66,11 @@ class Tenants:
     prompt_ids: dict[str, str]
     file_ids: dict[str, str]
     upload_ids: dict[str, str]
+    mine_store: str
+    mine_file: str
+    store_ids: dict[str, str]
+    """Of vector stores."""
+    batch_ids: dict[str, str]
 
 
 @asynccontextmanager
@@ -100,6 +105,9 @@ async def two_tenants(
         prompt = await others.ask("POST", PROMPTS, json=A_PROMPT)
         file = await others.ask("POST", FILES, data=a_form(purpose="user_data", file=b"secret"))
         upload = await others.ask("POST", UPLOADS, json=AN_UPLOAD)
+        store, batch = await _vector_store(others, file.json["id"])
+        mine_file = await mine.ask("POST", FILES, data=a_form(purpose="user_data", file=b"mine"))
+        mine_store, _ = await _vector_store(mine, mine_file.json["id"])
         items = await others.ask("GET", f"{RESPONSES}/{made}/input_items")
         yield Tenants(
             mine,
@@ -123,6 +131,10 @@ async def two_tenants(
             prompt_ids={"prompt": prompt.json["id"]},
             file_ids={"file": file.json["id"]},
             upload_ids={"upload": upload.json["id"]},
+            mine_store=mine_store,
+            mine_file=mine_file.json["id"],
+            store_ids={"store": store},
+            batch_ids={"batch": batch},
         )
         gate.set()
         await running.rest()
@@ -136,3 +148,14 @@ async def _conversation(wire: Wire) -> str:
     assert seen.status == 200, seen.raw
     made: str = seen.json["id"]
     return made
+
+
+async def _vector_store(wire: Wire, file_id: str) -> tuple[str, str]:
+    """Create a vector store with a batch of one file; return their ids."""
+    made = await wire.ask("POST", VECTOR_STORES, json={"name": "secret"})
+    assert made.status == 200, made.raw
+    store: str = made.json["id"]
+    path = f"{VECTOR_STORES}/{store}/file_batches"
+    batch = await wire.ask("POST", path, json={"file_ids": [file_id]})
+    assert batch.status == 200, batch.raw
+    return store, batch.json["id"]

@@ -27,6 +27,7 @@ CONNECTORS = "/v1/connectors"
 PROMPTS = "/v1/prompts"
 FILES = "/v1/files"
 UPLOADS = "/v1/uploads"
+VECTOR_STORES = "/v1/vector_stores"
 
 Event = dict[str, Any]
 

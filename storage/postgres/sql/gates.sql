@@ -1,4 +1,4 @@
--- What goes over all tenants: nothing but calls of the functions of migration 0002, which alone may.
+-- What goes over all tenants: nothing but calls of functions of the migrations, which alone may.
 
 -- name: set_tenant
 -- Names the tenant of the statements that follow in this transaction; no other row is there for them.
@@ -35,3 +35,23 @@ SELECT * FROM holdfast_dropped_blobs(%(limit)s);
 -- name: expired_files
 -- Tenant and id of files and uploads whose time has come.
 SELECT * FROM holdfast_expired_files(%(limit)s);
+
+-- name: claim_ingestions
+-- Takes what was left of ingestions, then what waits.
+SELECT * FROM holdfast_claim_ingestions(%(worker)s, %(lease_seconds)s, %(limit)s);
+
+-- name: renew_ingestions
+-- Prolongs leases of ingestions; returns the places of those that are still good.
+SELECT * FROM holdfast_renew_ingestions(%(tenants)s, %(attachments)s, %(tokens)s, %(lease_seconds)s);
+
+-- name: ended_stores
+-- Tenant and id of vector stores that are to be emptied.
+SELECT * FROM holdfast_ended_stores(%(limit)s);
+
+-- name: removals
+-- Tenant, store and id of attachments that are to be removed from the index.
+SELECT * FROM holdfast_removals(%(limit)s);
+
+-- name: completed_attachments
+-- Tenant, store and id of completed attachments behind one.
+SELECT * FROM holdfast_completed_attachments(%(tenant)s, %(attachment)s, %(limit)s);

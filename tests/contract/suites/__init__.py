@@ -27,6 +27,7 @@ from tests.contract.suites.reading import ReadingContract
 from tests.contract.suites.retention import RetentionContract
 from tests.contract.suites.threads import HistoryContract
 from tests.contract.suites.trees import TreeContract
+from tests.contract.suites.vector_stores import VectorStoreContract
 
 __all__ = ["StoreContract", "tenant"]
 
@@ -55,5 +56,6 @@ class StoreContract(
     ConnectorContract,
     PromptContract,
     FileContract,
+    VectorStoreContract,
 ):
     """All of it; subclass it as `Test…` in a module with the fixtures."""

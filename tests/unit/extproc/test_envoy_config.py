@@ -91,6 +91,25 @@ def test_routing_settings_that_make_no_sense_are_refused(name: str, value: str) 
         rendered(**{f"HOLDFAST_ROUTING__{name}": value})
 
 
+def test_embeddings_come_from_the_model_servers_unless_they_have_their_own() -> None:
+    """Promise 5: a cluster and a route of its own, below its path, with its name to verify."""
+    upstream = {
+        "HOLDFAST_EMBEDDINGS__SOURCE": "upstream",
+        "HOLDFAST_EMBEDDINGS__MODEL": "bge-m3",
+        "HOLDFAST_EMBEDDINGS__API_KEY": "sk-secret",
+    }
+    own = {"HOLDFAST_EMBEDDINGS__URL": "https://tei.internal:8443/base/v1"}
+
+    assert "embeddings" not in rendered()
+    with pytest.raises(SettingsError, match="there is no url"):
+        rendered(**upstream)
+    config = rendered(**upstream, **own)
+    assert 'prefix_rewrite: "/base/v1/embeddings"' in config
+    assert '"exact": "tei.internal"' in config
+    assert '"hostname": "tei.internal:8443"' in config
+    assert "sk-secret" not in config
+
+
 def test_a_picker_needs_ext_proc() -> None:
     """H1: an Envoy without it cannot ask one."""
     environ = {
@@ -170,7 +189,7 @@ def test_a_block_is_there_only_if_it_is_asked_for() -> None:
     assert only({"y"}, template) == only(set(), template) == "a\nd\n"
 
 
-HEADER_BLOCKS = {"identity", "own_tenant_header", "health"}
+HEADER_BLOCKS = {"identity", "own_tenant_header", "health", "embeddings"}
 ENVOY_BLOCKS = {
     *HEADER_BLOCKS, "jwt", "jwks_file", "jwks_uri", "picker", "inline", "model_listener",
 }  # fmt: skip

@@ -1,0 +1,61 @@
+"""Chunks that are kept, put into the index with their vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from engine.ports import Embedder, IndexedChunk, StoredChunk, VectorIndex, VectorStoreStore
+
+
+class IndexingParts(msgspec.Struct, frozen=True, kw_only=True):
+    """What chunks are indexed with; `batch` of them are read, embedded and put in at a time."""
+
+    store: VectorStoreStore
+    embedder: Embedder
+    index: VectorIndex
+    batch: int = 64
+
+
+async def put_in(parts: IndexingParts, tenant: str, store: str, attachment: str) -> None:
+    """Put the chunks of an attachment into the index, embedding those that lack vectors.
+
+    Raises EmbeddingFailed, IndexUnavailable, StorageUnavailable. What was done stays done.
+    """
+    after = -1
+    while chunks := await parts.store.chunks(
+        tenant, attachment, model=parts.embedder.model, after=after, limit=parts.batch
+    ):
+        whole = await _embedded(parts, tenant, attachment, chunks)
+        await parts.index.insert(tenant, store, attachment, whole)
+        after = chunks[-1].number
+
+
+async def is_in(parts: IndexingParts, tenant: str, store: str, attachment: str) -> bool:
+    """True if the index has all chunks of an attachment, with vectors of the embedder's model."""
+    indexed = await parts.index.count(tenant, store, attachment)
+    after, count = -1, 0
+    while indexed and (
+        chunks := await parts.store.chunks(
+            tenant, attachment, model=parts.embedder.model, after=after, limit=parts.batch
+        )
+    ):
+        if any(chunk.vector is None for chunk in chunks):
+            return False
+        after, count = chunks[-1].number, count + len(chunks)
+    return 0 < count == indexed
+
+
+async def _embedded(
+    parts: IndexingParts, tenant: str, attachment: str, chunks: Sequence[StoredChunk]
+) -> list[IndexedChunk]:
+    vectors = {chunk.number: chunk.vector for chunk in chunks if chunk.vector is not None}
+    lacking = [chunk for chunk in chunks if chunk.vector is None]
+    for first in range(0, len(lacking), parts.embedder.at_once):
+        some = lacking[first : first + parts.embedder.at_once]
+        made = await parts.embedder.embed([chunk.text for chunk in some], "passage")
+        new = [(chunk.number, vector) for chunk, vector in zip(some, made, strict=True)]
+        await parts.store.store_vectors(tenant, attachment, model=parts.embedder.model, vectors=new)
+        vectors.update(new)
+    return [IndexedChunk(chunk.number, chunk.text, vectors[chunk.number]) for chunk in chunks]

@@ -1,0 +1,101 @@
+"""Files of vector stores on their way into the index: claimed from the store's queue, cut, embedded, put in.
+
+Whatever was done of a file is kept: who takes it over finds its chunks and their vectors, and puts in again
+what the index may have, in place of itself. What may work later is put back into the queue; after so many
+attempts the file has failed, with what is wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import msgspec
+
+from engine.chore import Chore
+from engine.errors import EngineError, StorageUnavailable
+from engine.ingestion_job import IngestionJob, IngestionParts
+from engine.ports import IngestionClaim, IngestionLease
+
+_log = logging.getLogger(__name__)
+
+# Seconds between two looks at the queue.
+_LOOK = 0.5
+# Most that are claimed at once: what waits here for its start waits in vain if this worker dies.
+_AT_ONCE = 4
+
+
+class IngestionLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """`most` files are ingested at a time, each up to `attempts` times, owned for `lease` seconds."""
+
+    most: int = 2
+    attempts: int = 10
+    lease: float = 30.0
+
+
+class Ingestion:
+    """Ingests files while a worker lives; `worker` names it in leases."""
+
+    def __init__(self, parts: IngestionParts, limits: IngestionLimits, worker: str) -> None:
+        self._parts = parts
+        self._store = parts.indexing.store
+        self._limits = limits
+        self._worker = worker
+        self._running: dict[IngestionLease, asyncio.Task[None]] = {}
+        self._claiming = Chore(self._claim, _LOOK, jitter=0.5)
+        self._renewing = Chore(self._renew, limits.lease / 3)
+
+    def start(self) -> None:
+        """Begin."""
+        if self._limits.most:
+            self._claiming.start()
+            self._renewing.start()
+
+    def wake(self) -> None:
+        """Say that a file was attached."""
+        self._claiming.wake()
+
+    async def stop(self) -> None:
+        """End: what runs is put back, for another worker to go on with."""
+        await self._claiming.stop()
+        running = list(self._running.values())
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await self._renewing.stop()
+
+    async def _claim(self) -> bool:
+        wanted = min(self._limits.most - len(self._running), _AT_ONCE)
+        if wanted <= 0:
+            return False
+        claims = await self._store.claim_ingestions(self._worker, self._limits.lease, limit=wanted)
+        for claim in claims:
+            self._running[claim.lease] = asyncio.create_task(self._run(claim))
+        return len(claims) == wanted
+
+    async def _run(self, claim: IngestionClaim) -> None:
+        job = IngestionJob(self._parts, claim, attempts=self._limits.attempts)
+        try:
+            await job.run()
+        except asyncio.CancelledError:
+            await self._put_back(claim)
+        except StorageUnavailable as error:
+            # Its lease runs out, and somebody goes on with it.
+            _log.warning("the ingestion of %s waits: %s", claim.file_id, error)
+        finally:
+            del self._running[claim.lease]
+            self._claiming.wake()
+
+    async def _put_back(self, claim: IngestionClaim) -> None:
+        try:
+            await self._store.put_back_ingestion(claim.lease, seconds=0)
+        except EngineError as error:
+            _log.warning("%s could not be put back: %s", claim.file_id, error)
+
+    async def _renew(self) -> bool:
+        owned = dict(self._running)
+        if owned:
+            lost = await self._store.renew_ingestions(list(owned), self._limits.lease)
+            for lease in lost:
+                owned[lease].cancel()  # one that has ended does not mind
+        return False

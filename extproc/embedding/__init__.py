@@ -1,0 +1,1 @@
+"""What turns text into vectors: a server with OpenAI's `/v1/embeddings`, or a small model in the worker."""

@@ -1,0 +1,142 @@
+"""The port: documents are spooled, read in a process of their own, and what comes of it is counted."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import msgspec
+
+from engine.errors import ExtractionFailed, ExtractionRefused
+from engine.ports.extraction import Chunking, TextChunk
+from extproc.extraction import wire
+from extproc.extraction.bounds import MIB, Bounds
+from extproc.extraction.reader import Answers, Reader
+from extproc.extraction.spool import spooled
+from extproc.extraction.wire import Cut, Job
+from extproc.settings_extraction import Extraction as ExtractionSettings
+
+# A process that crashed may have been a victim; one that crashes again on the same document was not.
+_TRIES = 2
+# Chunks overlap, by half of each at most, and each has a head.
+_CHUNKED_TIMES = 4
+_MOST_NAME = 1000
+
+
+class _Crashed(Exception):
+    """The process that read the document died of `status`, as the template tells it."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+class Documents:
+    """Implements `engine.ports.Extraction`, for one worker."""
+
+    def __init__(self, settings: ExtractionSettings) -> None:
+        self._settings = settings
+        self._bounds = Bounds(
+            text_bytes=settings.text_bytes,
+            pages=settings.pages,
+            entries=settings.entries,
+            unpacked_bytes=settings.unpacked_bytes,
+            ratio=settings.ratio,
+            seconds=settings.seconds,
+            memory_bytes=settings.memory_bytes,
+        )
+        self.reader = Reader()
+        self._free = asyncio.Semaphore(settings.concurrency)
+
+    async def text(self, filename: str, pieces: AsyncIterator[bytes], *, most: int) -> str:
+        """Return the text of a document; one of over `most` bytes of UTF-8 is refused."""
+        bounds = msgspec.structs.replace(
+            self._bounds, text_bytes=min(most, self._bounds.text_bytes)
+        )
+        frames = await self._read(Job(filename[-_MOST_NAME:], bounds, None), pieces)
+        return b"".join(payload for _, payload in frames).decode()
+
+    async def chunks(
+        self, filename: str, pieces: AsyncIterator[bytes], chunking: Chunking
+    ) -> Sequence[TextChunk]:
+        """Return the text of a document in chunks, at least one."""
+        cut = Cut(chunking.size, chunking.overlap)
+        frames = await self._read(Job(filename[-_MOST_NAME:], self._bounds, cut), pieces)
+        return [TextChunk(*wire.chunk_of(payload)) for _, payload in frames]
+
+    async def _read(self, job: Job, pieces: AsyncIterator[bytes]) -> list[tuple[bytes, bytes]]:
+        settings = self._settings
+        async with (
+            self._free,
+            spooled(pieces, most=settings.document_bytes, directory=settings.directory) as document,
+        ):
+            for _ in range(_TRIES - 1):
+                try:
+                    return await self._once(job, document)
+                except (_Crashed, EOFError):
+                    continue
+            try:
+                return await self._once(job, document)
+            except _Crashed as crash:
+                raise self._crashed(crash.status) from crash
+            except EOFError as error:
+                raise ExtractionFailed(
+                    "The document could not be read: the process that reads documents died."
+                ) from error
+
+    async def _once(self, job: Job, document: int) -> list[tuple[bytes, bytes]]:
+        """Raises _Crashed, EOFError where the template died, ExtractionRefused, ExtractionFailed."""
+        async with self.reader.job(job, document) as answers:
+            try:
+                async with asyncio.timeout(job.bounds.seconds):
+                    return await _gathered(answers, job.bounds.text_bytes * _CHUNKED_TIMES + MIB)
+            except TimeoutError as error:
+                raise self._too_slow() from error
+
+    def _crashed(self, status: int) -> ExtractionRefused:
+        if status in (-signal.SIGXCPU, -signal.SIGALRM):
+            return self._too_slow()
+        most = self._settings.memory_bytes // MIB
+        return ExtractionRefused(
+            f"The document cannot be read: it is damaged, or takes over {most} MiB of memory, which is the "
+            "limit. The process that read it crashed twice."
+        )
+
+    def _too_slow(self) -> ExtractionRefused:
+        return ExtractionRefused(
+            f"Reading the document takes over {self._settings.seconds:g} seconds, which is the limit."
+        )
+
+
+async def _gathered(answers: Answers, most: int) -> list[tuple[bytes, bytes]]:
+    """Return the frames of text or chunks of a document that was read to its end."""
+    frames: list[tuple[bytes, bytes]] = []
+    try:
+        while True:
+            kind, payload = await answers.next()
+            if kind == wire.DONE and frames:
+                return frames
+            if kind == wire.REFUSED:
+                why = wire.refusal_of(payload)
+                raise ExtractionRefused(why.message, code=why.code)
+            if kind == wire.ENDED:
+                raise _Crashed(wire.status_of(payload))
+            most -= len(payload) + wire.HEAD.size
+            if kind not in (wire.TEXT, wire.CHUNK) or most < 0:
+                raise ValueError("not what a reader says")
+            frames.append((kind, payload))
+    except (ValueError, msgspec.MsgspecError) as error:
+        # What reads foreign bytes may have become their author's.
+        raise ExtractionRefused("The document cannot be read: it is damaged.") from error
+
+
+@asynccontextmanager
+async def open_extraction(settings: ExtractionSettings) -> AsyncIterator[Documents]:
+    """Yield what reads documents; its child process is started with the first, and ended on exit."""
+    documents = Documents(settings)
+    try:
+        yield documents
+    finally:
+        await documents.reader.close()

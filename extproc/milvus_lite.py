@@ -1,0 +1,126 @@
+"""The private Milvus Lite of one machine: `python -m extproc.milvus_lite --data DIR --socket PATH`.
+
+A process of its own, because Lite works in threads that would hold up an event loop. It ends with its
+supervisor, and is started again by it. Lite as it is shipped loses data, so its gRPC service is put right:
+
+* one call at a time of each collection: two writers at once tear its log apart, and a search during a flush
+  misses what is on its way from memory to a file;
+* collections are opened, made and dropped one at a time: opened twice, each would have a log of its own;
+* all collections are loaded before the first call, because Lite forgets at each start that they were;
+* `AllocTimestamp` is answered, without which pymilvus's asynchronous client cannot make an index.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+from milvus_lite.adapter.grpc.servicer import MilvusServicer
+from milvus_lite.db import MilvusLite
+from pymilvus.grpc_gen import common_pb2, milvus_pb2, milvus_pb2_grpc
+
+_THREADS = 16
+_MESSAGE_BYTES = 256 << 20
+_GRACE_SECONDS = 5.0
+_DATABASE = "default"
+
+_OF_ONE_COLLECTION = (
+    "Insert", "Upsert", "Delete", "Query", "Search", "HybridSearch", "Flush", "CreateIndex", "DropIndex",
+    "LoadCollection", "ReleaseCollection", "GetCollectionStatistics", "TruncateCollection",
+)  # fmt: skip
+_OF_ALL_COLLECTIONS = ("CreateCollection", "DropCollection", "RenameCollection")
+
+
+class Servicer(MilvusServicer):  # type: ignore[misc]
+    """Lite's service, with its calls in an order that it can bear."""
+
+    def __init__(self, db: MilvusLite) -> None:
+        super().__init__(db)
+        self._opening = threading.RLock()
+        self._locks: dict[str, threading.RLock] = {}
+        for name in _OF_ONE_COLLECTION:
+            setattr(self, name, self._alone(getattr(self, name)))
+        for name in _OF_ALL_COLLECTIONS:
+            setattr(self, name, self._alone_of_all(getattr(self, name)))
+
+    def AllocTimestamp(self, _request: object, _context: object) -> Any:
+        """Return a timestamp as Milvus makes them: milliseconds, and 18 bits for a counter."""
+        return milvus_pb2.AllocTimestampResponse(
+            status=common_pb2.Status(code=0), timestamp=int(time.time() * 1000) << 18
+        )
+
+    def _get_collection(self, request: Any, context: object) -> Any:
+        with self._opening:
+            return super()._get_collection(request, context)
+
+    def _alone(self, call: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        def locked(request: Any, context: Any) -> Any:
+            with self._lock_of(request.collection_name):
+                return call(request, context)
+
+        return locked
+
+    def _alone_of_all(self, call: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        def locked(request: Any, context: Any) -> Any:
+            name = getattr(request, "collection_name", None) or request.oldName
+            with self._lock_of(name), self._opening:
+                return call(request, context)
+
+        return locked
+
+    def _lock_of(self, collection: str) -> threading.RLock:
+        with self._opening:
+            return self._locks.setdefault(collection, threading.RLock())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM; returns the process's exit code."""
+    parser = argparse.ArgumentParser(prog="python -m extproc.milvus_lite", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="directory of the collections")
+    parser.add_argument("--socket", type=Path, required=True, help="unix socket to listen on")
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: ended.set())
+    arguments.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    db = MilvusLite(str(arguments.data))
+    try:
+        _load(db)
+        server = _server(db, arguments.socket)
+        ended.wait()
+        server.stop(_GRACE_SECONDS).wait()
+    finally:
+        db.close()
+    return 0
+
+
+def _load(db: MilvusLite) -> None:
+    for name in db.list_collections(database_name=_DATABASE):
+        db.get_collection(name, database_name=_DATABASE).load()
+
+
+def _server(db: MilvusLite, socket: Path) -> grpc.Server:
+    limits = [
+        ("grpc.max_receive_message_length", _MESSAGE_BYTES),
+        ("grpc.max_send_message_length", _MESSAGE_BYTES),
+    ]
+    server = grpc.server(ThreadPoolExecutor(_THREADS), options=limits)
+    milvus_pb2_grpc.add_MilvusServiceServicer_to_server(Servicer(db), server)
+    socket.unlink(missing_ok=True)
+    server.add_insecure_port(f"unix:{socket.absolute()}")
+    server.start()
+    return server
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,29 @@
+"""The settings of vector stores: how files get into them, and how they are searched."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from extproc.settings_section import Seconds, Section
+
+
+class Retrieval(Section):
+    """Vector stores (docs/vector-stores.md). They need a model that makes vectors (`embeddings`)."""
+
+    concurrency: int = Field(default=2, ge=0, le=256)
+    """Files that each worker ingests at a time; 0 leaves them to other workers."""
+
+    attempts: int = Field(default=10, ge=1, le=1000)
+    """How often a file is tried whose ingestion fails for a reason that may pass, or whose worker dies; the
+    pause between two attempts grows to a minute."""
+
+    lease_seconds: Seconds = 30.0
+    """How long a file that is ingested belongs to its worker without renewal: so long after a worker died,
+    another one goes on."""
+
+    batch: int = Field(default=64, ge=1, le=1000)
+    """Chunks of a file that are written, embedded and put into the index at a time."""
+
+    rewrite_model: str | None = Field(default=None, min_length=1)
+    """The model that puts queries into better words where a search asks for it (`rewrite_query`); unset: such
+    searches are refused."""

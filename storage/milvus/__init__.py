@@ -1,0 +1,1 @@
+"""`engine.ports.VectorIndex` over Milvus: a cluster, or Milvus Lite, with the same code."""

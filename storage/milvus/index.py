@@ -1,0 +1,218 @@
+"""The vector index in Milvus: one collection for a model, and its tenant's store as scope of each chunk."""
+
+from __future__ import annotations
+
+import asyncio
+from array import array
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from engine.errors import IndexUnavailable
+from engine.ports import Hit, IndexedChunk
+from storage.limits import check_chunks
+from storage.milvus.client import CollectionGone, MilvusClient
+from storage.milvus.collections import TEXT_BYTES, Collections
+from storage.milvus.filters import key_of, name_of, scope_of, within
+from storage.words import asked_words, joined, words_of
+
+_T = TypeVar("_T")
+
+_BATCH = 256
+# So many attachments are named in one filter, and so many such searches run at once.
+_NAMED = 1000
+_SEARCHES = 4
+# Milvus refuses more results than that.
+_LARGEST_LIMIT = 16_384
+_STRONG = "Strong"
+
+
+class MilvusIndex:
+    """`engine.ports.VectorIndex` over a cluster or Lite, for the vectors of one model."""
+
+    def __init__(self, client: MilvusClient, *, prefix: str, model: str) -> None:
+        self._client = client
+        self._collections = Collections(client, prefix, model)
+
+    async def insert(
+        self, tenant: str, store: str, attachment: str, chunks: Sequence[IndexedChunk]
+    ) -> None:
+        """Put chunks in, in batches; each is found when its batch was answered."""
+        check_chunks(tenant, store, attachment)
+        # The later one of two with one number: Milvus would keep both of one batch.
+        unique = list({chunk.number: chunk for chunk in chunks}.values())
+        for start in range(0, len(unique), _BATCH):
+            batch = unique[start : start + _BATCH]
+            rows = await asyncio.to_thread(_rows, scope_of(tenant, store), attachment, batch)
+            await self._again(partial(self._upsert, rows))
+
+    async def by_vector(
+        self,
+        tenant: str,
+        store: str,
+        vector: bytes,
+        *,
+        limit: int,
+        attachments: Collection[str] | None = None,
+    ) -> list[Hit]:
+        """Return the nearest chunks."""
+        floats = array("f", vector)
+        name = self._collections.name(len(floats))
+
+        async def search(expression: str) -> list[Hit]:
+            if not await self._collections.has(len(floats)):
+                return []
+            return await self._search(name, "embedding", floats.tolist(), expression, limit)
+
+        return await self._merged(search, tenant, store, attachments, limit)
+
+    async def by_words(
+        self,
+        tenant: str,
+        store: str,
+        text: str,
+        *,
+        limit: int,
+        attachments: Collection[str] | None = None,
+    ) -> list[Hit]:
+        """Return the chunks with any of the words, by BM25."""
+        words = " ".join(asked_words(text))
+        if not words:
+            return []
+
+        async def search(expression: str) -> list[Hit]:
+            names = await self._collections.existing()
+            found = [await self._search(name, "sparse", words, expression, limit) for name in names]
+            return [hit for hits in found for hit in hits]
+
+        return await self._merged(search, tenant, store, attachments, limit)
+
+    async def remove(self, tenant: str, store: str, attachments: Collection[str]) -> None:
+        """Remove all chunks of these attachments."""
+        for expression in _expressions(tenant, store, attachments):
+            await self._again(partial(self._delete, expression))
+
+    async def count(self, tenant: str, store: str, attachment: str) -> int:
+        """Return how many chunks of an attachment are there."""
+        expression = within(scope_of(tenant, store), [name_of(attachment)])
+
+        async def count() -> int:
+            total = 0
+            for name in await self._collections.existing():
+                total += await self._count(name, expression)
+            return total
+
+        return await self._again(count)
+
+    async def clear(self) -> None:
+        """Remove everything, of all tenants and models."""
+        await self._collections.drop_all()
+
+    async def _upsert(self, rows: list[dict[str, Any]]) -> None:
+        name = await self._collections.provide(len(rows[0]["embedding"]))
+        await self._client.call(lambda client: client.upsert(name, rows))
+        keys = ", ".join(f'"{row["pk"]}"' for row in rows)
+        for other in await self._collections.existing():
+            # The model has vectors of another size now: these were put in before.
+            if other != name:
+                await self._delete_in(other, f"pk in [{keys}]")
+
+    async def _delete(self, expression: str) -> None:
+        for name in await self._collections.existing():
+            await self._delete_in(name, expression)
+
+    async def _delete_in(self, name: str, expression: str) -> None:
+        await self._client.call(lambda client: client.delete(name, filter=expression))
+
+    async def _count(self, name: str, expression: str) -> int:
+        rows = await self._client.call(
+            lambda client: client.query(
+                name, filter=expression, output_fields=["count(*)"], consistency_level=_STRONG
+            )
+        )
+        count: int = rows[0]["count(*)"]
+        return count
+
+    async def _search(
+        self, name: str, field: str, asked: object, expression: str, limit: int
+    ) -> list[Hit]:
+        found = await self._client.call(
+            lambda client: client.search(
+                name,
+                data=[asked],
+                anns_field=field,
+                filter=expression,
+                limit=min(limit, _LARGEST_LIMIT),
+                output_fields=["attachment", "number"],
+                consistency_level=_STRONG,
+            )
+        )
+        hits = [
+            Hit(hit["entity"]["attachment"], hit["entity"]["number"], hit["distance"])
+            for hit in found[0]
+        ]
+        if field == "sparse":
+            # Lite gives what is better the smaller number, Milvus the larger one.
+            return [Hit(hit.attachment, hit.number, abs(hit.score)) for hit in hits]
+        return hits
+
+    async def _merged(
+        self,
+        search: Callable[[str], Awaitable[list[Hit]]],
+        tenant: str,
+        store: str,
+        attachments: Collection[str] | None,
+        limit: int,
+    ) -> list[Hit]:
+        """Search once, or once for each lot of attachments, and return the best of all."""
+        if limit < 1:
+            return []
+        some = asyncio.Semaphore(_SEARCHES)
+
+        async def one(expression: str) -> list[Hit]:
+            async with some:
+                return await self._again(lambda: search(expression))
+
+        if attachments is None:
+            expressions = [within(scope_of(tenant, store))]
+        else:
+            expressions = list(_expressions(tenant, store, attachments))
+        found = await asyncio.gather(*(one(expression) for expression in expressions))
+        hits = (hit for lot in found for hit in lot)
+        return sorted(hits, key=_best_first)[:limit]
+
+    async def _again(self, work: Callable[[], Awaitable[_T]]) -> _T:
+        """Do something that can be repeated; once more where another process dropped a collection."""
+        try:
+            return await work()
+        except CollectionGone:
+            self._collections.forget()
+        try:
+            return await work()
+        except CollectionGone as error:
+            raise IndexUnavailable("The vector index is being made anew.") from error
+
+
+def _expressions(tenant: str, store: str, attachments: Iterable[str]) -> Iterator[str]:
+    names = sorted({name_of(attachment) for attachment in attachments})
+    for start in range(0, len(names), _NAMED):
+        yield within(scope_of(tenant, store), names[start : start + _NAMED])
+
+
+def _rows(scope: str, attachment: str, chunks: Iterable[IndexedChunk]) -> list[dict[str, Any]]:
+    return [
+        {
+            "pk": key_of(scope, attachment, chunk.number),
+            "scope": scope,
+            "name": name_of(attachment),
+            "attachment": attachment,
+            "number": chunk.number,
+            "words": joined(words_of(chunk.text), TEXT_BYTES),
+            "embedding": array("f", chunk.vector).tolist(),
+        }
+        for chunk in chunks
+    ]
+
+
+def _best_first(hit: Hit) -> tuple[float, str, int]:
+    return -hit.score, hit.attachment, hit.number

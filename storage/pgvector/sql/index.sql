@@ -1,0 +1,114 @@
+-- The vector index. Every statement names the tenant and goes by the first columns of the primary key; the
+-- one that goes over all tenants calls a function.
+
+-- name: insert_vectors
+-- Puts vectors in, in place of those under their numbers; they come one behind the other in one array.
+INSERT INTO index_vectors (tenant, store, model, attachment, number, dimension, embedding)
+SELECT
+    %(tenant)s, %(store)s, %(model)s, %(attachment)s, c.number, %(dimension)s,
+    (f.floats)[(c.place - 1) * %(dimension)s + 1 : c.place * %(dimension)s]::vector
+FROM unnest(%(numbers)s::integer[]) WITH ORDINALITY c (number, place)
+CROSS JOIN (SELECT %(floats)s::real[] AS floats) f
+ON CONFLICT (tenant, store, model, attachment, number)
+DO UPDATE SET dimension = excluded.dimension, embedding = excluded.embedding;
+
+-- name: insert_words
+-- Puts the words of the same chunks in.
+INSERT INTO index_words (tenant, store, model, attachment, number, words)
+SELECT %(tenant)s, %(store)s, %(model)s, %(attachment)s, c.number, c.words::tsvector
+FROM unnest(%(numbers)s::integer[], %(words)s::text[]) c (number, words)
+ON CONFLICT (tenant, store, model, attachment, number) DO UPDATE SET words = excluded.words;
+
+-- name: by_vector
+-- The nearest chunks of a store: all of its vectors are looked at, so none is missed.
+SELECT v.attachment, v.number, 1 - (v.embedding <=> %(floats)s::real[]::vector) AS score
+FROM index_vectors v
+WHERE v.tenant = %(tenant)s AND v.store = %(store)s AND v.model = %(model)s
+  AND v.dimension = %(dimension)s
+ORDER BY v.embedding <=> %(floats)s::real[]::vector, v.attachment, v.number
+LIMIT %(limit)s;
+
+-- name: by_vector_in
+-- The nearest chunks of some attachments.
+SELECT v.attachment, v.number, 1 - (v.embedding <=> %(floats)s::real[]::vector) AS score
+FROM index_vectors v
+WHERE v.tenant = %(tenant)s AND v.store = %(store)s AND v.model = %(model)s
+  AND v.attachment = ANY(%(attachments)s) AND v.dimension = %(dimension)s
+ORDER BY v.embedding <=> %(floats)s::real[]::vector, v.attachment, v.number
+LIMIT %(limit)s;
+
+-- name: by_words
+-- The chunks with any of the words. Each word counts by how rare it is in what is searched, and by how often
+-- a chunk has it, the first time most.
+WITH searched AS MATERIALIZED (
+    SELECT w.attachment, w.number, w.words
+    FROM index_words w
+    WHERE w.tenant = %(tenant)s AND w.store = %(store)s AND w.model = %(model)s
+), asked AS (
+    SELECT word, word::tsquery AS query FROM unnest(%(words)s::text[]) q (word)
+), found AS MATERIALIZED (
+    SELECT s.attachment, s.number, a.word, ts_rank(s.words, a.query, 1) AS weight
+    FROM searched s
+    JOIN asked a ON s.words @@ a.query
+    WHERE s.words @@ %(any)s::tsquery
+), rare AS (
+    SELECT f.word, ln(1 + (t.total - count(*) + 0.5) / (count(*) + 0.5)) AS weight
+    FROM found f
+    CROSS JOIN (SELECT count(*) AS total FROM searched) t
+    GROUP BY f.word, t.total
+)
+SELECT f.attachment, f.number, sum(f.weight * r.weight)::double precision AS score
+FROM found f
+JOIN rare r USING (word)
+GROUP BY f.attachment, f.number
+ORDER BY score DESC, f.attachment, f.number
+LIMIT %(limit)s;
+
+-- name: by_words_in
+-- The same among some attachments.
+WITH searched AS MATERIALIZED (
+    SELECT w.attachment, w.number, w.words
+    FROM index_words w
+    WHERE w.tenant = %(tenant)s AND w.store = %(store)s AND w.model = %(model)s
+      AND w.attachment = ANY(%(attachments)s)
+), asked AS (
+    SELECT word, word::tsquery AS query FROM unnest(%(words)s::text[]) q (word)
+), found AS MATERIALIZED (
+    SELECT s.attachment, s.number, a.word, ts_rank(s.words, a.query, 1) AS weight
+    FROM searched s
+    JOIN asked a ON s.words @@ a.query
+    WHERE s.words @@ %(any)s::tsquery
+), rare AS (
+    SELECT f.word, ln(1 + (t.total - count(*) + 0.5) / (count(*) + 0.5)) AS weight
+    FROM found f
+    CROSS JOIN (SELECT count(*) AS total FROM searched) t
+    GROUP BY f.word, t.total
+)
+SELECT f.attachment, f.number, sum(f.weight * r.weight)::double precision AS score
+FROM found f
+JOIN rare r USING (word)
+GROUP BY f.attachment, f.number
+ORDER BY score DESC, f.attachment, f.number
+LIMIT %(limit)s;
+
+-- name: remove_vectors
+-- Removes the vectors of attachments.
+DELETE FROM index_vectors
+WHERE tenant = %(tenant)s AND store = %(store)s AND model = %(model)s
+  AND attachment = ANY(%(attachments)s);
+
+-- name: remove_words
+-- Removes their words.
+DELETE FROM index_words
+WHERE tenant = %(tenant)s AND store = %(store)s AND model = %(model)s
+  AND attachment = ANY(%(attachments)s);
+
+-- name: count
+-- How many chunks of an attachment are there.
+SELECT count(*) FROM index_vectors
+WHERE tenant = %(tenant)s AND store = %(store)s AND model = %(model)s
+  AND attachment = %(attachment)s;
+
+-- name: clear
+-- Removes everything of all tenants.
+SELECT * FROM holdfast_clear_index();

@@ -1,0 +1,118 @@
+-- Ingestions and chunks, by tenant and attachment. Whoever writes chunks holds the ingestion; what goes over
+-- all tenants is in gates.sql.
+
+-- name: hold_ingestion
+-- Holds an ingestion whose lease is still good, and notes whether its chunks are whole.
+UPDATE ingestions
+SET chunked = %(last)s
+WHERE tenant = %(tenant)s AND attachment = %(id)s AND token = %(token)s AND expires IS NOT NULL
+RETURNING attachment;
+
+-- name: drop_chunks
+-- Removes the chunks from a number on, under a lease.
+DELETE FROM chunks
+WHERE tenant = %(tenant)s AND attachment = %(id)s AND number >= %(first)s
+  AND EXISTS (
+      SELECT FROM ingestions
+      WHERE tenant = %(tenant)s AND attachment = %(id)s AND token = %(token)s AND expires IS NOT NULL
+  );
+
+-- name: add_chunks
+-- Adds chunks from a number on, under a lease.
+INSERT INTO chunks (tenant, attachment, number, text, tokens)
+SELECT %(tenant)s, %(id)s, %(first)s + c.number - 1, c.text, c.tokens
+FROM unnest(%(texts)b::bytea[], %(tokens)s::bigint[]) WITH ORDINALITY AS c (text, tokens, number)
+WHERE EXISTS (
+    SELECT FROM ingestions
+    WHERE tenant = %(tenant)s AND attachment = %(id)s AND token = %(token)s AND expires IS NOT NULL
+);
+
+-- name: chunk_texts
+-- Chunks above a number.
+SELECT text
+FROM chunks
+WHERE tenant = %(tenant)s AND attachment = %(id)s AND number > %(past)s
+ORDER BY number
+LIMIT %(limit)s;
+
+-- name: chunks
+-- Chunks above a number with their vectors by a model.
+SELECT number, text, CASE WHEN model = %(model)s THEN vector END
+FROM chunks
+WHERE tenant = %(tenant)s AND attachment = %(id)s AND number > %(past)s
+ORDER BY number
+LIMIT %(limit)s;
+
+-- name: store_vectors
+-- Keeps the vectors of chunks that are there.
+UPDATE chunks c
+SET model = %(model)s, vector = v.vector
+FROM unnest(%(numbers)s::bigint[], %(vectors)b::bytea[]) AS v (number, vector)
+WHERE c.tenant = %(tenant)s AND c.attachment = %(id)s AND c.number = v.number
+  AND c.number >= %(lowest)s AND c.number <= %(highest)s;
+
+-- name: lock_store_of
+-- Holds the store of an attachment.
+SELECT id
+FROM vector_stores
+WHERE tenant = %(tenant)s
+  AND id = (SELECT store FROM attachments WHERE tenant = %(tenant)s AND id = %(id)s)
+FOR UPDATE;
+
+-- name: finish_ingestion
+-- Ends an ingestion whose lease is still good; what failed loses its chunks and is noted for the index.
+WITH held AS (
+    DELETE FROM ingestions
+    WHERE tenant = %(tenant)s AND attachment = %(id)s AND token = %(token)s AND expires IS NOT NULL
+    RETURNING attachment
+), size AS (
+    SELECT coalesce(sum(octet_length(text) + coalesce(octet_length(vector), 0)), 0) AS bytes
+    FROM chunks
+    WHERE tenant = %(tenant)s AND attachment = %(id)s AND %(error_code)s::text IS NULL
+), ended AS (
+    UPDATE attachments
+    SET status = CASE WHEN %(error_code)s::text IS NULL THEN 'completed' ELSE 'failed' END,
+        error_code = %(error_code)s, error = %(error)b, finished_by = %(token)s,
+        usage_bytes = (SELECT bytes FROM size)
+    WHERE tenant = %(tenant)s AND id = (SELECT attachment FROM held)
+    RETURNING id, store, usage_bytes
+), emptied AS (
+    DELETE FROM chunks
+    WHERE tenant = %(tenant)s AND attachment = (SELECT attachment FROM held)
+      AND %(error_code)s::text IS NOT NULL
+), noted AS (
+    INSERT INTO removals (tenant, attachment, store, ready)
+    SELECT %(tenant)s, ended.id, ended.store, clock_timestamp()
+    FROM ended
+    WHERE %(error_code)s::text IS NOT NULL
+    ON CONFLICT (tenant, attachment) DO UPDATE SET ready = excluded.ready
+)
+UPDATE vector_stores
+SET in_progress = in_progress - 1,
+    completed = completed + (%(error_code)s::text IS NULL)::int,
+    failed = failed + (%(error_code)s::text IS NOT NULL)::int,
+    usage_bytes = usage_bytes + (SELECT ended.usage_bytes FROM ended)
+WHERE tenant = %(tenant)s AND id = (SELECT store FROM ended);
+
+-- name: finished
+-- Whether this very lease has ended the ingestion.
+SELECT id
+FROM attachments
+WHERE tenant = %(tenant)s AND id = %(id)s AND finished_by = %(token)s;
+
+-- name: put_back
+-- Puts an ingestion back into the queue; whoever had it has it no longer.
+UPDATE ingestions
+SET owner = NULL, expires = NULL, token = token + 1,
+    attempts = CASE WHEN %(seconds)s > 0 THEN attempts ELSE attempts - 1 END,
+    not_before = CASE
+        WHEN %(seconds)s > 0 THEN clock_timestamp() + make_interval(secs => %(seconds)s)
+        ELSE not_before
+    END
+WHERE tenant = %(tenant)s AND attachment = %(id)s AND token = %(token)s AND expires IS NOT NULL;
+
+-- name: forget_removals
+-- Forgets what was removed from the index.
+DELETE FROM removals
+WHERE tenant = %(tenant)s AND attachment = ANY (%(ids)s)
+  AND coalesce(ready <= clock_timestamp(), false);

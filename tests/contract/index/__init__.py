@@ -1,0 +1,1 @@
+"""What every vector index does: pgvector, Milvus Lite, and the exact one that engine tests search in."""
