@@ -9,9 +9,9 @@ import argparse
 import asyncio
 from pathlib import Path
 
-from bench import commits, conversations, durability, loop, readers, streams
+from bench import commits, conversations, durability, index, loop, readers, streams
 
-_SECTIONS = ("streams", "durability", "readers", "commits", "loop", "conversations")
+_SECTIONS = ("streams", "durability", "readers", "commits", "loop", "conversations", "index")
 
 
 async def _main(given: argparse.Namespace) -> None:
@@ -25,6 +25,8 @@ async def _main(given: argparse.Namespace) -> None:
         await commits.run(given.seconds)
     if "conversations" in given.sections:
         await conversations.run(given.turns, given.drawing)
+    if "index" in given.sections:
+        await index.run(given.chunks, given.seconds / 4, given.milvus)
     if "loop" in given.sections:
         await loop.run(given.seconds)
 
@@ -38,4 +40,8 @@ if __name__ == "__main__":
     parser.add_argument("--inline", action="store_true", help="streams: requests travel on")
     parser.add_argument("--turns", type=int, default=500, help="of one conversation")
     parser.add_argument("--drawing", type=Path, help="SVG to be made of one conversation's turns")
+    parser.add_argument("--chunks", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument(
+        "--milvus", help="URL of a Milvus to measure too; its collections are dropped"
+    )
     asyncio.run(_main(parser.parse_args()))

@@ -43,7 +43,8 @@ async def reindex(parts: IndexingParts, tenant: str | None, progress: Progress) 
     async def one(place: Removal) -> None:
         nonlocal done, made
         async with room:
-            made += await _make(parts, place)
+            is_new = await _make(parts, place)
+        made += is_new
         done += 1
         progress(done, max(done, total))
 

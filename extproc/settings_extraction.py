@@ -35,7 +35,7 @@ class Extraction(Section):
     ratio: _Count = 200
     """How many times larger than itself an Office document may be unpacked, from 16 MiB on."""
 
-    seconds: Seconds = 60.0
+    seconds: Seconds = 120.0
     """Longest time for one document."""
 
     memory_bytes: Annotated[int, Field(ge=64 << 20, le=1 << 40)] = 512 << 20

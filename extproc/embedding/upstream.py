@@ -20,6 +20,7 @@ from engine.ports import EmbeddingKind, ModelClient
 from engine.retries import ONCE
 from engine.upstream.refusal import refusal
 from extproc.embedding.patience import Patience
+from extproc.embedding.texts import well_formed
 from extproc.embedding.wire import PATH, Asked, Malformed, dimensions_of, read_vectors
 
 _log = logging.getLogger(__name__)
@@ -67,7 +68,8 @@ class EmbeddingModel(msgspec.Struct, frozen=True):
 
     def prefixed(self, text: str, kind: EmbeddingKind) -> str:
         """Return the text as the model is given it; servers refuse an empty one."""
-        return (self.query_prefix if kind == "query" else self.passage_prefix) + text or " "
+        prefix = self.query_prefix if kind == "query" else self.passage_prefix
+        return prefix + well_formed(text) or " "
 
 
 class _TooLong(Exception):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from extproc.extraction.bounds import Bounds
+from extproc.extraction.seccomp import refuse_calls
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 _CLONE_NEWNET = 0x40000000
@@ -69,6 +70,7 @@ def confine(bounds: Bounds, template: int) -> None:
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(limit, (most, most))
     signal.setitimer(signal.ITIMER_REAL, seconds)
+    refuse_calls()
 
 
 def _address_space() -> int:

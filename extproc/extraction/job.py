@@ -8,13 +8,14 @@ import socket
 from extproc.extraction import wire
 from extproc.extraction.bounds import MIB, Unreadable
 from extproc.extraction.chunking import chunks_of
-from extproc.extraction.confinement import confine
+from extproc.extraction.confinement import close_all_but, confine
 from extproc.extraction.reading import read_document
 from extproc.extraction.wire import Job
 
 
 def run(job: Job, document: int, answers: socket.socket, template: int) -> None:
     """Read the document behind a descriptor, confined, and tell what it says in frames."""
+    close_all_but([document, answers.fileno()])
     confine(job.bounds, template)
     answers.sendall(wire.frame(wire.STARTED))
     try:

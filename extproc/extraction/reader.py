@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -38,10 +37,13 @@ class Answers:
 
     async def next(self) -> tuple[bytes, bytes]:
         """Return kind and payload of the next frame; raises EOFError where the template died, ValueError."""
-        kind, size = wire.HEAD.unpack(await self._stream.readexactly(wire.HEAD.size))
-        if size > wire.FRAME_BYTES:
-            raise ValueError("a frame over its bound")
-        return kind, await self._stream.readexactly(size)
+        try:
+            kind, size = wire.HEAD.unpack(await self._stream.readexactly(wire.HEAD.size))
+            if size > wire.FRAME_BYTES:
+                raise ValueError("a frame over its bound")
+            return kind, await self._stream.readexactly(size)
+        except ConnectionError as error:
+            raise EOFError from error
 
 
 class Reader:
@@ -50,6 +52,8 @@ class Reader:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+        self._ending: set[asyncio.Task[int]] = set()
+        self._closed = False
 
     @property
     def pid(self) -> int | None:
@@ -81,30 +85,39 @@ class Reader:
     async def _begun(self, answers: Answers) -> None:
         try:
             async with asyncio.timeout(_START_SECONDS):
-                kind, _ = await answers.next()
+                kind, payload = await answers.next()
         except TimeoutError as error:
-            self._kill()
+            self._end()
             raise _failed("the process that reads documents does not answer") from error
+        if kind == wire.ENDED and wire.status_of(payload) < 0:
+            raise EOFError
         if kind != wire.STARTED:
             raise _failed("the process that reads documents could not be confined")
 
     def _send(self, message: bytes, descriptors: list[int]) -> None:
-        if self._process is None or self._process.poll() is not None:
-            self._start()
-        assert self._control is not None
         try:
-            socket.send_fds(self._control, [message], descriptors)
-        except OSError as error:
-            # It has just died, or takes nothing: another one is started next time.
-            self._kill()
-            raise EOFError from error
+            socket.send_fds(self._running(), [message], descriptors)
+        except OSError:
+            # It is dying: that is seen here before it has ended.
+            self._end()
+            try:
+                socket.send_fds(self._running(), [message], descriptors)
+            except OSError as error:
+                raise EOFError from error
 
-    def _start(self) -> None:
-        if self._control is not None:
-            _log.warning("the process that reads documents died; another one is started")
-            self._control.close()
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._control.setblocking(False)
+    def _running(self) -> socket.socket:
+        """Return the control socket of a template that runs, as far as that can be known."""
+        if self._process is not None and self._process.poll() is not None:
+            self._end()
+        if self._control is None:
+            self._control = self._start()
+        return self._control
+
+    def _start(self) -> socket.socket:
+        if self._closed:
+            raise _failed("the gateway is stopping")
+        control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        control.setblocking(False)
         with theirs:
             try:
                 self._process = subprocess.Popen(
@@ -121,19 +134,28 @@ class Reader:
                     start_new_session=True,
                 )
             except OSError as error:
+                control.close()
                 raise _failed("the process that reads documents cannot be started") from error
+        return control
 
-    def _kill(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGKILL)
-
-    async def close(self) -> None:
-        """End the template, and whatever it has forked with it."""
+    def _end(self) -> None:
+        """End the template, and whatever it has forked with it; the next job starts another one."""
         if self._control is not None:
             self._control.close()
         if self._process is not None:
-            self._kill()
-            await asyncio.to_thread(self._process.wait)
+            if self._process.poll() is not None:
+                _log.warning("the process that reads documents died; the next one starts another")
+            self._process.kill()
+            waiting = asyncio.create_task(asyncio.to_thread(self._process.wait))
+            self._ending.add(waiting)
+            waiting.add_done_callback(self._ending.discard)
+        self._control = self._process = None
+
+    async def close(self) -> None:
+        """End the child process for good."""
+        self._closed = True
+        self._end()
+        await asyncio.gather(*self._ending)
 
 
 def _failed(why: str) -> ExtractionFailed:

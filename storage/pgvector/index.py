@@ -73,7 +73,7 @@ class PgvectorIndex:
         words = asked_words(text, at_most=_ASKED_WORDS)
         if not words:
             return []
-        values = {"words": words, "any": " | ".join(words), "limit": Int8(limit)}
+        values = {"words": words, "limit": Int8(limit)}
         return await self._search("by_words", tenant, store, attachments, values)
 
     async def remove(self, tenant: str, store: str, attachments: Collection[str]) -> None:

@@ -66,7 +66,7 @@ class Ingestions:
         values = {
             **_leased(lease),
             "first": Int8(first),
-            "last": last,
+            "whole": last,
             "texts": [chunk.text.encode() for chunk in chunks],
             "tokens": [Int8(chunk.tokens) for chunk in chunks],
         }

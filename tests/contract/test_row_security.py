@@ -18,6 +18,7 @@ from storage.postgres.store import PostgresStore
 from tests.contract.suites.files import a_file, an_upload
 from tests.support.fix_postgres import empty_tables
 from tests.support.stored import a_conversation, a_response, an_end, some_events, turn
+from tests.support.vector_stores import some_retrieval
 
 _TABLES = [
     "threads",
@@ -34,6 +35,12 @@ _TABLES = [
     "files",
     "uploads",
     "blobs",
+    "vector_stores",
+    "attachments",
+    "attachment_batches",
+    "chunks",
+    "ingestions",
+    "removals",
 ]
 
 
@@ -55,6 +62,7 @@ async def full(owned_database: str) -> str:
             await store.add_prompt(tenant, "prompt", b"{}", b"{}")
             await a_file(store, tenant, "file")
             await an_upload(store, tenant)
+        await some_retrieval(store, "a", "b")
     return owned_database
 
 
@@ -131,6 +139,16 @@ async def test_a_tenant_sees_and_changes_nothing_of_another(
         "INSERT INTO idempotency VALUES ('b', 'x', '', 'x')",
         "INSERT INTO approvals VALUES ('b', 'x', 'x', '', NULL)",
         "INSERT INTO connectors VALUES ('b', 'x', 'x', '', NULL, '1')",
+        "INSERT INTO chunks VALUES ('b', 'x', 0, '', 0, NULL, NULL)",
+        "INSERT INTO removals VALUES ('b', 'x', 'x', now())",
+        "INSERT INTO attachment_batches VALUES ('b', 'x', 'x', now())",
+        "INSERT INTO ingestions (tenant, attachment, not_before) VALUES ('b', 'x', now())",
+        "INSERT INTO vector_stores (tenant, id, created_at, name, metadata, last_active_at)"
+        " VALUES ('b', 'x', now(), '', '', now())",
+        "INSERT INTO attachments"
+        " (tenant, id, store, file_id, created_at, attributes, chunk_size, chunk_overlap)"
+        " VALUES ('b', 'x', 'x', 'x', now(), '{}', 1, 1)",
+        "UPDATE attachments SET tenant = 'b', id = 'stolen'",
         "INSERT INTO runs (tenant, response_id, state, background, attempts, token, work)"
         " VALUES ('b', 'x', 'queued', true, 0, 0, '')",
         "INSERT INTO items (tenant, thread_id, position, id, response_id, side, type, item)"
@@ -196,17 +214,20 @@ async def test_the_gates_look_nowhere_but_where_they_were_made(
         """
     )
     gates = await cursor.fetchall()
-    assert len(gates) == 8
+    assert len(gates) == 14
     for _, settings, public, ours in gates:
         assert settings == ["search_path=pg_catalog, public, pg_temp"]
         assert (public, ours) == (False, True)
 
 
 async def test_the_owner_of_the_tables_sees_no_content_of_others(full: str) -> None:
-    """X1: what the functions run as has all runs and may look for old responses, nothing else."""
+    """X1: what the functions run as has what is queued, and may look for what is old or complete; no more."""
     async with await psycopg.AsyncConnection.connect(full, autocommit=True) as owner:
         counts = {table: await _count(owner, table) for table in _TABLES}
-        assert counts == {**dict.fromkeys(_TABLES, 0), "runs": 2, "responses": 6}
+        seen = {"runs": 2, "responses": 6, "ingestions": 2, "attachments": 2, "removals": 2}
+        assert counts == {**dict.fromkeys(_TABLES, 0), **seen}
+        for table in ("attachments", "removals"):
+            assert (await owner.execute(f"DELETE FROM {table}".encode())).rowcount == 0
         assert (await owner.execute("DELETE FROM responses")).rowcount == 0
         assert (await owner.execute("UPDATE responses SET model = 'x'")).rowcount == 0
 

@@ -27,6 +27,10 @@ _FILES = (
     "prompts.sql",
     "conversations.sql",
     "files.sql",
+    "vector_stores.sql",
+    "attachments.sql",
+    "detaching.sql",
+    "ingestions.sql",
 )
 _STATEMENTS = {name: sql for file in _FILES for name, sql in queries.load(file).items()}
 _GATES = queries.load("gates.sql")
@@ -44,6 +48,12 @@ _VALUES: dict[str, Any] = {
     "metadata": b"", "item_id": "i", "wanted": True,
     "seconds": 1.0, "keep": 3600, "purpose": "p", "filename": "f", "bytes": Int8(1), "sha256": b"",
     "media_type": "m", "file_id": "f", "keys": ["k"],
+    "name": "n", "description": None, "days": Int8(1), "above": "a", "below": "b", "set_name": True,
+    "set_metadata": True, "set_days": True, "file_ids": ["f"], "batch": "b", "labels": "{}",
+    "sizes": [Int8(1)], "overlaps": [Int8(1)], "path": "exists($.\"k\" ? (@ == $v0))", "vars": '{"v0": 1}',
+    "numbers": [Int8(1)], "expired": True, "whole": True, "texts": [b""], "tokens": [Int8(1)],
+    "past": Int8(0), "vectors": [b""], "lowest": Int8(0), "highest": Int8(1),
+    "error_code": None, "error": None,
 }  # fmt: skip
 _KEYS = {
     "threads": {"id", "parent_id"},
@@ -60,6 +70,12 @@ _KEYS = {
     "files": {"id", "created_at"},
     "uploads": {"id"},
     "blobs": {"key", "holder"},
+    "vector_stores": {"id", "created_at"},
+    "attachments": {"id", "store", "file_id", "batch"},
+    "attachment_batches": {"id", "store"},
+    "chunks": {"attachment"},
+    "ingestions": {"attachment"},
+    "removals": {"attachment"},
 }
 
 

@@ -31,6 +31,7 @@ from storage.memory import MemoryStore
 from storage.postgres.pool import open_pool
 from storage.postgres.store import PostgresStore
 from tests.support.fix_postgres import empty_tables, let_pass
+from tests.support.retrieval_play import VectorStorePlay, told_of_vector_stores
 from tests.support.stored import a_conversation, a_response, a_turn, an_end, an_item
 
 _TENANTS = ("a", "b")
@@ -41,7 +42,10 @@ _OPERATIONS = (
     "cancel", "wait", "remove_expired", "remove_tenant", "converse", "converse", "take_turn", "take_turn",
     "take_turn", "end_turn", "end_turn", "end_turn", "add", "add", "drop", "drop", "end_conversation",
     "connect", "connect", "reconnect", "disconnect", "store_file", "store_file", "remove_file",
-    "upload", "upload", "complete", "abort", "sweep",
+    "upload", "upload", "complete", "abort", "sweep", "collect", "collect", "uncollect", "label", "use",
+    "store_file", "store_file", "attach", "attach", "attach", "detach", "cancel_batch", "ingest", "ingest",
+    "ingest", "write", "write", "end_ingestion", "end_ingestion", "put_back", "renew_ingestion", "empty",
+    "unindex",
 )  # fmt: skip
 _STEPS = st.lists(
     st.tuples(st.sampled_from(_OPERATIONS), st.integers(0, 15), st.integers(0, 3)),
@@ -75,6 +79,7 @@ class _Side:
         for file in files.files:
             seen.append(await self.store.file_blobs(tenant, file.id))
         seen.append(await _dropped(self.store, tenant))
+        seen.append(await told_of_vector_stores(self.store, tenant))
         for name in names:
             context = await self.store.load_context(tenant, name)
             seen.append(None if context is None else (context.status, context.items))
@@ -102,11 +107,12 @@ async def _dropped(store: Store, tenant: str) -> list[str]:
     return sorted(each.key for each in await store.dropped_blobs(limit=999, tenant=tenant))
 
 
-class _Play:
+class _Play(VectorStorePlay):
     """The same steps on one side; what they return is compared."""
 
     def __init__(self, side: _Side) -> None:
-        self._side, self._store = side, side.store
+        super().__init__(side.store)
+        self._side = side
         self.names: list[tuple[str, str]] = []
         self.leases: list[Lease] = []
         self.turns: list[Lease] = []

@@ -124,7 +124,7 @@ def pptx_of(slides: Sequence[tuple[str, Sequence[str], str]]) -> bytes:
     return zipped(parts)
 
 
-def xlsx_of(sheets: Sequence[tuple[str, Sequence[Sequence[object]]]]) -> bytes:
+def xlsx_of(sheets: Iterable[tuple[str, Iterable[Iterable[object]]]]) -> bytes:
     """Return a workbook of sheets: name and rows."""
     book = openpyxl.Workbook(write_only=True)
     for name, rows in sheets:

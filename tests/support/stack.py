@@ -113,6 +113,10 @@ class Stack:
         """Return Envoy's pid."""
         return self._child(f"{self.settings.sidecar.run_dir}/envoy.yaml\0--concurrency", "")
 
+    def lite(self) -> int:
+        """Return the pid of Milvus Lite; LookupError while there is none."""
+        return self._child(f"--socket\0{self.settings.index_socket.absolute()}\0", "")
+
     def _child(self, argument: str, variable: str) -> int:
         for pid in children(os.getpid()):
             process = Path(f"/proc/{pid}")
@@ -350,7 +354,7 @@ def _settings(directory: Path, own: Sections, given: Sections) -> Settings:
     # Most tests search nothing; those that do name their index.
     own = {"index": {"kind": "off"}, **own}
     # So that no test depends on when a worker has learnt what its model server is.
-    own = {**own, "model": {"dialect": "responses", **own["model"]}, "index": {"kind": "off"}}
+    own = {**own, "model": {"dialect": "responses", **own["model"]}}
     merged = {name: {**own.get(name, {}), **given.get(name, {})} for name in {*own, *given}}
     return Settings(data_dir=directory, **merged)  # type: ignore[arg-type]
 

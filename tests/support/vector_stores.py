@@ -88,6 +88,17 @@ async def ingest(store: Store, *texts: str) -> None:
         await store.finish_ingestion(claimed.lease, None)
 
 
+async def some_retrieval(store: Store, *tenants: str) -> None:
+    """Write stores, each with a file that is complete, one that is in progress, and one that is gone."""
+    for tenant in tenants:
+        await a_vector_store(store, tenant)
+        await attach(store, tenant, "done", "gone", batch="b")
+        await ingest(store, "text")
+        await store.detach(tenant, "vs", "gone")
+    for tenant in tenants:
+        await attach(store, tenant, "waiting")
+
+
 async def the_store(store: Store, tenant: str, name: str = "vs") -> StoredVectorStore:
     """Return a vector store that there is."""
     found = await store.get_vector_store(tenant, name)

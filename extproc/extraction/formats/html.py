@@ -60,7 +60,7 @@ def read(file: BinaryIO, _filename: str, bounds: Bounds) -> Iterator[str]:
     """Yield the text of the page, its title first."""
     most = bounds.text_bytes * _MARKUP_TIMES
     markup = "".join(decoded(file, most=most, refused=too_much_text(bounds.text_bytes)))
-    tree = LexborHTMLParser(markup)
+    tree = _parsed(markup)
     title = tree.css_first("title")
     named = _SPACE.sub(" ", title.text()).strip()[:_TITLE_CHARACTERS] if title is not None else ""
     page = _Page()
@@ -71,6 +71,14 @@ def read(file: BinaryIO, _filename: str, bounds: Bounds) -> Iterator[str]:
     if named and not (lines and lines[0].lstrip("# ") == named):
         yield f"# {named}\n\n"
     yield "\n".join(lines).rstrip()
+
+
+def _parsed(markup: str) -> LexborHTMLParser:
+    try:
+        return LexborHTMLParser(markup)
+    except Exception as error:
+        # No page is malformed; what fails is that there is no room for its tree.
+        raise MemoryError from error
 
 
 class _Page:

@@ -21,11 +21,19 @@ def read(file: BinaryIO, _filename: str, bounds: Bounds) -> Iterator[str]:
     with Package(file, bounds):
         pass
     file.seek(0)
-    # As a stream of rows. Its XML is defusedxml's, which refuses entities.
     try:
-        book = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
+        yield from _sheets(file, bounds)
     except ValueError as error:
-        raise with_entities() if isinstance(error.__cause__, DefusedXmlException) else error
+        if isinstance(error, DefusedXmlException) or isinstance(
+            error.__cause__, DefusedXmlException
+        ):
+            raise with_entities() from error
+        raise
+
+
+def _sheets(file: BinaryIO, bounds: Bounds) -> Iterator[str]:
+    # As a stream of rows. Its XML is defusedxml's, which refuses entities.
+    book = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
     if len(book.worksheets) > bounds.pages:
         raise Unreadable(
             f"The workbook has {len(book.worksheets)} sheets; the limit is {bounds.pages}."

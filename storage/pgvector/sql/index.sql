@@ -39,27 +39,30 @@ LIMIT %(limit)s;
 
 -- name: by_words
 -- The chunks with any of the words. Each word counts by how rare it is in what is searched, and by how often
--- a chunk has it, the first time most.
+-- a chunk has it, the first time most. OFFSET 0: the chunks are read once, not once for each word.
 WITH searched AS MATERIALIZED (
-    SELECT w.attachment, w.number, w.words
-    FROM index_words w
-    WHERE w.tenant = %(tenant)s AND w.store = %(store)s AND w.model = %(model)s
-), asked AS (
-    SELECT word, word::tsquery AS query FROM unnest(%(words)s::text[]) q (word)
+    SELECT count(*) AS total
+    FROM index_words
+    WHERE tenant = %(tenant)s AND store = %(store)s AND model = %(model)s
 ), found AS MATERIALIZED (
-    SELECT s.attachment, s.number, a.word, ts_rank(s.words, a.query, 1) AS weight
-    FROM searched s
-    JOIN asked a ON s.words @@ a.query
-    WHERE s.words @@ %(any)s::tsquery
-), rare AS (
-    SELECT f.word, ln(1 + (t.total - count(*) + 0.5) / (count(*) + 0.5)) AS weight
+    SELECT w.attachment, w.number, h.place, h.weight
+    FROM index_words w
+    CROSS JOIN LATERAL (
+        SELECT q.place, ts_rank(w.words, q.query, 1) AS weight
+        FROM unnest(%(words)s::tsquery[]) WITH ORDINALITY q (query, place)
+        WHERE w.words @@ q.query
+        OFFSET 0
+    ) h
+    WHERE w.tenant = %(tenant)s AND w.store = %(store)s AND w.model = %(model)s
+), rare AS MATERIALIZED (
+    SELECT f.place, ln(1 + (s.total - count(*) + 0.5::float8) / (count(*) + 0.5::float8)) AS weight
     FROM found f
-    CROSS JOIN (SELECT count(*) AS total FROM searched) t
-    GROUP BY f.word, t.total
+    CROSS JOIN searched s
+    GROUP BY f.place, s.total
 )
-SELECT f.attachment, f.number, sum(f.weight * r.weight)::double precision AS score
+SELECT f.attachment, f.number, sum(f.weight * r.weight) AS score
 FROM found f
-JOIN rare r USING (word)
+JOIN rare r USING (place)
 GROUP BY f.attachment, f.number
 ORDER BY score DESC, f.attachment, f.number
 LIMIT %(limit)s;
@@ -67,26 +70,30 @@ LIMIT %(limit)s;
 -- name: by_words_in
 -- The same among some attachments.
 WITH searched AS MATERIALIZED (
-    SELECT w.attachment, w.number, w.words
+    SELECT count(*) AS total
+    FROM index_words
+    WHERE tenant = %(tenant)s AND store = %(store)s AND model = %(model)s
+      AND attachment = ANY(%(attachments)s)
+), found AS MATERIALIZED (
+    SELECT w.attachment, w.number, h.place, h.weight
     FROM index_words w
+    CROSS JOIN LATERAL (
+        SELECT q.place, ts_rank(w.words, q.query, 1) AS weight
+        FROM unnest(%(words)s::tsquery[]) WITH ORDINALITY q (query, place)
+        WHERE w.words @@ q.query
+        OFFSET 0
+    ) h
     WHERE w.tenant = %(tenant)s AND w.store = %(store)s AND w.model = %(model)s
       AND w.attachment = ANY(%(attachments)s)
-), asked AS (
-    SELECT word, word::tsquery AS query FROM unnest(%(words)s::text[]) q (word)
-), found AS MATERIALIZED (
-    SELECT s.attachment, s.number, a.word, ts_rank(s.words, a.query, 1) AS weight
-    FROM searched s
-    JOIN asked a ON s.words @@ a.query
-    WHERE s.words @@ %(any)s::tsquery
-), rare AS (
-    SELECT f.word, ln(1 + (t.total - count(*) + 0.5) / (count(*) + 0.5)) AS weight
+), rare AS MATERIALIZED (
+    SELECT f.place, ln(1 + (s.total - count(*) + 0.5::float8) / (count(*) + 0.5::float8)) AS weight
     FROM found f
-    CROSS JOIN (SELECT count(*) AS total FROM searched) t
-    GROUP BY f.word, t.total
+    CROSS JOIN searched s
+    GROUP BY f.place, s.total
 )
-SELECT f.attachment, f.number, sum(f.weight * r.weight)::double precision AS score
+SELECT f.attachment, f.number, sum(f.weight * r.weight) AS score
 FROM found f
-JOIN rare r USING (word)
+JOIN rare r USING (place)
 GROUP BY f.attachment, f.number
 ORDER BY score DESC, f.attachment, f.number
 LIMIT %(limit)s;

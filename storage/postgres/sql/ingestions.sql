@@ -4,7 +4,7 @@
 -- name: hold_ingestion
 -- Holds an ingestion whose lease is still good, and notes whether its chunks are whole.
 UPDATE ingestions
-SET chunked = %(last)s
+SET chunked = %(whole)s
 WHERE tenant = %(tenant)s AND attachment = %(id)s AND token = %(token)s AND expires IS NOT NULL
 RETURNING attachment;
 

@@ -11,12 +11,14 @@ import uuid
 import pytest
 
 from tests.contract.suites.approvals import ApprovalContract
+from tests.contract.suites.attachments import AttachmentContract
 from tests.contract.suites.cancelling import CancelContract
 from tests.contract.suites.connectors import ConnectorContract
 from tests.contract.suites.conversation_items import ConversationItemContract
 from tests.contract.suites.conversations import ConversationContract
 from tests.contract.suites.ends import EndContract
 from tests.contract.suites.files import FileContract
+from tests.contract.suites.ingestions import IngestionContract
 from tests.contract.suites.keys import KeyContract
 from tests.contract.suites.leases import LeaseContract
 from tests.contract.suites.lists import ListContract
@@ -57,5 +59,7 @@ class StoreContract(
     PromptContract,
     FileContract,
     VectorStoreContract,
+    AttachmentContract,
+    IngestionContract,
 ):
     """All of it; subclass it as `Test…` in a module with the fixtures."""

@@ -9,7 +9,14 @@ import pytest
 
 from engine.ports import Embedder
 
-TEXTS = ["Red fish swim.", "", "Ein Fluß, 日本語, 🦊 and a \x00.", "word " * 2000, " \n\t"]
+TEXTS = [
+    "Red fish swim.",
+    "",
+    "Ein Fluß, 日本語, 🦊 and a \x00.",
+    "word " * 2000,
+    " \n\t",
+    "half \ud83d",
+]
 
 
 def numbers(vector: bytes) -> tuple[float, ...]:

@@ -49,15 +49,15 @@ def test_the_model_is_the_one_that_was_published(minilm: MiniLm, files: Path) ->
 
 
 def test_texts_are_run_with_others_of_their_length() -> None:
-    """X5: at most 2048 tokens at once, with what is filled up, and each text once."""
+    """X5: at most 1024 tokens at once, with what is filled up, and each text once."""
     lengths = [3, 256, 7, 200, 256, 5, 100] * 20
     texts = [Tokens(place, [1] * length) for place, length in enumerate(lengths)]
     found = list(runs(texts))
 
     assert sorted(text.place for run in found for text in run) == list(range(len(texts)))
     for run in found:
-        assert len(run) * max(len(text.ids) for text in run) <= 2048
-    assert len(found) < 20
+        assert len(run) * max(len(text.ids) for text in run) <= 1024
+    assert len(found) < 30
 
 
 def test_several_threads_use_one_model(minilm: MiniLm) -> None:

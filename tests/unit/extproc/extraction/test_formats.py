@@ -100,8 +100,13 @@ def test_slides_come_in_their_order_with_numbers_titles_and_notes() -> None:
 def test_sheets_have_names_headers_and_rows() -> None:
     """Empty rows and sheets are left out; numbers and dates read as people write them."""
     day = datetime.datetime(2026, 3, 1)
-    rows = [["day", "sum", "note"], [day, 3.0, None], [], [None, 2.5, "two\nlines"]]
-    text = read(xlsx_of([("March", rows), ("nothing", []), ("Late", [["x"]])]))
+    rows: list[list[object]] = [
+        ["day", "sum", "note"],
+        [day, 3.0, None],
+        [],
+        [None, 2.5, "two\nlines"],
+    ]
+    text = read(xlsx_of([("March", rows), ("nothing", [[]]), ("Late", [["x"]])]))
     assert text == (
         "Sheet: March\nday | sum | note\n2026-03-01 | 3\n | 2.5 | two lines\n\nSheet: Late\nx\n\n"
     )
