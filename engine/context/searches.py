@@ -13,7 +13,7 @@ import msgspec
 from engine.api.file_search import CALL, FILE_SEARCH
 from engine.api.json import encode
 from engine.context.owned_calls import call_and_output
-from engine.context.sources import Found, numbered, told
+from engine.context.sources import Found, Sources, numbered, told
 from engine.context.tool_names import shown_names
 from engine.ports import StoredItem
 
@@ -32,6 +32,7 @@ def with_searches(
 
     `taken` are the client's functions. What was read from the store has its numbers already.
     """
+    first = max(first, Sources.of(items).next)
     told_items = []
     for item in items:
         if item.type == CALL and item.replay is None:

@@ -13,11 +13,13 @@ from engine.api.filters import parse_filter
 from engine.api.ownership import ToolPolicy
 from engine.errors import IndexUnavailable
 from engine.intake import Caller
+from engine.upstream.choice import Choice
 from tests.support import replies
 from tests.support.engine_rig import CALLER, Rig, final, small
 from tests.support.fake_model import FakeModel, Step, frames_of
 from tests.support.fake_reply import FakeReply
 from tests.support.replies import call, text
+from tests.support.scripts import CHAT
 from tests.support.sdk import accumulated
 from tests.support.stream_rules import check_stream
 from tests.support.word_search import Passage, WordSearch
@@ -465,6 +467,37 @@ async def test_items_sent_back_are_told_to_the_model() -> None:
     assert said(rig, 2) == ["Belt."]
     [part] = second["output"][0]["content"]
     assert [each["file_id"] for each in part["annotations"]] == ["file-law"]
+
+
+async def test_references_and_items_sent_back_share_no_number() -> None:
+    """T8, M8: what is read from the store keeps its numbers."""
+    rig = rig_of(turn(search("seat")), turn(text("Belt【1】.")), turn(text("A【1】B【2】")))
+    first = final(await rig.stream(tools=[TOOL]))
+    result = {"file_id": "file-x", "filename": "x.txt", "text": "found there"}
+    items = [
+        {"role": "user", "content": "hi"},
+        {"type": "file_search_call", "queries": ["a"], "results": [result]},
+        {"type": "item_reference", "id": first["output"][0]["id"]},
+        {"role": "user", "content": "?"},
+    ]
+    response = final(await rig.stream(input=items))
+    cited = response["output"][0]["content"][0]["annotations"]
+    assert [each["file_id"] for each in cited] == ["file-law", "file-x"]
+
+
+async def test_a_server_of_chat_completions_searches_and_cites_too() -> None:
+    """M4, T8: the same items, whatever the dialect."""
+    turns = [
+        list(frames_of(replies.stream(part), path=CHAT))
+        for part in (search("seat"), text("Belt", " 【", "1】."))
+    ]
+    rig = Rig(FakeModel(turns=turns), choice=Choice("chat"), files=files())
+    response = final(await rig.stream(tools=[TOOL]))
+    assert kinds(response) == ["file_search_call", "message"]
+    [told] = [m["content"] for m in asked(rig, 1)["messages"] if m["role"] == "tool"]
+    assert SEAT.text in told
+    [part] = response["output"][1]["content"]
+    assert (part["text"], part["annotations"][0]["index"]) == ("Belt.", 4)
 
 
 async def test_items_sent_back_without_results_are_left_out() -> None:
