@@ -64,7 +64,7 @@ FILTER: st.SearchStrategy[Filter] = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(
     files=st.lists(FILE, max_size=12),
     stores=st.lists(st.sampled_from(STORES), min_size=1, max_size=2, unique=True),
