@@ -15,6 +15,7 @@ from engine.api.request import CreateRequest
 from engine.errors import ToolsUnavailable
 from engine.limits import Limits
 from engine.ports import OpenProvided, ToolDeclaration, ToolOutcome, ToolProvider
+from engine.ports.meters import NO_METERS, Meters, ToolEnd
 from engine.registry import Registry
 from engine.response.agenda import Listing
 from engine.response.effects import ToolCall
@@ -43,9 +44,11 @@ class Toolbox:
         *,
         provided: Mapping[str, OpenProvided] | None = None,
         policy: ToolPolicy = NO_POLICY,
+        meters: Meters = NO_METERS,
     ) -> None:
         """`provided` are what the operator added, by type; `policy` says what is the model server's."""
         self._provided = provided or {}
+        self._meters = meters
         self.policy = msgspec.structs.replace(policy, provided=frozenset(self._provided))
         self._open_provider = open_provider
         self._registry = registry
@@ -109,23 +112,36 @@ class Toolbox:
         self, providers: dict[str, ToolProvider], call: ToolCall, own: asyncio.Semaphore
     ) -> ToolEnded:
         if call.refused is not None:
+            self._meters.tool_call(self._kind(call), "refused", 0)
             return ToolEnded(call.item_id, _failure(f"The call was not made: {call.refused}"))
         provider = providers.get(call.label)
         if provider is None:
+            self._meters.tool_call(self._kind(call), "refused", 0)
             return ToolEnded(call.item_id, _failure("There is no such tool any more."))
         async with own, self._slots:
             return ToolEnded(call.item_id, await self._outcome(provider, call))
 
     async def _outcome(self, provider: ToolProvider, call: ToolCall) -> ToolOutcome:
         seconds = self._limits.tool_call
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        end: ToolEnd = "error"
         try:
             async with asyncio.timeout(seconds + _GRACE):
-                return await provider.call(call.name, call.arguments, timeout=seconds)
+                outcome = await provider.call(call.name, call.arguments, timeout=seconds)
+            end = "ok" if outcome.error is None else "error"
         except TimeoutError:
-            return _failure(f"No answer came within {seconds:g} seconds.")
+            end = "timeout"
+            outcome = _failure(f"No answer came within {seconds:g} seconds.")
         except Exception:
             _log.exception("a call of a tool broke")
-            return _failure("The gateway failed; see its log.")
+            outcome = _failure("The gateway failed; see its log.")
+        self._meters.tool_call(self._kind(call), end, clock() - began)
+        return outcome
+
+    def _kind(self, call: ToolCall) -> str:
+        """Return the type of the tool: the label of a server is its client's to choose."""
+        return call.label if call.label in self._provided else "mcp"
 
 
 def _failure(why: str) -> ToolOutcome:

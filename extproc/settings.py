@@ -32,6 +32,7 @@ from extproc.settings_connectors import Connectors
 from extproc.settings_context import Context
 from extproc.settings_conversations import Conversations
 from extproc.settings_files import Files
+from extproc.settings_metrics import Metrics
 from extproc.settings_model import Model
 from extproc.settings_postgres import Postgres
 from extproc.settings_routing import Routing
@@ -165,6 +166,7 @@ class Settings(BaseSettings):
     sealing: Sealing = Field(default_factory=Sealing)
     connectors: Connectors = Field(default_factory=Connectors)
     files: Files = Field(default_factory=Files)
+    metrics: Metrics = Field(default_factory=Metrics)
 
     SECTIONS: ClassVar[dict[str, type[Section]]] = {
         "sidecar": Sidecar,
@@ -185,6 +187,7 @@ class Settings(BaseSettings):
         "sealing": Sealing,
         "connectors": Connectors,
         "files": Files,
+        "metrics": Metrics,
     }
 
     @classmethod
@@ -331,6 +334,11 @@ class Settings(BaseSettings):
     def admin_socket(self) -> Path:
         """The socket of Envoy's admin interface."""
         return self.sidecar.run_dir / "envoy-admin.sock"
+
+    @property
+    def metrics_directory(self) -> Path:
+        """Where the workers write their metrics down."""
+        return self.sidecar.run_dir / "metrics"
 
     @property
     def demo_socket(self) -> Path:
