@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 from engine.api.ownership import ToolPolicy
 from engine.attachments import Attachments, FetchUrl, nothing_fetched
@@ -51,9 +51,9 @@ from extproc.identity import (
     Identify,
 )
 from extproc.mcp.worker import McpServers, mcp_servers
-from extproc.metrics.book import Book
 from extproc.metrics.counted import UNCOUNTED, Door
-from extproc.metrics.meters import BookMeters, RequestMeters
+from extproc.metrics.counting import counting
+from extproc.metrics.meters import RequestMeters
 from extproc.metrics.sampling import Sampling
 from extproc.model_client import HttpModelClient, NoModelClient, turn_headers
 from extproc.operations import Endpoints
@@ -293,9 +293,11 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
         raise SettingsError(["HOLDFAST_POSTGRES__URL is not set"])
     # What follows the # is another each time, so that a new life can tell what its predecessor left.
     name = f"{settings.sidecar.name}/{index}#{os.urandom(4).hex()}"
-    meters = _meters(settings, index)
-    doors = {name: Door(meters or RequestMeters()) for name in ("ext_proc", "http")}
+    parts = AsyncExitStack()
+    meters = parts.enter_context(counting(settings, index))
+    doors = {way: Door(meters or RequestMeters()) for way in ("ext_proc", "http")}
     async with (
+        parts,
         open_pool(
             settings.postgres.url.get_secret_value(),
             min_size=min(2, settings.postgres.pool_size),
@@ -329,20 +331,6 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
             )
         transport = transport_of(settings, index, engine.endpoints, model, doors)
         yield Worker(transport, engine, settings, sampling)
-
-
-def _meters(settings: Settings, index: int) -> BookMeters | None:
-    """Return what a worker counts with; None where nothing is counted."""
-    chosen = settings.metrics
-    if not chosen.enabled:
-        return None
-    try:
-        book = Book(settings.metrics_directory, index, tenants=chosen.tenant_label)
-    except OSError as error:
-        _log.error("nothing is counted: %s cannot be written: %s", error.filename, error.strerror)
-        return None
-    tenants = chosen.tenants if chosen.tenant_label else None
-    return BookMeters(book, models=chosen.models, tenants=tenants)
 
 
 def _scouts(

@@ -15,9 +15,8 @@ class Metrics(Section):
     """Whether anything is counted and served."""
 
     listen: str = ":9464"
-    """`HOST:PORT`, `:PORT` for this machine alone, or `unix:PATH`. Nobody is asked who they are: let nobody
-    reach it who may not know. Where this is not set and the port is taken, nothing is served, and a line of the
-    log says so."""
+    """`HOST:PORT`, `:PORT` for this machine alone, or `unix:PATH`. Whoever reaches it may read it. Where
+    this is not set and the port is taken, nothing is served, and a line of the log says so."""
 
     models: int = Field(default=32, ge=0, le=1000)
     """Most names of models that each worker tells apart; the others are `other`, as is a model that has

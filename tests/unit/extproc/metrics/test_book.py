@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,14 +19,24 @@ from extproc.metrics.endpoint import Attendance
 from extproc.metrics.meters import BookMeters
 from extproc.metrics.names import Names, former_names
 
+_BOOKS: list[Book] = []
+
 
 @pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    return tmp_path / "metrics"
+def directory(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path / "metrics"
+    while _BOOKS:
+        _BOOKS.pop().close()
+
+
+def _book(directory: Path, index: int = 0, *, tenants: bool = False) -> Book:
+    """Return a book that is closed behind the test alone: workers are killed."""
+    _BOOKS.append(Book(directory, index, tenants=tenants))
+    return _BOOKS[-1]
 
 
 def _meters(directory: Path, index: int = 0, tenants: int | None = None) -> BookMeters:
-    book = Book(directory, index, tenants=tenants is not None)
+    book = _book(directory, index, tenants=tenants is not None)
     return BookMeters(book, models=3, tenants=tenants)
 
 
@@ -108,7 +119,7 @@ def test_model_names_are_bounded_over_a_workers_lives(directory: Path) -> None:
         meters.turn(f"unknown-{life}", "t", "UpstreamRefused", 1.0, None, ())
         for name in ("a", f"b{life}", f"c{life}", "x" * 200):
             meters.turn(name, "t", "", 1.0, used, ())
-    book = Book(directory, 0, tenants=False)
+    book = _book(directory)
     assert former_names(book.keys(), "gen_ai_request_model") == {"a", "b0", "c0", "other"}
     assert (
         _value(directory, "holdfast_tokens_total", gen_ai_request_model="other", type="input") == 7
@@ -169,7 +180,7 @@ def test_every_key_that_is_written_is_declared(directory: Path) -> None:
     meters.tool_call("mcp", "ok", 0.1)
     for kind in ("markup_in_text", "stream_unfinished"):
         meters.turn("m", "t", "", 0.1, Usage(), (kind,))
-    for key in Book(directory, 0, tenants=False).keys():
+    for key in _book(directory).keys():
         family, sample, labels, _ = json.loads(key)
         metric = next(metric for metric in METRICS if metric.family == family)
         labels.pop("le", None)
