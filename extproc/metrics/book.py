@@ -108,7 +108,7 @@ class Book:
             self._observed[metric.name, values] = found
         return found
 
-    def keys(self) -> Iterator[str]:
+    def written(self) -> Iterator[str]:
         """Yield the keys of all series that there are, a former life's too: JSON, as the format has it."""
         for file in self._files.values():
             for key, _value, _time in file.read_all_values():

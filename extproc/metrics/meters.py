@@ -28,7 +28,7 @@ class BookMeters(RequestMeters):
     """
 
     def __init__(self, book: Book, *, models: int, tenants: int | None) -> None:
-        keys = list(book.keys())
+        keys = list(book.written())
         self._book = book
         self._models = Names(models, former_names(keys, MODEL))
         self._tenants = None if tenants is None else Names(tenants, former_names(keys, TENANT))

@@ -120,7 +120,7 @@ def test_model_names_are_bounded_over_a_workers_lives(directory: Path) -> None:
         for name in ("a", f"b{life}", f"c{life}", "x" * 200):
             meters.turn(name, "t", "", 1.0, used, ())
     book = _book(directory)
-    assert former_names(book.keys(), "gen_ai_request_model") == {"a", "b0", "c0", "other"}
+    assert former_names(book.written(), "gen_ai_request_model") == {"a", "b0", "c0", "other"}
     assert (
         _value(directory, "holdfast_tokens_total", gen_ai_request_model="other", type="input") == 7
     )
@@ -180,7 +180,7 @@ def test_every_key_that_is_written_is_declared(directory: Path) -> None:
     meters.tool_call("mcp", "ok", 0.1)
     for kind in ("markup_in_text", "stream_unfinished"):
         meters.turn("m", "t", "", 0.1, Usage(), (kind,))
-    for key in _book(directory).keys():
+    for key in _book(directory).written():
         family, sample, labels, _ = json.loads(key)
         metric = next(metric for metric in METRICS if metric.family == family)
         labels.pop("le", None)
