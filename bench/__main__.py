@@ -9,9 +9,9 @@ import argparse
 import asyncio
 from pathlib import Path
 
-from bench import commits, conversations, durability, loop, readers, streams
+from bench import commits, conversations, durability, loop, metrics, readers, streams
 
-_SECTIONS = ("streams", "durability", "readers", "commits", "loop", "conversations")
+_SECTIONS = ("streams", "durability", "readers", "commits", "loop", "conversations", "metrics")
 
 
 async def _main(given: argparse.Namespace) -> None:
@@ -25,6 +25,8 @@ async def _main(given: argparse.Namespace) -> None:
         await commits.run(given.seconds)
     if "conversations" in given.sections:
         await conversations.run(given.turns, given.drawing)
+    if "metrics" in given.sections:
+        await metrics.run(16, given.seconds)
     if "loop" in given.sections:
         await loop.run(given.seconds)
 

@@ -21,8 +21,14 @@ from prometheus_client.utils import floatToGoString
 
 from extproc.metrics.declared import Metric
 
-# Reserved at once: a page of a mapped file that finds no room on the disk kills the process.
-_BYTES = 2 << 20
+# Reserved at once: a page of a mapped file that finds no room on the disk kills the process. A series takes
+# some 200 bytes, one of a histogram as much for each of its buckets.
+_BYTES = {
+    "counter": 128 << 10,
+    "histogram": 512 << 10,
+    "gauge_livesum": 64 << 10,
+    "gauge_livemax": 64 << 10,
+}
 
 Values = tuple[str, ...]
 
@@ -83,8 +89,7 @@ class Book:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._tenants = tenants
         self._files = {
-            kind: _opened(directory / f"{kind}_{index}.db")
-            for kind in ("counter", "histogram", "gauge_livesum", "gauge_livemax")
+            kind: _opened(directory / f"{kind}_{index}.db", size) for kind, size in _BYTES.items()
         }
         self._cells: dict[tuple[str, Values], Cell] = {}
         self._observed: dict[tuple[str, Values], Observed] = {}
@@ -120,8 +125,8 @@ class Book:
             file.close()
 
 
-def _opened(path: Path) -> MmapedDict:
+def _opened(path: Path, size: int) -> MmapedDict:
     with path.open("a+b") as file:
         if sys.platform == "linux":
-            os.posix_fallocate(file.fileno(), 0, _BYTES)
+            os.posix_fallocate(file.fileno(), 0, size)
     return MmapedDict(str(path))
