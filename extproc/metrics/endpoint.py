@@ -23,10 +23,12 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from extproc.http_address import UnixAddress, parse_http_address
 from extproc.metrics.declared import BY_NAME
 from extproc.settings import Settings
+from extproc.up import probes
 from extproc.up.processes import StartFailed
 from extproc.up.terminal import Report
 
 PATH = "/metrics"
+ENVOY_PATH = "/metrics/envoy"
 
 
 class Attendance:
@@ -67,9 +69,10 @@ class Attendance:
 
 
 class Endpoint:
-    """Answers `GET /metrics`."""
+    """Answers `GET /metrics`, and `GET /metrics/envoy` with what the Envoy of this pod says of itself."""
 
-    def __init__(self, directory: Path, attendance: Attendance) -> None:
+    def __init__(self, directory: Path, attendance: Attendance, envoy: Path) -> None:
+        self._envoy = envoy
         self._registry = CollectorRegistry()
         self._registry.register(attendance)
         self._registry.register(MultiProcessCollector(None, path=str(directory)))
@@ -77,14 +80,23 @@ class Endpoint:
 
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, in the format that it asks for."""
-        if request.path != PATH:
+        if request.path not in (PATH, ENVOY_PATH):
             return web.Response(status=404, text=f"There is only {PATH} here.\n")
         if request.method not in ("GET", "HEAD"):
             return web.Response(status=405, headers={"allow": "GET, HEAD"})
+        if request.path == ENVOY_PATH:
+            return await self._of_envoy()
         encode, media_type = choose_encoder(request.headers.get("accept", ""))
         async with self._one_at_a_time:
             body = await asyncio.to_thread(encode, self._registry)
         return web.Response(body=body, headers={"content-type": media_type})
+
+    async def _of_envoy(self) -> web.Response:
+        """Pass on the one page of Envoy's admin interface that changes nothing and tells no secret."""
+        said = await probes.statistics(self._envoy)
+        if said is None:
+            return web.Response(status=503, text="There is no Envoy in this pod, or it is away.\n")
+        return web.Response(text=said)
 
 
 @asynccontextmanager
@@ -103,7 +115,9 @@ async def metrics_served(settings: Settings, report: Report) -> AsyncIterator[At
     except OSError as error:
         raise StartFailed(f"cannot write to {directory}: {error.strerror}") from error
     attendance = Attendance(directory, settings.sidecar.workers)
-    server = web.Server(Endpoint(directory, attendance).serve, access_log=None)
+    server = web.Server(
+        Endpoint(directory, attendance, settings.admin_socket).serve, access_log=None
+    )
     runner = web.ServerRunner(server, shutdown_timeout=1.0)
     await runner.setup()
     try:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest_asyncio
 
@@ -19,7 +21,7 @@ from tests.support.mcp_turns import Turns, declared
 from tests.support.replies import call, say, text
 from tests.support.scraped import Scraped, scrape
 from tests.support.scripted_model import ScriptedModel
-from tests.support.scripts import Hold, Script
+from tests.support.scripts import Cut, Hold, Script
 from tests.support.stack import Stack, eventually, running_stack
 from tests.support.wire import Wire
 
@@ -202,6 +204,19 @@ async def test_the_endpoint_says_what_is_declared(counted: Stack, counted_wire: 
                 assert value in allowed if allowed is not None else "resp_" not in value
     never = {metric.name for metric in METRICS if metric.family not in served}
     assert all(None in BY_NAME[name].labels.values() for name in never), never
+
+
+async def test_envoys_own_metrics_are_at_hand(counted: Stack, counted_wire: Wire) -> None:
+    """What the dashboard shows of Envoy is what this Envoy says, under the names that it uses."""
+    cut = counted.plays(Script(Cut()), say(text("x")))
+    await counted_wire.create(model=cut)
+    scraped = await scrape(counted.settings, "/metrics/envoy")
+    said = {sample.name for family in scraped.families for sample in family.samples}
+    board = Path("deploy/dashboards/holdfast.json").read_text(encoding="utf-8")
+    shown = set(re.findall(r"\benvoy_(?:http|cluster)_[a-z_]+[a-z](?=[{\[)])", board))
+    assert shown - said <= {"envoy_http_ext_proc_streams_failed"}
+    assert len(shown) == 6
+    assert scraped.total("envoy_cluster_membership_healthy", envoy_cluster_name="sidecar") == 2
 
 
 async def _gauge_is(stack: Stack, wanted: float, name: str, **labels: str) -> bool:

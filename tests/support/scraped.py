@@ -39,14 +39,14 @@ class Scraped:
         )
 
 
-async def scrape(settings: Settings) -> Scraped:
+async def scrape(settings: Settings, path: str = "/metrics") -> Scraped:
     """Ask the stack's endpoint, which listens on a unix socket."""
     address = parse_http_address(settings.metrics.listen)
     assert isinstance(address, UnixAddress)
     connector = aiohttp.UnixConnector(str(address.path))
     async with (
         aiohttp.ClientSession(connector=connector) as session,
-        session.get("http://x/metrics") as answer,
+        session.get(f"http://x{path}") as answer,
     ):
         assert answer.status == 200
         return Scraped(await answer.text())
