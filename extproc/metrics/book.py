@@ -49,6 +49,8 @@ class Cell:
 
     def add(self, amount: float) -> None:
         """Count on."""
+        if not amount:
+            return
         self.value += amount
         self._file.write_value(self._key, self.value, 0.0)
 

@@ -104,7 +104,10 @@ async def installed(model: ScriptedModel, postgres: str) -> AsyncIterator[Stack]
             "envoy",
             model={"url": model.url},
             envoy={"host": "127.0.0.1", **ports},
-            settings={"sidecar": {"run_dir": str(directory), "listen": f"{ours}:9000"}},
+            settings={
+                "sidecar": {"run_dir": str(directory), "listen": f"{ours}:9000"},
+                "metrics": {"listen": f"unix:{directory}/metrics.sock"},
+            },
         )
         config = chart.only("ConfigMap", made, "demo-holdfast-envoy")["data"]["envoy.yaml"]
         file = directory / "envoy.yaml"
