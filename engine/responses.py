@@ -112,6 +112,7 @@ class Responses:
             await self._repeat(tenant, run, earlier, visit, reply)
             return
         visit.leave()
+        self._live.means.meters.queued()
         self._background.wake()
         if run.stream:
             await self._following.follow(tenant, run.id, -1, reply)

@@ -11,10 +11,11 @@ import msgspec
 from engine.api.request import CreateRequest
 from engine.api.response_object import Usage
 from engine.context.summaries import PROMPT, asking, summary_request
-from engine.errors import UpstreamFailed
+from engine.errors import EngineError, UpstreamFailed
 from engine.limits import Limits
 from engine.model_turn import ModelTurn
 from engine.ports import ModelClient
+from engine.ports.meters import NO_METERS, Meters
 from engine.response.inputs import TextDelta
 from engine.response.turn import TurnRequest, TurnRules
 from engine.retries import RetryBudget
@@ -40,7 +41,9 @@ class Summaries:
         budget: RetryBudget,
         prompt: str = PROMPT,
         most_tokens: int | None = None,
+        meters: Meters = NO_METERS,
     ) -> None:
+        self._meters = meters
         self._model = model
         self._limits = limits
         self._choice = choice
@@ -57,11 +60,28 @@ class Summaries:
         body = dialect.encode(summing, asking(request, replay, self._prompt))
         return TurnRequest(body, headers, TurnRules(declared=()), dialect.name)
 
-    async def summed_up(self, turn: TurnRequest, run: str) -> Summary:
+    async def summed_up(
+        self, turn: TurnRequest, run: str, *, model: str = "", tenant: str = ""
+    ) -> Summary:
         """Make the turn of `run`; a text that is cut is used as it is.
 
+        `model` and `tenant` are for the meters.
         Raises UpstreamRefused, UpstreamFailed.
         """
+        clock = asyncio.get_running_loop().time
+        began, error = clock(), "cancelled"
+        usage: Usage | None = None
+        try:
+            summary = await self._asked(turn, run)
+            error, usage = "", summary.usage
+            return summary
+        except EngineError as failure:
+            error = type(failure).__name__
+            raise
+        finally:
+            self._meters.turn(model, tenant, error, clock() - began, usage, ())
+
+    async def _asked(self, turn: TurnRequest, run: str) -> Summary:
         texts: list[str] = []
         call = ModelTurn(
             turn,

@@ -167,7 +167,7 @@ class Engine:
     ) -> None:
         limits = limits_of(settings)
         retries = RetryBudget(settings.routing.retry_budget, meters)
-        context = ContextParts(settings.context, model, limits, choice, retries)
+        context = ContextParts(settings.context, model, limits, choice, retries, meters)
         truncation = Truncation(context.counting)
         shared = shared_connectors(settings.connectors.shared)
         sealing = NoSealing() if sealing is None else sealing

@@ -76,6 +76,9 @@ class Meters:
     def takeover_failed(self) -> None:
         """Tell that a claimed run could not be taken over; it is tried again when its lease has run out."""
 
+    def queued(self) -> None:
+        """Tell that a response was put into the queue of the background."""
+
     def queue_wait(self, seconds: float) -> None:
         """Tell how long a response in the background waited until a worker took it."""
 

@@ -371,6 +371,13 @@ METRICS: tuple[Metric, ...] = (
         meaning="Claimed responses that could not be taken over; they are tried again.",
     ),
     Metric(
+        name="holdfast_queued_total",
+        kind="counter",
+        unit="responses",
+        meaning="Responses in the background that were accepted: what comes into the queue. What leaves it "
+        "is the count of `holdfast_queue_wait_seconds`.",
+    ),
+    Metric(
         name="holdfast_queue_wait_seconds",
         kind="histogram",
         unit="seconds",

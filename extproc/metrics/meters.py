@@ -152,6 +152,10 @@ class BookMeters(RequestMeters):
         """Count a run that could not be taken over."""
         self._count("holdfast_takeovers_failed_total")
 
+    def queued(self) -> None:
+        """Count a response that waits for a worker."""
+        self._count("holdfast_queued_total")
+
     def queue_wait(self, seconds: float) -> None:
         """Count a response that was taken from the queue."""
         self._observe("holdfast_queue_wait_seconds", seconds)

@@ -166,6 +166,21 @@ async def test_a_killed_worker_takes_nothing_back(counted: Stack, counted_wire: 
     assert since.now.value("holdfast_workers", state="running") == 2
 
 
+async def test_the_background_and_its_queue(counted: Stack, counted_wire: Wire) -> None:
+    """What is queued, waits and is taken is counted once, in whichever worker."""
+    since = await _since(counted)
+    model = counted.plays(say(text("a", "b"), input_tokens=3))
+    for _ in range(3):
+        seen = await counted_wire.create(model=model, background=True, stream=False)
+        assert seen.json["status"] == "queued"
+    await since.counts(3, "holdfast_responses_total", status="completed", mode="background")
+    assert since.of("holdfast_queued_total") == 3
+    assert since.of("holdfast_queue_wait_seconds_count") == 3
+    assert since.of("holdfast_tokens_total", type="output", **{MODEL: model}) == 6
+    assert since.of("holdfast_recoveries_total") == 0
+    assert since.of("gen_ai_server_time_to_first_token_seconds_count") == 0
+
+
 async def test_quirks_and_failures_are_told_apart(counted: Stack, counted_wire: Wire) -> None:
     """R8: what had to be put right is counted by its kind, and a turn that failed by its error."""
     since = await _since(counted)
