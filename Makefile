@@ -66,6 +66,7 @@ proto: $(DEV) ## make extproc/pb from proto/
 
 docs: $(DEV) ## bring the generated parts of the documents and of the chart up to date
 	$(BIN)/python -m extproc.settings_docs > docs/settings.md
+	$(BIN)/python -m extproc.metrics.docs
 	$(BIN)/python -m tests.support.machine_drawing
 	$(BIN)/python -m tests.support.coverage_table
 	$(BIN)/python -m tests.support.chart_files

@@ -9,7 +9,7 @@ import argparse
 import asyncio
 from pathlib import Path
 
-from bench import citing, commits, conversations, durability, index, loop, readers, streams
+from bench import citing, commits, conversations, durability, index, loop, metrics, readers, streams
 
 _SECTIONS = (
     "streams",
@@ -20,6 +20,7 @@ _SECTIONS = (
     "conversations",
     "citing",
     "index",
+    "metrics",
 )
 
 
@@ -38,6 +39,8 @@ async def _main(given: argparse.Namespace) -> None:
         await index.run(given.chunks, given.seconds / 4, given.milvus)
     if "citing" in given.sections:
         citing.run()
+    if "metrics" in given.sections:
+        await metrics.run(16, given.seconds)
     if "loop" in given.sections:
         await loop.run(given.seconds)
 

@@ -18,7 +18,7 @@ from engine.response.inputs import (
     TextDelta,
 )
 from engine.response.turn import TurnRules
-from engine.upstream.care import Care
+from engine.upstream.care import Care, Made
 from engine.upstream.rules import Outcome
 
 _DELTAS = (TextDelta, RefusalDelta, ArgumentsDelta, ReasoningDelta, SummaryDelta)
@@ -73,6 +73,11 @@ class CarefulCall:
         if first is None or judged.usage is None:
             return judged
         return msgspec.structs.replace(judged, usage=first + judged.usage)
+
+    @property
+    def made(self) -> Made:
+        """What was let through."""
+        return self._call.made
 
     async def open(self) -> None:
         """Send the request and wait for a 200; raises UpstreamRefused, UpstreamFailed."""

@@ -52,7 +52,9 @@ class CompactionStep:
             raise cannot_count("context_management", "Invalid 'context_management': it")
         if counted.count <= _most(wanted, counted) or not wanted.context.covered:
             return Fits()
-        summary = await self._means.summaries.summed_up(wanted.turn(), self._run.id)
+        summary = await self._means.summaries.summed_up(
+            wanted.turn(), self._run.id, model=self._run.model_name, tenant=self._run.tenant
+        )
         return ContextCompacted(wanted.summarised(summary.text), summary.usage)
 
 

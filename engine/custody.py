@@ -131,7 +131,14 @@ def lease_lost() -> LeaseLost:
 def _event_log(run: Run, means: Means, failed: Callable[[EngineError], None]) -> EventLog:
     made = run.unlogged
     first = run.machine.sequence if made is None else made.first
-    log = EventLog(means.store, means.limits, first=first, notify=means.notify, failed=failed)
+    log = EventLog(
+        means.store,
+        means.limits,
+        first=first,
+        notify=means.notify,
+        failed=failed,
+        meters=means.meters,
+    )
     if made is not None:
         log.add(made.frames, made.last)
     return log

@@ -186,6 +186,8 @@ class Intake:
             id=own_id,
             machine=machine,
             first=Begin(turn),
+            model_name=request.model,
+            tenant=caller.tenant,
             new=new,
             stream=request.stream,
             streamed=logged and request.store,

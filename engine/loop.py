@@ -21,6 +21,7 @@ from engine.custody import Custody, lease_lost
 from engine.delivery import Delivery
 from engine.detached import Absence
 from engine.errors import EngineError, LeaseLost, Stopped, UpstreamFailed
+from engine.measured import Measured
 from engine.model_turn import ModelTurn
 from engine.news import News
 from engine.pipe import Pipe
@@ -79,6 +80,7 @@ class Loop:
         self._tools = ToolRounds(run, means, self._custody, self._delivery)
         self._compaction = CompactionStep(run, means, self._custody, self._delivery)
         self._anew = Anew(run, means)
+        self._measured = Measured(run, means.meters)
         pipe.on_leave = self._client_left
 
     async def run(self) -> None:
@@ -101,6 +103,7 @@ class Loop:
 
     def _end(self) -> None:
         self._hang_up()
+        self._measured.ended(lost=self._custody.lost)
         self._pipe.end()
         self._custody.close()
         if self._absence is not None:
@@ -120,6 +123,12 @@ class Loop:
     def detached(self) -> bool:
         """True once the response runs on without the client that asked for it."""
         return self._absence is not None
+
+    @property
+    def unlogged(self) -> int:
+        """Bytes of events that the store does not have yet."""
+        log = self._custody.log
+        return 0 if log is None else log.waiting
 
     def cancel(self) -> None:
         """End the response as cancelled, with what was made."""
@@ -196,6 +205,7 @@ class Loop:
         return None
 
     def _close(self, close: Close) -> None:
+        self._measured.status = close.status
         if self.run_of.stream:
             return
         if close.error is None:
@@ -227,7 +237,9 @@ class Loop:
         ending = self._news.ending
         if ending is None:
             call = self._call_of(turn)
+            self._measured.turn_begins()
             ending = await self._read_turn(call)
+            self._measured.turn_ended(call, ending)
             if self._news.ending is None and self._anew.allows(call, ending):
                 return await self._unless_news(self._anew.begin())
         return None if self._leaving and ending is self._news.ending else ending
@@ -297,6 +309,7 @@ class Loop:
         async with aclosing(call.contents()) as chunks:
             async for contents in chunks:
                 await self._delivery.feed(contents)
+                self._measured.came(self._machine.held)
                 await self._delivery.keep_up()
 
     async def _read_rest(self) -> None:
@@ -336,6 +349,7 @@ class Loop:
 
     async def _refuse(self, error: EngineError) -> None:
         """Answer with an error once the accepted row is gone; the answer is certain, whatever happens."""
+        self._measured.status = "refused"
         try:
             self._abandoning = asyncio.ensure_future(self._custody.abandon())
             await asyncio.shield(self._abandoning)

@@ -77,10 +77,11 @@ class Responses:
         `model` makes the turns of this response alone, while its client stays; None: the worker's.
         """
         no_parameters(query)
+        began = asyncio.get_running_loop().time()
         with self._lines.visit() as visit:
             while True:
                 admitted = await self._intake.admit(caller, body, visit)
-                run = msgspec.structs.replace(admitted, model=model)
+                run = msgspec.structs.replace(admitted, model=model, began=began)
                 try:
                     await self._carry_out(caller.tenant, run, visit, reply)
                     return
@@ -111,6 +112,7 @@ class Responses:
             await self._repeat(tenant, run, earlier, visit, reply)
             return
         visit.leave()
+        self._live.means.meters.queued()
         self._background.wake()
         if run.stream:
             await self._following.follow(tenant, run.id, -1, reply)
@@ -125,12 +127,15 @@ class Responses:
             await reply.answer(answer)
             return
         heartbeat = Heartbeat(pipe, sse.KEEP_ALIVE, self._limits.heartbeat)
+        size = 0
         try:
             await reply.open()
             while (frames := await pipe.read()) is not None:
                 await reply.write(frames)
+                size += len(frames)
         finally:
             heartbeat.stop()
+            self._live.means.meters.streamed(size, spilled=pipe.spilled)
         if pipe.spilled:
             # It reads slower than the model writes: the log is its buffer (rule E6).
             await self._following.follow(tenant, run.id, pipe.taken, _Opened(reply))

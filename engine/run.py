@@ -22,6 +22,7 @@ from engine.ports import (
     Store,
     ToolProvider,
 )
+from engine.ports.meters import NO_METERS, Meters
 from engine.response.inputs import Input
 from engine.response.machine import ResponseMachine
 from engine.retries import RetryBudget
@@ -45,13 +46,17 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     `claim` are answers to requests for consent that it takes without being stored; `approved` says that
     calls come before its first turn.
 
-    `model` makes its turns; None: the worker's own way.
+    `model` makes its turns; None: the worker's own way. `model_name` is what was asked for. `began` is when a
+    client asked for it, in seconds of the loop's clock; None: nobody waits.
     """
 
     id: str
     machine: ResponseMachine
     first: Input
     model: ModelClient | None = None
+    model_name: str = ""
+    tenant: str = ""
+    began: float | None = None
     new: NewResponse | None = None
     lease: Lease | None = None
     stream: bool = False
@@ -91,3 +96,4 @@ class Means:
     counting: Counting
     summaries: Summaries
     retries: RetryBudget = field(default_factory=RetryBudget)
+    meters: Meters = NO_METERS

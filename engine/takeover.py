@@ -61,6 +61,8 @@ class _Accepted(msgspec.Struct, frozen=True):
     """What is read of a response's head as it was accepted."""
 
     status: str
+    model: str = ""
+    created_at: int = 0
 
 
 _read_accepted = msgspec.json.Decoder(_Accepted).decode
@@ -86,6 +88,10 @@ class TakeOver:
 
     async def _run(self, claim: Claim) -> Run:
         work = unpack(claim.work)
+        accepted = _read_accepted(claim.head)
+        if accepted.status == "queued" and claim.attempts == 1:
+            waited = self._live.means.clock() - accepted.created_at
+            self._live.means.meters.queue_wait(max(0, waited))
         unlogged = None
         first: Input | None = None
         asked = await self._asked(claim, work)
@@ -105,6 +111,8 @@ class TakeOver:
             machine=machine,
             first=first if first is not None else self._first(claim, asked, machine),
             providers=asked.providers,
+            model_name=accepted.model,
+            tenant=claim.lease.tenant,
             lease=claim.lease,
             streamed=claim.streamed,
             approved=bool(work.approved),

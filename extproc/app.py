@@ -6,8 +6,8 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Protocol
 
 from engine.api.ownership import ToolPolicy
@@ -27,6 +27,7 @@ from engine.lines import Lines
 from engine.live import Live
 from engine.ports import BlobStore, ModelClient, Sealing, Store
 from engine.ports.extraction import Extraction
+from engine.ports.meters import NO_METERS, Meters
 from engine.prompts import Prompts
 from engine.recovery import Recovery
 from engine.registry import Registry
@@ -54,6 +55,10 @@ from extproc.identity import (
     Identify,
 )
 from extproc.mcp.worker import McpServers, mcp_servers
+from extproc.metrics.counted import UNCOUNTED, Door
+from extproc.metrics.counting import counting
+from extproc.metrics.meters import RequestMeters
+from extproc.metrics.sampling import Sampling
 from extproc.model_client import HttpModelClient, NoModelClient, turn_headers
 from extproc.operations import Endpoints
 from extproc.provided_tools import load_providers
@@ -75,9 +80,11 @@ from extproc.values import (
 )
 from storage.postgres.pool import open_pool
 from storage.postgres.store import PostgresStore
+from storage.postgres.writer import Writer
 
 _log = logging.getLogger(__name__)
 
+_UNCOUNTED = {"ext_proc": UNCOUNTED, "http": UNCOUNTED}
 # Seconds for the terminal events of stopped runs to reach their clients.
 _LAST_WORDS = 2.0
 # Longer than any run: what ends the streams is that their runs have ended.
@@ -88,7 +95,14 @@ _DAY = 86_400.0
 class Worker:
     """A worker that is built and not yet serving."""
 
-    def __init__(self, transport: Transport, engine: Engine, settings: Settings) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        engine: Engine,
+        settings: Settings,
+        sampling: Sampling | None = None,
+    ) -> None:
+        self._sampling = sampling
         self._transport = transport
         self._engine = engine
         self._sidecar = settings.sidecar
@@ -97,10 +111,16 @@ class Worker:
         """Serve until `stop` is set, then drain (rule E4)."""
         await self._transport.start()
         self._engine.start()
+        if self._sampling is not None:
+            self._sampling.start()
         _log.info("serving")
         await stop.wait()
+        if self._sampling is not None:
+            self._sampling.draining = True
         _log.info("draining, %d responses running", len(self._engine.live))
         await self._drain()
+        if self._sampling is not None:
+            await self._sampling.stop()
         _log.info("stopped")
 
     async def _drain(self) -> None:
@@ -158,21 +178,24 @@ class Engine:
         fetch: FetchUrl = nothing_fetched,
         retrieval: RetrievalMeans = NO_RETRIEVAL,
         extraction: Extraction | None = None,
+        meters: Meters = NO_METERS,
     ) -> None:
         extraction = NothingExtracted() if extraction is None else extraction
         limits = limits_of(settings)
-        retries = RetryBudget(settings.routing.retry_budget)
-        context = ContextParts(settings.context, model, limits, choice, retries)
+        retries = RetryBudget(settings.routing.retry_budget, meters)
+        context = ContextParts(settings.context, model, limits, choice, retries, meters)
         truncation = Truncation(context.counting)
         shared = shared_connectors(settings.connectors.shared)
         sealing = NoSealing() if sealing is None else sealing
         registry = Registry(store, sealing, shared)
-        keeping = Keeping(store, blobs, os.urandom)
+        keeping = Keeping(store, blobs, os.urandom, meters)
         files = Files(store, keeping, randomness=os.urandom, limits=limits)
         vectors = RetrievalParts(
             store, files, extraction, retrieval, settings.retrieval, worker_name
         )
-        tools = _toolbox(settings, open_provider, limits, registry, vectors.file_search(limits))
+        tools = _toolbox(
+            settings, open_provider, limits, registry, vectors.file_search(limits), meters
+        )
         self.following = Following(store, limits)
         means = Means(
             model=model,
@@ -182,18 +205,19 @@ class Engine:
             clock=_now,
             limits=limits,
             notify=self.following.notify,
-            detached=Detached(),
+            detached=Detached(meters),
             choice=choice,
             truncation=truncation,
             counting=context.counting,
             summaries=context.summaries,
             retries=retries,
+            meters=meters,
         )
         self.live = Live(means, worker_name)
         takeover = TakeOver(self.live)
         more_turns = settings.model.via != "request"
         most = settings.background.concurrency if more_turns else 0
-        background = Background(self.live, takeover, most=most)
+        self.background = background = Background(self.live, takeover, most=most)
         recovery = Recovery(self.live, takeover, background)
         self._chores: tuple[Doer, ...] = (
             background,
@@ -275,6 +299,7 @@ def _toolbox(
     limits: Limits,
     registry: Registry,
     file_search: FileSearch | None,
+    meters: Meters,
 ) -> Toolbox:
     return Toolbox(
         open_provider,
@@ -286,6 +311,7 @@ def _toolbox(
             upstream_labels=frozenset(settings.tools.upstream_labels),
         ),
         file_search=file_search,
+        meters=meters,
     )
 
 
@@ -296,12 +322,17 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
         raise SettingsError(["HOLDFAST_POSTGRES__URL is not set"])
     # What follows the # is another each time, so that a new life can tell what its predecessor left.
     name = f"{settings.sidecar.name}/{index}#{os.urandom(4).hex()}"
+    parts = AsyncExitStack()
+    meters = parts.enter_context(counting(settings, index))
+    doors = {way: Door(meters or RequestMeters()) for way in ("ext_proc", "http")}
     async with (
+        parts,
         open_pool(
             settings.postgres.url.get_secret_value(),
             min_size=min(2, settings.postgres.pool_size),
             max_size=settings.postgres.pool_size,
             timeout=settings.postgres.timeout_seconds,
+            meters=meters or NO_METERS,
         ) as pool,
         model_client(settings) as model,
         _servers(settings) as servers,
@@ -311,7 +342,7 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
     ):
         choice = dialect_choice(settings)
         engine = Engine(
-            PostgresStore(pool),
+            PostgresStore(pool, Writer(pool, meters or NO_METERS)),
             file_store(settings.files),
             model,
             servers.open,
@@ -324,8 +355,15 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
             fetch=fetch,
             retrieval=retrieval,
             extraction=extraction,
+            meters=meters or NO_METERS,
         )
-        yield Worker(transport_of(settings, index, engine.endpoints, model), engine, settings)
+        sampling = None
+        if meters is not None:
+            sampling = Sampling(
+                meters, live=engine.live, background=engine.background, pool=pool, doors=doors
+            )
+        transport = transport_of(settings, index, engine.endpoints, model, doors)
+        yield Worker(transport, engine, settings, sampling)
 
 
 def _scouts(
@@ -342,7 +380,11 @@ def _now() -> int:
 
 
 def transport_of(
-    settings: Settings, index: int, endpoints: Endpoints, model: ModelClient
+    settings: Settings,
+    index: int,
+    endpoints: Endpoints,
+    model: ModelClient,
+    doors: Mapping[str, Door] = _UNCOUNTED,
 ) -> Transport:
     """Return ext_proc, HTTP for downloads, and HTTP for all where it is asked for: one health, the first's.
 
@@ -350,14 +392,17 @@ def transport_of(
     """
     admission = _admission(settings, identity_source(settings))
     riding = Riding(turn_headers(model_key(settings)), settings.model.silence_seconds, onward=model)
-    exchanges = Exchanges(endpoints, admission, riding)
+    exchanges = Exchanges(endpoints, admission, riding, doors["ext_proc"])
     ext_proc = GrpcTransport(settings.worker_addresses(index), exchanges.serve)
-    downloads = HttpExchanges(endpoints, _admission(settings, handed_over), content_alone=True)
+    http = doors["http"]
+    downloads = HttpExchanges(
+        endpoints, _admission(settings, handed_over), content_alone=True, door=http
+    )
     socket = UnixAddress(settings.content_socket(index).absolute())
     others: list[Transport] = [HttpTransport(socket, downloads)]
     address = settings.http_address(index)
     if address is not None:
-        others.append(HttpTransport(address, HttpExchanges(endpoints, admission)))
+        others.append(HttpTransport(address, HttpExchanges(endpoints, admission, door=http)))
     return Together(*others, ext_proc)
 
 

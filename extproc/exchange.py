@@ -21,6 +21,7 @@ from extproc.handover import hand_over
 from extproc.held_request import HeldRequest, Riding
 from extproc.inline import InlineReply, side_by_side
 from extproc.messages import Head
+from extproc.metrics.counted import UNCOUNTED, Door, Visit
 from extproc.operations import STREAM_HEADERS, Endpoints, answer_errors, perform
 from extproc.passing import pass_all
 from extproc.pb.ext_proc_pb2 import ProcessingMode, ProcessingRequest
@@ -34,17 +35,21 @@ class ExtProcReply:
     def __init__(self, stream: MessageStream) -> None:
         self._stream = stream
         self._streaming = False
+        self.status: int | None = None
+        """What was answered."""
 
     async def answer(self, answer: Answer) -> None:
         """Send a whole answer; where a stream was begun there is nothing left to say it with."""
         if self._streaming:
             await self._stream.write(messages.stream_end())
         else:
+            self.status = answer.status
             await self._stream.write(messages.immediate(answer))
 
     async def open(self) -> None:
         """Start a 200 with an event stream."""
         self._streaming = True
+        self.status = 200
         await self._stream.write(messages.stream_head(STREAM_HEADERS))
 
     async def write(self, frames: bytes) -> None:
@@ -59,14 +64,29 @@ class ExtProcReply:
 class Exchanges:
     """Serves ext_proc streams, one exchange each; `riding` tells how a request is sent on inline."""
 
-    def __init__(self, endpoints: Endpoints, admission: Admission, riding: Riding) -> None:
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        admission: Admission,
+        riding: Riding,
+        door: Door = UNCOUNTED,
+    ) -> None:
+        self._door = door
         self._endpoints = endpoints
         self._admission = admission
         self._riding = riding
 
     async def serve(self, stream: MessageStream) -> None:
         """Serve one stream to its end."""
+        visit = self._door.enter()
+        try:
+            await self._serve(stream, visit)
+        finally:
+            visit.leave()
+
+    async def _serve(self, stream: MessageStream, visit: Visit) -> None:
         first = await stream.read()
+        visit.counts = first is not None and first.WhichOneof("request") == "request_headers"
         if first is None:
             return
         if first.WhichOneof("request") != "request_headers":
@@ -74,16 +94,22 @@ class Exchanges:
             await pass_all(stream, first)
             return
         reply = ExtProcReply(stream)
-        await answer_errors(self._exchange(stream, first, reply), reply)
+        try:
+            await answer_errors(self._exchange(stream, first, reply, visit), reply)
+        finally:
+            visit.status = visit.status or reply.status
 
     async def _exchange(
-        self, stream: MessageStream, first: ProcessingRequest, reply: ExtProcReply
+        self, stream: MessageStream, first: ProcessingRequest, reply: ExtProcReply, visit: Visit
     ) -> None:
-        tenant = self._admission.identify(first)
+        visit.tenant = tenant = self._admission.identify(first)
         head = messages.read_head(first.request_headers)
         match = routes.find(head.method, head.target)
+        visit.asks(match.operation)
         caller = self._admission.caller(tenant, head)
         if match.operation is Operation.FILE_CONTENT:
+            # Where it arrives it is counted.
+            visit.counts = False
             await stream.write(hand_over(tenant))
             return
         if match.takes_form:
@@ -103,12 +129,18 @@ class Exchanges:
             if ended_by == "request_trailers":
                 # Behind trailers Envoy (1.40) sends a body twice, where the route has a retry policy.
                 held.keep()
-            await self._inline(stream, held, match, caller, body)
+            await self._inline(stream, held, match, caller, body, visit)
         else:
             await perform(self._endpoints, match, caller, body, reply)
 
     async def _inline(
-        self, stream: MessageStream, held: HeldRequest, match: Match, caller: Caller, body: bytes
+        self,
+        stream: MessageStream,
+        held: HeldRequest,
+        match: Match,
+        caller: Caller,
+        body: bytes,
+        visit: Visit,
     ) -> None:
         reply = InlineReply(stream, held)
 
@@ -116,7 +148,10 @@ class Exchanges:
             create = perform(self._endpoints, match, caller, body, reply, model=held)
             await answer_errors(create, reply)
 
-        await side_by_side(stream, held, reply, work())
+        try:
+            await side_by_side(stream, held, reply, work())
+        finally:
+            visit.status = reply.status
 
     async def _body(
         self, stream: MessageStream, first: ProcessingRequest, head: Head

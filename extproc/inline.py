@@ -36,6 +36,8 @@ class InlineReply:
         self._rewriting = False
         self._kept: list[bytes] = []
         self._begun = False
+        self.status: int | None = None
+        """What was answered."""
         self.ended = False
         """True once the last message is being sent: Envoy ends the stream behind it."""
 
@@ -44,6 +46,7 @@ class InlineReply:
         if self._begun:
             await self.end()
             return
+        self.status = answer.status
         self._held.keep()
         await self._held.settled()
         await self._last(messages.immediate(answer))
@@ -51,6 +54,7 @@ class InlineReply:
     async def open(self) -> None:
         """Start a 200 with an event stream."""
         self._begun = True
+        self.status = 200
         if self._held.keep():
             self._relayed = True
             await self._stream.write(messages.stream_head(STREAM_HEADERS))

@@ -35,6 +35,7 @@ from extproc.settings_embeddings import Embeddings
 from extproc.settings_extraction import Extraction
 from extproc.settings_files import Files
 from extproc.settings_index import Index
+from extproc.settings_metrics import Metrics
 from extproc.settings_model import Model
 from extproc.settings_postgres import Postgres
 from extproc.settings_retrieval import Retrieval
@@ -179,6 +180,7 @@ class Settings(BaseSettings):
     embeddings: Embeddings = Field(default_factory=Embeddings)
     extraction: Extraction = Field(default_factory=Extraction)
     index: Index = Field(default_factory=Index)
+    metrics: Metrics = Field(default_factory=Metrics)
 
     SECTIONS: ClassVar[dict[str, type[Section]]] = {
         "sidecar": Sidecar,
@@ -203,6 +205,7 @@ class Settings(BaseSettings):
         "embeddings": Embeddings,
         "extraction": Extraction,
         "index": Index,
+        "metrics": Metrics,
     }
 
     @classmethod
@@ -366,6 +369,11 @@ class Settings(BaseSettings):
     def index_socket(self) -> Path:
         """The socket of the private Milvus Lite."""
         return self.sidecar.run_dir / "index.sock"
+
+    @property
+    def metrics_directory(self) -> Path:
+        """Where the workers write their metrics down."""
+        return self.sidecar.run_dir / "metrics"
 
     @property
     def demo_socket(self) -> Path:
