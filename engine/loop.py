@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import aclosing
 
+from engine.account import CURRENT
 from engine.anew import Anew
 from engine.answers import Answer
 from engine.careful_call import CarefulCall
@@ -61,6 +62,7 @@ class Loop:
 
     def __init__(self, run: Run, pipe: Pipe, means: Means) -> None:
         self.run_of = run
+        self._account = run.account
         self._pipe = pipe
         self._machine = run.machine
         self._means = means
@@ -75,7 +77,9 @@ class Loop:
         self._leaving = False
         self._absence: Absence | None = None
         self._custody = Custody(run, means, self._log_failed)
-        self._delivery = Delivery(run.machine, pipe, self._custody.log, stream=run.stream)
+        self._delivery = Delivery(
+            run.machine, pipe, self._custody.log, run.account, stream=run.stream
+        )
         self._tools = ToolRounds(run, means, self._custody, self._delivery)
         self._compaction = CompactionStep(run, means, self._custody, self._delivery)
         self._anew = Anew(run, means)
@@ -83,6 +87,7 @@ class Loop:
 
     async def run(self) -> None:
         """Carry the response to its end, whatever happens on the way."""
+        CURRENT.set(self._account)
         deadline = asyncio.get_running_loop().call_later(
             self._limits.response, self._news.break_in, CutShort("max_seconds")
         )
@@ -108,6 +113,7 @@ class Loop:
             # A delta is about a token; the model's own count is better, where it came to tell it.
             made = self._delivery.deltas if usage is None else usage.output_tokens
             self._absence.end(self._means.detached, self.run_of.id, made)
+        self._account.end()
 
     # -- news -----------------------------------------------------------------------------------
 
@@ -143,6 +149,7 @@ class Loop:
 
     def _client_left(self) -> None:
         """Do what the policy says (rule P3); what is being saved or over is not concerned."""
+        self._account.client_gone = not self.run_of.background and self._account.status == ""
         if not self._machine.phase.unfinished or self.run_of.background:
             return
         if not self.run_of.stored or self.run_of.on_disconnect == "cancel":
@@ -196,6 +203,8 @@ class Loop:
         return None
 
     def _close(self, close: Close) -> None:
+        status = "lost" if self._custody.lost else close.status
+        self._account.close(status, self._machine.usage, close.error)
         if self.run_of.stream:
             return
         if close.error is None:
@@ -226,8 +235,10 @@ class Loop:
         self._custody.accept()
         ending = self._news.ending
         if ending is None:
-            call = self._call_of(turn)
-            ending = await self._read_turn(call)
+            with self._account.turn(turn) as step:
+                call = self._call_of(step.request)
+                ending = await self._read_turn(call)
+                step.over(ending, call.outcome)
             if self._news.ending is None and self._anew.allows(call, ending):
                 return await self._unless_news(self._anew.begin())
         return None if self._leaving and ending is self._news.ending else ending
@@ -296,7 +307,9 @@ class Loop:
     async def _read(self, call: CarefulCall) -> None:
         async with aclosing(call.contents()) as chunks:
             async for contents in chunks:
+                made = self._delivery.deltas
                 await self._delivery.feed(contents)
+                self._account.received(made=self._delivery.deltas > made)
                 await self._delivery.keep_up()
 
     async def _read_rest(self) -> None:
@@ -324,7 +337,8 @@ class Loop:
     async def _save(self, save: Save) -> Saved | SaveFailed:
         """Write the terminal state: the one commit that everything is held for (rule P1)."""
         try:
-            await self._custody.finish(save)
+            with self._account.save():
+                await self._custody.finish(save)
         except EngineError as error:
             _log.error("%s could not be stored: %s", self.run_of.id, error)
             # What follows is in no log that a reader could go on in.
@@ -336,6 +350,7 @@ class Loop:
 
     async def _refuse(self, error: EngineError) -> None:
         """Answer with an error once the accepted row is gone; the answer is certain, whatever happens."""
+        self._account.close("refused", self._machine.usage, error)
         try:
             self._abandoning = asyncio.ensure_future(self._custody.abandon())
             await asyncio.shield(self._abandoning)
@@ -344,6 +359,7 @@ class Loop:
 
     async def _hand_on(self) -> None:
         """Put the run back into the queue; done once, however often it is asked for."""
+        self._account.close("handed_over", self._machine.usage)
         self._hang_up()
         if self._releasing is None:
             self._releasing = asyncio.ensure_future(self._custody.release())

@@ -8,13 +8,20 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 
+from engine.account import Account
 from engine.api.json import encode
 from engine.api.mcp import McpTool
 from engine.api.ownership import NO_POLICY, ProvidedTool, ToolPolicy
 from engine.api.request import CreateRequest
 from engine.errors import ToolsUnavailable
 from engine.limits import Limits
-from engine.ports import OpenProvided, ToolDeclaration, ToolOutcome, ToolProvider
+from engine.ports import (
+    OpenProvided,
+    ToolDeclaration,
+    ToolOutcome,
+    ToolProvider,
+    TracedProvider,
+)
 from engine.registry import Registry
 from engine.response.agenda import Listing
 from engine.response.effects import ToolCall
@@ -75,12 +82,13 @@ class Toolbox:
         providers: Sequence[ToolProvider],
         calls: Sequence[ToolCall],
         ended: Callable[[ToolEnded], Awaitable[None]],
+        account: Account,
     ) -> None:
         """Run the calls side by side and tell of each as it ends; cancelled, it gives up the others."""
         by_label = {provider.label: provider for provider in providers}
         own = asyncio.Semaphore(self._limits.response_tool_calls)
         loop = asyncio.get_running_loop()
-        tasks = [loop.create_task(self._one(by_label, call, own)) for call in calls]
+        tasks = [loop.create_task(self._one(by_label, call, own, account)) for call in calls]
         try:
             for ending in asyncio.as_completed(tasks):
                 await ended(await ending)
@@ -106,7 +114,11 @@ class Toolbox:
         )
 
     async def _one(
-        self, providers: dict[str, ToolProvider], call: ToolCall, own: asyncio.Semaphore
+        self,
+        providers: dict[str, ToolProvider],
+        call: ToolCall,
+        own: asyncio.Semaphore,
+        account: Account,
     ) -> ToolEnded:
         if call.refused is not None:
             return ToolEnded(call.item_id, _failure(f"The call was not made: {call.refused}"))
@@ -114,7 +126,21 @@ class Toolbox:
         if provider is None:
             return ToolEnded(call.item_id, _failure("There is no such tool any more."))
         async with own, self._slots:
-            return ToolEnded(call.item_id, await self._outcome(provider, call))
+            return ToolEnded(call.item_id, await self._told(provider, call, account))
+
+    async def _told(self, provider: ToolProvider, call: ToolCall, account: Account) -> ToolOutcome:
+        with account.call(call.label, call.name, call.item_id) as step:
+            span = step.span
+            if span.content:
+                span.put("gen_ai.tool.call.arguments", call.arguments.decode("utf-8", "replace"))
+            if span.headers and isinstance(provider, TracedProvider):
+                provider = provider.within(span.headers)
+            outcome = await self._outcome(provider, call)
+            if span.content:
+                span.put("gen_ai.tool.call.result", outcome.text)
+            if outcome.failed:
+                span.fail("tool_error")
+            return outcome
 
     async def _outcome(self, provider: ToolProvider, call: ToolCall) -> ToolOutcome:
         seconds = self._limits.tool_call

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+from engine.account import Account
 from engine.answers import Answer
 from engine.errors import EngineError
 from engine.intake import Caller
@@ -20,6 +21,7 @@ from extproc.file_operations import perform_form
 from extproc.handover import hand_over
 from extproc.held_request import HeldRequest, Riding
 from extproc.inline import InlineReply, side_by_side
+from extproc.known import Known
 from extproc.messages import Head
 from extproc.operations import STREAM_HEADERS, Endpoints, answer_errors, perform
 from extproc.passing import pass_all
@@ -29,23 +31,26 @@ from extproc.transport import MessageStream
 
 
 class ExtProcReply:
-    """The client's side of an exchange, over ext_proc messages."""
+    """The client's side of an exchange, over ext_proc messages; `known` is what Envoy is told of it."""
 
     def __init__(self, stream: MessageStream) -> None:
+        self.known = Known()
         self._stream = stream
         self._streaming = False
 
+    def tell(self, account: Account) -> None:
+        """Let Envoy know what becomes of a response: when its answer begins, and when it ends."""
+        self.known.account = account
+
     async def answer(self, answer: Answer) -> None:
         """Send a whole answer; where a stream was begun there is nothing left to say it with."""
-        if self._streaming:
-            await self._stream.write(messages.stream_end())
-        else:
-            await self._stream.write(messages.immediate(answer))
+        message = messages.stream_end() if self._streaming else messages.immediate(answer)
+        await self._stream.write(self.known.within(message))
 
     async def open(self) -> None:
         """Start a 200 with an event stream."""
         self._streaming = True
-        await self._stream.write(messages.stream_head(STREAM_HEADERS))
+        await self._stream.write(self.known.within(messages.stream_head(STREAM_HEADERS)))
 
     async def write(self, frames: bytes) -> None:
         """Send whole events."""
@@ -53,7 +58,7 @@ class ExtProcReply:
 
     async def end(self) -> None:
         """End the event stream."""
-        await self._stream.write(messages.stream_end())
+        await self._stream.write(self.known.within(messages.stream_end()))
 
 
 class Exchanges:
@@ -81,7 +86,9 @@ class Exchanges:
     ) -> None:
         tenant = self._admission.identify(first)
         head = messages.read_head(first.request_headers)
+        reply.known.tenant = tenant
         match = routes.find(head.method, head.target)
+        reply.known.operation = match.operation.value
         caller = self._admission.caller(tenant, head)
         if match.operation is Operation.FILE_CONTENT:
             await stream.write(hand_over(tenant))
@@ -103,14 +110,20 @@ class Exchanges:
             if ended_by == "request_trailers":
                 # Behind trailers Envoy (1.40) sends a body twice, where the route has a retry policy.
                 held.keep()
-            await self._inline(stream, held, match, caller, body)
+            await self._inline(stream, held, match, caller, body, reply.known)
         else:
             await perform(self._endpoints, match, caller, body, reply)
 
     async def _inline(
-        self, stream: MessageStream, held: HeldRequest, match: Match, caller: Caller, body: bytes
+        self,
+        stream: MessageStream,
+        held: HeldRequest,
+        match: Match,
+        caller: Caller,
+        body: bytes,
+        known: Known,
     ) -> None:
-        reply = InlineReply(stream, held)
+        reply = InlineReply(stream, held, known)
 
         async def work() -> None:
             create = perform(self._endpoints, match, caller, body, reply, model=held)

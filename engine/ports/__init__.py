@@ -104,6 +104,7 @@ from engine.ports.tools import (
     ToolDefinition,
     ToolOutcome,
     ToolProvider,
+    TracedProvider,
 )
 from engine.ports.vector_index import (
     Hit,
@@ -242,6 +243,7 @@ __all__ = [
     "ToolDefinition",
     "ToolOutcome",
     "ToolProvider",
+    "TracedProvider",
     "UnknownSealingKey",
     "VectorIndex",
     "VectorStorePage",

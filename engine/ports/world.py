@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from engine.answers import Answer
+
+if TYPE_CHECKING:
+    from engine.account import Account
 
 
 class ModelAnswer(Protocol):
@@ -44,6 +47,13 @@ class ModelClient(Protocol):
 
 class Reply(Protocol):
     """The client's side of one exchange, as the engine sees it."""
+
+    def tell(self, account: Account) -> None:
+        """Take what becomes of the response, for whoever accounts for the exchange besides its client.
+
+        It is read when the answer begins and when it ends.
+        """
+        ...
 
     async def answer(self, answer: Answer) -> None:
         """Send a whole answer; nothing can follow it."""

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from engine import sse
+from engine.account import Account
 from engine.answers import Answer, error_answer
 from engine.api.mcp import McpTool
 from engine.errors import EngineError, InvalidRequest
@@ -76,6 +77,9 @@ class Turn:
         return None if failure is None else str(failure["message"])
 
     # -- engine.ports.Reply -----------------------------------------------------------------------
+
+    def tell(self, account: Account) -> None:
+        """Nobody accounts for a probe."""
 
     async def answer(self, answer: Answer) -> None:
         """Take a whole answer."""

@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import Any
 
+from engine.account import Account
 from engine.answers import Answer
 
 
@@ -19,6 +20,7 @@ class FakeReply:
         self.writes: list[bytes] = []
         self.ended = False
         self.gone: Exception | None = None
+        self.account: Account | None = None
         self._slow = slow
         self._news = asyncio.Event()
 
@@ -32,6 +34,10 @@ class FakeReply:
         """The body of the whole answer."""
         assert self.whole is not None
         return json.loads(self.whole.body)
+
+    def tell(self, account: Account) -> None:
+        """Take what is told of the response."""
+        self.account = account
 
     async def answer(self, answer: Answer) -> None:
         """Take a whole answer."""
