@@ -24,6 +24,7 @@ from engine.limits import Limits
 from engine.lines import Lines
 from engine.live import Live
 from engine.ports import BlobStore, ModelClient, Sealing, Store
+from engine.ports.tracing import NO_TRACES, Tracer
 from engine.prompts import Prompts
 from engine.recovery import Recovery
 from engine.registry import Registry
@@ -56,6 +57,7 @@ from extproc.provided_tools import load_providers
 from extproc.scout import Scout
 from extproc.sealing import NoSealing
 from extproc.settings import Settings, SettingsError
+from extproc.tracing.worker import traces
 from extproc.transport import Together, Transport
 from extproc.values import (
     consent_keys,
@@ -143,6 +145,7 @@ class Engine:
         open_anew: OpenProvider | None = None,
         sealing: Sealing | None = None,
         fetch: FetchUrl = nothing_fetched,
+        tracer: Tracer = NO_TRACES,
     ) -> None:
         limits = limits_of(settings)
         retries = RetryBudget(settings.routing.retry_budget)
@@ -167,6 +170,7 @@ class Engine:
             counting=context.counting,
             summaries=context.summaries,
             retries=retries,
+            tracer=tracer,
         )
         self.live = Live(means, worker_name)
         takeover = TakeOver(self.live)
@@ -276,6 +280,7 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
         model_client(settings) as model,
         _servers(settings) as servers,
         url_fetcher(settings.files, outbound_policy(settings)) as fetch,
+        traces(settings.traces, name) as tracer,
     ):
         choice = dialect_choice(settings)
         engine = Engine(
@@ -290,6 +295,7 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
             open_anew=servers.open_anew,
             sealing=sealing_of(settings),
             fetch=fetch,
+            tracer=tracer,
         )
         yield Worker(transport_of(settings, index, engine.endpoints, model), engine, settings)
 

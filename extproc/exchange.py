@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from engine.account import Account
 from engine.answers import Answer
 from engine.errors import EngineError
 from engine.intake import Caller
+from engine.ports import Told
 from extproc import messages, routes
 from extproc.admission import Admission
 from extproc.file_operations import perform_form
@@ -38,9 +38,9 @@ class ExtProcReply:
         self._stream = stream
         self._streaming = False
 
-    def tell(self, account: Account) -> None:
+    def tell(self, told: Told) -> None:
         """Let Envoy know what becomes of a response: when its answer begins, and when it ends."""
-        self.known.account = account
+        self.known.told = told
 
     async def answer(self, answer: Answer) -> None:
         """Send a whole answer; where a stream was begun there is nothing left to say it with."""

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 
 from aiohttp import web
 
-from engine.account import Account
 from engine.answers import Answer
+from engine.ports import Told
 from extproc.messages import JSON
 from extproc.operations import STREAM_HEADERS
 
@@ -33,7 +33,7 @@ class HttpReply:
         self._request = request
         self._headers = {"server": SERVER, "x-request-id": request_id}
 
-    def tell(self, account: Account) -> None:
+    def tell(self, told: Told) -> None:
         """Over HTTP there is nobody to be told."""
 
     async def answer(self, answer: Answer) -> None:

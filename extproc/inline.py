@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 
-from engine.account import Account
 from engine.answers import Answer
+from engine.ports import Told
 from extproc import inline_messages, messages
 from extproc.held_request import HeldRequest
 from extproc.known import Known
@@ -42,9 +42,9 @@ class InlineReply:
         self.ended = False
         """True once the last message is being sent: Envoy ends the stream behind it."""
 
-    def tell(self, account: Account) -> None:
+    def tell(self, told: Told) -> None:
         """Let Envoy know what becomes of a response: when its answer begins, and when it ends."""
-        self.known.account = account
+        self.known.told = told
 
     async def answer(self, answer: Answer) -> None:
         """Send a whole answer; where a stream was begun there is nothing left to say it with."""

@@ -5,7 +5,8 @@ Ids, names and counts, never content (rules P5, X4).
 
 from __future__ import annotations
 
-from engine.account import Account, Fact
+from engine.account import Fact
+from engine.ports import Told
 from extproc import messages
 from extproc.pb.ext_proc_pb2 import ProcessingResponse
 
@@ -16,7 +17,7 @@ class Known:
     def __init__(self) -> None:
         self.tenant = ""
         self.operation = ""
-        self.account: Account | None = None
+        self.told: Told | None = None
 
     def within(self, message: ProcessingResponse) -> ProcessingResponse:
         """Return a message with all that is known by now."""
@@ -25,4 +26,4 @@ class Known:
     def _facts(self) -> dict[str, Fact]:
         facts: dict[str, Fact] = {"tenant": self.tenant, "operation": self.operation}
         facts = {name: value for name, value in facts.items() if value}
-        return facts if self.account is None else facts | self.account.facts()
+        return facts if self.told is None else {**facts, **self.told.facts()}

@@ -136,6 +136,7 @@ from engine.ports.world import (
     ModelAnswer,
     ModelClient,
     Reply,
+    Told,
 )
 
 
@@ -239,6 +240,7 @@ __all__ = [
     "StoredVectorStore",
     "TextChunk",
     "ThreadPoint",
+    "Told",
     "ToolDeclaration",
     "ToolDefinition",
     "ToolOutcome",

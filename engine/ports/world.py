@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from engine.answers import Answer
-
-if TYPE_CHECKING:
-    from engine.account import Account
 
 
 class ModelAnswer(Protocol):
@@ -45,10 +42,18 @@ class ModelClient(Protocol):
         ...
 
 
+class Told(Protocol):
+    """What may be known of a response: ids, names and counts, as far as it has come."""
+
+    def facts(self) -> Mapping[str, str | int | float | bool]:
+        """Return it by name; what is not known yet is left out."""
+        ...
+
+
 class Reply(Protocol):
     """The client's side of one exchange, as the engine sees it."""
 
-    def tell(self, account: Account) -> None:
+    def tell(self, told: Told) -> None:
         """Take what becomes of the response, for whoever accounts for the exchange besides its client.
 
         It is read when the answer begins and when it ends.

@@ -14,12 +14,11 @@ from typing import Any
 import msgspec
 
 from engine import sse
-from engine.account import Account
 from engine.answers import Answer, error_answer
 from engine.api.mcp import McpTool
 from engine.errors import EngineError, InvalidRequest
 from engine.intake import Caller
-from engine.ports import ModelAnswer, ModelClient, ToolProvider
+from engine.ports import ModelAnswer, ModelClient, Told, ToolProvider
 from engine.upstream.choice import Choice
 from extproc.app import Engine
 from extproc.doctor.stream_faults import Event
@@ -78,7 +77,7 @@ class Turn:
 
     # -- engine.ports.Reply -----------------------------------------------------------------------
 
-    def tell(self, account: Account) -> None:
+    def tell(self, told: Told) -> None:
         """Nobody accounts for a probe."""
 
     async def answer(self, answer: Answer) -> None:

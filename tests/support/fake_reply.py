@@ -6,8 +6,8 @@ import asyncio
 import json
 from typing import Any
 
-from engine.account import Account
 from engine.answers import Answer
+from engine.ports import Told
 
 
 class FakeReply:
@@ -20,7 +20,7 @@ class FakeReply:
         self.writes: list[bytes] = []
         self.ended = False
         self.gone: Exception | None = None
-        self.account: Account | None = None
+        self.told: Told | None = None
         self._slow = slow
         self._news = asyncio.Event()
 
@@ -35,9 +35,9 @@ class FakeReply:
         assert self.whole is not None
         return json.loads(self.whole.body)
 
-    def tell(self, account: Account) -> None:
+    def tell(self, told: Told) -> None:
         """Take what is told of the response."""
-        self.account = account
+        self.told = told
 
     async def answer(self, answer: Answer) -> None:
         """Take a whole answer."""
