@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Self
@@ -62,6 +62,7 @@ class Account:
         self.began = time.monotonic()
         self.touched = self.began
         """When something last came from the model."""
+        self._observers: list[Callable[[], None]] = []
         self._first: float | None = None
         self._commit: float | None = None
 
@@ -103,6 +104,10 @@ class Account:
         if made and self._first is None:
             self._first = now
 
+    def observed_by(self, over: Callable[[], None]) -> None:
+        """Have somebody told of the end."""
+        self._observers.append(over)
+
     # -- at its end -----------------------------------------------------------------------------
 
     def close(self, status: str, usage: Usage | None, error: EngineError | None = None) -> None:
@@ -115,6 +120,8 @@ class Account:
         """Write its log line and end its span: the run is over."""
         self.end_span()
         _log.info("response ended", extra={"fields": self.line()})
+        for observer in self._observers:
+            observer()
 
     def end_span(self) -> None:
         """End its span alone: what was accepted here is run somewhere else, or was never begun."""

@@ -40,6 +40,7 @@ from engine.upstream.choice import Choice
 from extproc.admission import Admission
 from extproc.connectors import shared_connectors, shared_policies
 from extproc.context_operations import ContextParts
+from extproc.debugging import window
 from extproc.exchange import Exchanges
 from extproc.files import file_store, url_fetcher
 from extproc.grpc_server import GrpcTransport
@@ -297,7 +298,8 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
             fetch=fetch,
             tracer=tracer,
         )
-        yield Worker(transport_of(settings, index, engine.endpoints, model), engine, settings)
+        async with window(settings.debug_socket(index), engine.live):
+            yield Worker(transport_of(settings, index, engine.endpoints, model), engine, settings)
 
 
 def _scouts(

@@ -348,6 +348,10 @@ class Settings(BaseSettings):
         """Return the socket from which Envoy fetches the content of files."""
         return self.sidecar.run_dir / f"files-{index}.sock"
 
+    def debug_socket(self, index: int) -> Path:
+        """Return the socket at which worker `index` shows what its responses are at."""
+        return self.sidecar.run_dir / f"debug-{index}.sock"
+
     @property
     def admin_socket(self) -> Path:
         """The socket of Envoy's admin interface."""

@@ -38,6 +38,7 @@ from engine.ports import (
     StoredResponse,
     ToolProvider,
 )
+from engine.ports.tracing import NO_TRACES, Tracer
 from engine.prompts import Prompts
 from engine.recovery import Recovery
 from engine.registry import Registry
@@ -105,6 +106,7 @@ class Rig:
         policy: ToolPolicy = NO_POLICY,
         provided: Mapping[str, OpenProvided] | None = None,
         estimates: bool = False,
+        tracer: Tracer = NO_TRACES,
     ) -> None:
         self.model = model
         self.store = store if store is not None else FaultyStore()
@@ -133,6 +135,7 @@ class Rig:
             truncation=truncation,
             counting=counting,
             summaries=summaries,
+            tracer=tracer,
         )
         self.live = Live(means, worker)
         randomness = counting_bytes(worker)
