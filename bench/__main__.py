@@ -9,9 +9,9 @@ import argparse
 import asyncio
 from pathlib import Path
 
-from bench import commits, conversations, durability, loop, readers, streams
+from bench import commits, conversations, durability, loop, readers, streams, traces
 
-_SECTIONS = ("streams", "durability", "readers", "commits", "loop", "conversations")
+_SECTIONS = ("streams", "durability", "readers", "commits", "loop", "conversations", "traces")
 
 
 async def _main(given: argparse.Namespace) -> None:
@@ -25,6 +25,8 @@ async def _main(given: argparse.Namespace) -> None:
         await commits.run(given.seconds)
     if "conversations" in given.sections:
         await conversations.run(given.turns, given.drawing)
+    if "traces" in given.sections:
+        await traces.run(given.seconds, given.rounds)
     if "loop" in given.sections:
         await loop.run(given.seconds)
 
@@ -37,5 +39,6 @@ if __name__ == "__main__":
     parser.add_argument("--readers", type=int, default=1000, help="clients that do not read")
     parser.add_argument("--inline", action="store_true", help="streams: requests travel on")
     parser.add_argument("--turns", type=int, default=500, help="of one conversation")
+    parser.add_argument("--rounds", type=int, default=5, help="traces: measurements of each way")
     parser.add_argument("--drawing", type=Path, help="SVG to be made of one conversation's turns")
     asyncio.run(_main(parser.parse_args()))

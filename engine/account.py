@@ -55,7 +55,7 @@ class Account:
         self.turns = 0
         self.tool_calls = 0
         self.sent = 0
-        """Bytes of events, released to the client or its log."""
+        """Bytes of the answer, as far as it was made for a client."""
         self.client_gone = False
         self.steps: list[Step] = []
         """What is being done now."""

@@ -36,10 +36,10 @@ class Delivery:
         """Release events; they are in the log's hands, too, before anything is waited for."""
         if not frames:
             return
-        self._account.sent += len(frames)
         if self.log is not None:
             self.log.add(frames, last)
         if self._stream:
+            self._account.sent += len(frames)
             await self._pipe.write(frames, last)
 
     async def feed(

@@ -16,7 +16,7 @@ from contextlib import aclosing
 from engine.account import CURRENT
 from engine.anew import Anew
 from engine.answers import Answer
-from engine.careful_call import CarefulCall
+from engine.careful_call import CarefulCall, give_up
 from engine.compaction_step import CompactionStep
 from engine.custody import Custody, lease_lost
 from engine.delivery import Delivery
@@ -208,6 +208,7 @@ class Loop:
         if self.run_of.stream:
             return
         if close.error is None:
+            self._account.sent = len(close.body)
             self._pipe.answer(Answer(200, close.body))
         else:
             close.error.repeatable = not self._machine.ran_tools
@@ -300,7 +301,7 @@ class Loop:
                 await self._delivery.feed([WaitedLong()])
             await opening
         except BaseException:
-            await _give_up(opening)
+            await give_up(opening)
             raise
         await self._delivery.feed([ModelAnswered()])
 
@@ -407,12 +408,3 @@ class Loop:
                 _log.exception("the run of %r could not be ended", self._machine)
         # Counts only where the client has heard nothing yet.
         self._pipe.refuse(failure)
-
-
-async def _give_up(opening: asyncio.Future[None]) -> None:
-    """Cancel a call whose answer nobody waits for; an answer that came just now is closed by its caller."""
-    opening.cancel()
-    try:
-        await opening
-    except (asyncio.CancelledError, EngineError):
-        return

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +18,9 @@ from tests.support.fix_postgres import create_database
 from tests.support.fix_stack import open_session
 from tests.support.mcp_server import McpServer
 from tests.support.mcp_turns import Turns, declared
-from tests.support.replies import call, say, text
+from tests.support.replies import call, say, stream, text
 from tests.support.scripted_model import ScriptedModel
+from tests.support.scripts import Hold, Script
 from tests.support.stack import (
     API_KEY,
     CLIENT_KEY,
@@ -156,6 +160,80 @@ async def test_what_is_seen_of_a_stream_with_two_calls_agrees(
     everything = b"".join(collector.raw) + (served + "".join(observed.said)).encode()
     for secret in (SPOKEN, SECRET, API_KEY, CLIENT_KEY, COLLECTORS_KEY, "Bearer"):
         assert secret.encode() not in everything
+
+
+async def test_envoys_log_tells_whose_each_request_was_and_what_became_of_it(
+    observed_wire: Wire, access_log: Path
+) -> None:
+    """Also where no response was made; what was refused has its code, and no query is in it."""
+    seen = await observed_wire.create(input=SPOKEN, previous_response_id="resp_" + SPOKEN)
+    assert seen.status == 400
+    await observed_wire.ask("GET", "/v1/responses?model=" + SPOKEN)
+
+    entry = await _request(access_log, seen.headers["x-request-id"])
+    assert (entry["operation"], entry["tenant"], entry["code"]) == ("create", "default", 400)
+    assert "response_id" not in entry
+    await eventually(lambda: [e for e in _entries(access_log) if e.get("operation") == "list"])
+    [listed] = [e for e in _entries(access_log) if e.get("operation") == "list"]
+    assert (listed["path"], listed["tenant"]) == ("/v1/responses", "default")
+
+
+async def test_a_stuck_stream_is_looked_at_while_it_runs(
+    observed: Stack, observed_wire: Wire
+) -> None:
+    """`holdfast debug` finds it at whichever worker it runs; nothing is restarted and nothing is said."""
+    gate = asyncio.Event()
+    answer = stream(text(SPOKEN, SPOKEN))
+    model = observed.plays(Script(answer[:5], Hold(gate), answer[5:]))
+    async with observed_wire.open(model=model, input=SPOKEN) as reading:
+        created = await reading.until("response.created")
+        await reading.until("response.output_text.delta")
+        debug = await _debug(observed, created["response"]["id"])
+        assert debug.stdout is not None
+        async with asyncio.timeout(PATIENCE):
+            first = json.loads(await debug.stdout.readline())
+        gate.set()
+        async with asyncio.timeout(PATIENCE):
+            rest = (await debug.stdout.read()).decode().splitlines()
+            assert await debug.wait() == 0
+        await reading.rest()
+
+    assert (first["phase"], first["response_id"]) == ("streaming", created["response"]["id"])
+    shown = [json.loads(line) for line in rest]
+    assert shown[0]["doing"] == f"chat {model}"
+    assert (shown[-1]["ended"], shown[-1]["status"]) == (True, "completed")
+    assert SPOKEN not in str([first, *shown])
+
+
+async def test_what_does_not_run_here_is_said_not_to(observed: Stack) -> None:
+    """Exit status 1, and where to look."""
+    debug = await _debug(observed, "resp_none")
+    async with asyncio.timeout(PATIENCE):
+        _, said = await debug.communicate()
+    assert debug.returncode == 1
+    assert b"resp_none does not run here" in said
+    sockets = [observed.settings.debug_socket(index) for index in range(2)]
+    assert [socket.stat().st_mode & 0o077 for socket in sockets] == [0, 0]
+
+
+async def _debug(stack: Stack, response_id: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "extproc", "debug", response_id),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **stack.settings.environment()},
+    )
+
+
+async def _request(access_log: Path, request_id: str) -> dict[str, Any]:
+    """Return Envoy's line of a request."""
+
+    def found() -> list[dict[str, Any]]:
+        return [e for e in _entries(access_log) if e.get("request_id") == request_id]
+
+    await eventually(found, PATIENCE)
+    [entry] = found()
+    return entry
 
 
 def _of(collector: Collector, response_id: str) -> list[Kept]:

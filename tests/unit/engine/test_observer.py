@@ -40,7 +40,7 @@ async def test_a_stuck_run_says_what_it_waits_for_and_then_each_step() -> None:
     assert sum(int(s.get("count", 1)) for s in steps if s["input"] == "TextDelta") == 49
     # What follows each other alike is one line.
     assert len(steps) < 20
-    assert steps[-1]["effects"] == "Send 1 bytes to event 1" or "Close completed" in str(steps[-1])
+    assert str(steps[-1]["effects"]).endswith("Close completed")
     assert (end["ended"], end["status"]) == (True, "completed")
     assert "SECRET" not in str(seen)
 
