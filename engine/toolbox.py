@@ -133,8 +133,8 @@ class Toolbox:
             span = step.span
             if span.content:
                 span.put("gen_ai.tool.call.arguments", call.arguments.decode("utf-8", "replace"))
-            if span.headers and isinstance(provider, TracedProvider):
-                provider = provider.within(span.headers)
+            if isinstance(provider, TracedProvider) and (carried := span.headers):
+                provider = provider.within(carried)
             outcome = await self._outcome(provider, call)
             if span.content:
                 span.put("gen_ai.tool.call.result", outcome.text)

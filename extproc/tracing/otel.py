@@ -38,7 +38,7 @@ class OtelTracer:
 
 
 class _OtelSpan:
-    __slots__ = ("_context", "_span", "_tracer", "content", "headers", "trace_id")
+    __slots__ = ("_context", "_span", "_tracer", "content", "trace_id")
 
     def __init__(
         self, tracer: SdkTracer, name: str, kind: SpanKind, parent: Context, *, content: bool
@@ -47,12 +47,18 @@ class _OtelSpan:
         self._span = tracer.start_span(name, context=parent, kind=_KINDS[kind])
         self._context = trace.set_span_in_context(self._span, Context())
         self.content = content and self._span.is_recording()
-        carried: dict[str, str] = {}
-        _propagator.inject(carried, self._context)
-        self.headers: Mapping[str, str] = carried
         self.trace_id = trace.format_trace_id(self._span.get_span_context().trace_id)
 
+    @property
+    def headers(self) -> Mapping[str, str]:
+        carried: dict[str, str] = {}
+        _propagator.inject(carried, self._context)
+        return carried
+
     def child(self, name: str, kind: SpanKind = "internal") -> SpanPort:
+        if not self._span.is_recording():
+            # Nobody sees it: what it would carry on is that nothing is recorded, as this one does.
+            return self
         return _OtelSpan(self._tracer, name, kind, self._context, content=self.content)
 
     def put(self, name: str, value: Attribute | None) -> None:
