@@ -16,7 +16,7 @@ from typing import Self
 import msgspec
 
 from engine.api.response_object import Usage
-from engine.errors import EngineError
+from engine.errors import AlreadyAccepted, ConversationMoved, EngineError
 from engine.ports.tracing import NO_SPAN, Attribute, Span, SpanKind
 from engine.response.inputs import Ending, Failed
 from engine.response.turn import TurnRequest
@@ -48,7 +48,8 @@ class Account:
         self.request_id = request_id[:_NAME]
         self.span = span
         self.status = ""
-        """How it ended: a response's status, or `queued`, `refused`, `handed_over`, `lost`."""
+        """How it ended: a response's status, or `queued`, `refused`, `repeated` (with a known
+        Idempotency-Key), `begun_anew` (a conversation went on meanwhile), `handed_over`, `lost`."""
         self.error = ""
         """The code of the error that ended it."""
         self.usage: Usage | None = None
@@ -116,10 +117,20 @@ class Account:
         self.usage = usage
         self.error = "" if error is None else error.code or "server_error"
 
+    def refuse(self, error: EngineError) -> None:
+        """Take that there is no response of this id: its client is answered otherwise, or by another."""
+        status = "refused"
+        if isinstance(error, AlreadyAccepted):
+            status = "repeated"
+        elif isinstance(error, ConversationMoved):
+            status = "begun_anew"
+        self.close(status, None, error)
+
     def end(self) -> None:
         """Write its log line and end its span: the run is over."""
         self.end_span()
-        _log.info("response ended", extra={"fields": self.line()})
+        if self.status != "begun_anew":
+            _log.info("response ended", extra={"fields": self.line()})
         for observer in self._observers:
             observer()
 

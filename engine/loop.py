@@ -351,7 +351,7 @@ class Loop:
 
     async def _refuse(self, error: EngineError) -> None:
         """Answer with an error once the accepted row is gone; the answer is certain, whatever happens."""
-        self._account.close("refused", self._machine.usage, error)
+        self._account.refuse(error)
         try:
             self._abandoning = asyncio.ensure_future(self._custody.abandon())
             await asyncio.shield(self._abandoning)

@@ -169,6 +169,7 @@ class Responses:
         assert run.new.idempotency is not None
         if earlier.digest != run.new.idempotency.digest:
             raise earlier
+        run.account.response_id = earlier.response_id
         try:
             if run.stream:
                 await self._following.follow(tenant, earlier.response_id, -1, reply)

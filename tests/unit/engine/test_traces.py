@@ -11,9 +11,11 @@ import pytest
 from engine.intake import Caller
 from engine.ports.tracing import NO_TRACES
 from tests.support import replies
+from tests.support.dead_worker import GONE, leave
 from tests.support.engine_rig import CALLER, Rig, small
 from tests.support.fake_model import FakeModel, Head, frames_of
 from tests.support.fake_tools import FakeProvider, FakeServers, server
+from tests.support.faulty_store import FaultyStore
 from tests.support.replies import call, text
 from tests.support.traced import Traced, trace_ids
 
@@ -150,3 +152,35 @@ async def test_content_is_traced_where_somebody_asked_for_that(*, content: bool)
             "SECRET",
             [{"type": "input_text", "text": "SECRET"}],
         )
+
+
+async def test_what_a_dead_worker_left_goes_on_in_its_trace() -> None:
+    """P4: the trace is among what is stored of the request, whoever reads it."""
+    traced, store = Traced(), FaultyStore()
+    dead = Rig(FakeModel(), store=store, limits=small(lease=GONE), worker="replica/1#1")
+    lease = await leave(dead, caller=traced_caller(), stream=True)
+    alive = Rig(FakeModel(*HELLO), store=store, limits=small(lease=0.04), tracer=traced.tracer)
+
+    alive.recovery.start()
+    await alive.becomes(lease.response_id, "failed")
+    await alive.recovery.stop()
+    await alive.settled()
+
+    assert trace_ids(traced) == {TRACE}
+    assert traced.parent_of("response taken over") == PARENT
+    assert not traced.named("response taken over").status.is_ok
+    assert traced.attributes("response taken over")["holdfast.attempt"] == 2
+
+
+async def test_a_retry_tells_of_the_response_that_it_is_answered_with() -> None:
+    """Envoy's line of the second exchange has the first one's id, and no tokens of its own."""
+    rig = Rig(FakeModel(*HELLO))
+    caller = msgspec.structs.replace(CALLER, idempotency_key="k")
+
+    first = await rig.create(caller=caller)
+    second = await rig.create(caller=caller)
+
+    assert second.json["id"] == first.json["id"]
+    assert second.told is not None
+    assert second.told.facts()["response_id"] == first.json["id"]
+    assert second.told.facts()["status"] == "repeated"
