@@ -77,7 +77,7 @@ lock: $(DEV) ## make all lock files from pyproject.toml
 		--no-emit-index-url --no-emit-find-links --no-header -o requirements-dev.lock
 	$(BIN)/uv pip compile pyproject.toml --extra up --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header -c requirements-dev.lock -o requirements.lock
-	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	$(BIN)/uv pip compile pyproject.toml --extra traces --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header -c requirements-dev.lock \
 		-o deploy/docker/requirements.lock
 	$(BIN)/uv pip compile deploy/docker/build.in --universal --python-version 3.11 --generate-hashes \

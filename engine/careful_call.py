@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 
@@ -133,3 +134,12 @@ class CarefulCall:
                 for piece in contents:
                     self._kept.append(piece)
                     self._size += len(piece.text) if isinstance(piece, _DELTAS) else 0
+
+
+async def give_up(opening: asyncio.Future[None]) -> None:
+    """Cancel a call whose answer nobody waits for; an answer that came just now is closed by its caller."""
+    opening.cancel()
+    try:
+        await opening
+    except (asyncio.CancelledError, EngineError):
+        return

@@ -45,6 +45,10 @@ class CompactionStep:
             await asyncio.wait({looking})
 
     async def _looked(self, wanted: Compaction) -> ContextCompacted | Fits:
+        with self._run.account.step("compact"):
+            return await self._compacted(wanted)
+
+    async def _compacted(self, wanted: Compaction) -> ContextCompacted | Fits:
         counted = await self._means.counting.counted(
             wanted.request, wanted.context.whole, wanted.headers
         )

@@ -47,6 +47,7 @@ class Live:
         self._runs = Runs()
         self._loops: dict[asyncio.Task[None], Loop] = {}
         self._pipes: dict[asyncio.Task[None], Pipe] = {}
+        self._running: dict[str, Loop] = {}
         self._chores: list[asyncio.Task[None]] = []
 
     def __len__(self) -> int:
@@ -62,6 +63,8 @@ class Live:
         task = self._runs.start(loop.run())
         self._pipes[task] = pipe
         task.add_done_callback(self._pipes.__delitem__)
+        self._running[run.id] = loop
+        task.add_done_callback(lambda _: self._forget(loop))
         if run.stored:
             self._loops[task] = loop
             task.add_done_callback(self._ended)
@@ -83,6 +86,10 @@ class Live:
             log_bytes=sum(loop.unlogged for loop in loops),
         )
 
+    def running(self, response_id: str) -> Loop | None:
+        """Return the run of a response, if it runs here."""
+        return self._running.get(response_id)
+
     def cancel(self, tenant: str, response_id: str) -> None:
         """End a response as cancelled at once, if it runs here and is accepted."""
         for loop in self._loops.values():
@@ -102,6 +109,11 @@ class Live:
         Those are brought to a terminal state.
         """
         await self._runs.drain(seconds, self.hand_over)
+
+    def _forget(self, loop: Loop) -> None:
+        # Perhaps it runs again here, by another loop.
+        if self._running.get(loop.run_of.id) is loop:
+            del self._running[loop.run_of.id]
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._loops[task]

@@ -13,9 +13,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import aclosing
 
+from engine.account import CURRENT
 from engine.anew import Anew
 from engine.answers import Answer
-from engine.careful_call import CarefulCall
+from engine.careful_call import CarefulCall, give_up
 from engine.compaction_step import CompactionStep
 from engine.custody import Custody, lease_lost
 from engine.delivery import Delivery
@@ -62,6 +63,7 @@ class Loop:
 
     def __init__(self, run: Run, pipe: Pipe, means: Means) -> None:
         self.run_of = run
+        self._account = run.account
         self._pipe = pipe
         self._machine = run.machine
         self._means = means
@@ -76,7 +78,9 @@ class Loop:
         self._leaving = False
         self._absence: Absence | None = None
         self._custody = Custody(run, means, self._log_failed)
-        self._delivery = Delivery(run.machine, pipe, self._custody.log, stream=run.stream)
+        self._delivery = Delivery(
+            run.machine, pipe, self._custody.log, run.account, stream=run.stream
+        )
         self._tools = ToolRounds(run, means, self._custody, self._delivery)
         self._compaction = CompactionStep(run, means, self._custody, self._delivery)
         self._anew = Anew(run, means)
@@ -85,6 +89,7 @@ class Loop:
 
     async def run(self) -> None:
         """Carry the response to its end, whatever happens on the way."""
+        CURRENT.set(self._account)
         deadline = asyncio.get_running_loop().call_later(
             self._limits.response, self._news.break_in, CutShort("max_seconds")
         )
@@ -111,6 +116,7 @@ class Loop:
             # A delta is about a token; the model's own count is better, where it came to tell it.
             made = self._delivery.deltas if usage is None else usage.output_tokens
             self._absence.end(self._means.detached, self.run_of.id, made)
+        self._account.end()
 
     # -- news -----------------------------------------------------------------------------------
 
@@ -152,6 +158,7 @@ class Loop:
 
     def _client_left(self) -> None:
         """Do what the policy says (rule P3); what is being saved or over is not concerned."""
+        self._account.client_gone = not self.run_of.background and self._account.status == ""
         if not self._machine.phase.unfinished or self.run_of.background:
             return
         if not self.run_of.stored or self.run_of.on_disconnect == "cancel":
@@ -206,9 +213,12 @@ class Loop:
 
     def _close(self, close: Close) -> None:
         self._measured.status = close.status
+        status = "lost" if self._custody.lost else close.status
+        self._account.close(status, self._machine.usage, close.error)
         if self.run_of.stream:
             return
         if close.error is None:
+            self._account.sent = len(close.body)
             self._pipe.answer(Answer(200, close.body))
         else:
             close.error.repeatable = not self._machine.ran_tools
@@ -236,10 +246,12 @@ class Loop:
         self._custody.accept()
         ending = self._news.ending
         if ending is None:
-            call = self._call_of(turn)
-            self._measured.turn_begins()
-            ending = await self._read_turn(call)
-            self._measured.turn_ended(call, ending)
+            with self._account.turn(turn) as step:
+                call = self._call_of(step.request)
+                self._measured.turn_begins()
+                ending = await self._read_turn(call)
+                self._measured.turn_ended(call, ending)
+                step.over(ending, call.outcome)
             if self._news.ending is None and self._anew.allows(call, ending):
                 return await self._unless_news(self._anew.begin())
         return None if self._leaving and ending is self._news.ending else ending
@@ -301,15 +313,17 @@ class Loop:
                 await self._delivery.feed([WaitedLong()])
             await opening
         except BaseException:
-            await _give_up(opening)
+            await give_up(opening)
             raise
         await self._delivery.feed([ModelAnswered()])
 
     async def _read(self, call: CarefulCall) -> None:
         async with aclosing(call.contents()) as chunks:
             async for contents in chunks:
+                made = self._delivery.deltas
                 await self._delivery.feed(contents)
                 self._measured.came(self._machine.held)
+                self._account.received(made=self._delivery.deltas > made)
                 await self._delivery.keep_up()
 
     async def _read_rest(self) -> None:
@@ -337,7 +351,8 @@ class Loop:
     async def _save(self, save: Save) -> Saved | SaveFailed:
         """Write the terminal state: the one commit that everything is held for (rule P1)."""
         try:
-            await self._custody.finish(save)
+            with self._account.save():
+                await self._custody.finish(save)
         except EngineError as error:
             _log.error("%s could not be stored: %s", self.run_of.id, error)
             # What follows is in no log that a reader could go on in.
@@ -350,6 +365,7 @@ class Loop:
     async def _refuse(self, error: EngineError) -> None:
         """Answer with an error once the accepted row is gone; the answer is certain, whatever happens."""
         self._measured.status = "refused"
+        self._account.refuse(error)
         try:
             self._abandoning = asyncio.ensure_future(self._custody.abandon())
             await asyncio.shield(self._abandoning)
@@ -358,6 +374,7 @@ class Loop:
 
     async def _hand_on(self) -> None:
         """Put the run back into the queue; done once, however often it is asked for."""
+        self._account.close("handed_over", self._machine.usage)
         self._hang_up()
         if self._releasing is None:
             self._releasing = asyncio.ensure_future(self._custody.release())
@@ -405,12 +422,3 @@ class Loop:
                 _log.exception("the run of %r could not be ended", self._machine)
         # Counts only where the client has heard nothing yet.
         self._pipe.refuse(failure)
-
-
-async def _give_up(opening: asyncio.Future[None]) -> None:
-    """Cancel a call whose answer nobody waits for; an answer that came just now is closed by its caller."""
-    opening.cancel()
-    try:
-        await opening
-    except (asyncio.CancelledError, EngineError):
-        return

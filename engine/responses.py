@@ -7,6 +7,7 @@ Errors are raised as EngineError; the adapter has one place that answers them.
 from __future__ import annotations
 
 import asyncio
+import time
 
 import msgspec
 
@@ -80,14 +81,32 @@ class Responses:
         began = asyncio.get_running_loop().time()
         with self._lines.visit() as visit:
             while True:
-                admitted = await self._intake.admit(caller, body, visit)
+                admitted = await self._admitted(caller, body, visit)
                 run = msgspec.structs.replace(admitted, model=model, began=began)
+                reply.tell(run.account)
                 try:
                     await self._carry_out(caller.tenant, run, visit, reply)
                     return
                 except ConversationMoved:
                     # Another worker's turn came first, and is waited for: nothing was done yet.
                     continue
+
+    async def _admitted(self, caller: Caller, body: bytes, visit: Visit) -> Run:
+        """Return the run of a request that is not refused, in a trace that ends with it."""
+        began = time.monotonic()
+        span = self._live.means.tracer.begin("response", "server", caller.model_headers)
+        traced = msgspec.structs.replace(
+            caller, span=span, model_headers={**caller.model_headers, **span.headers}
+        )
+        try:
+            run = await self._intake.admit(traced, body, visit)
+        except BaseException as error:
+            code = error.code if isinstance(error, EngineError) else None
+            span.fail(code or type(error).__name__)
+            span.end()
+            raise
+        run.account.began = began
+        return run
 
     async def _carry_out(self, tenant: str, run: Run, visit: Visit, reply: Reply) -> None:
         if run.background:
@@ -107,10 +126,14 @@ class Responses:
         """Accept a run for the queue; its client is shown that it waits, or follows its log."""
         assert run.new is not None
         try:
-            await self._store.accept(run.new)
+            with run.account.step("accept"):
+                await self._store.accept(run.new)
+            run.account.close("queued", None)
         except AlreadyAccepted as earlier:
             await self._repeat(tenant, run, earlier, visit, reply)
             return
+        finally:
+            run.account.end_span()
         visit.leave()
         self._live.means.meters.queued()
         self._background.wake()
@@ -151,6 +174,7 @@ class Responses:
         assert run.new.idempotency is not None
         if earlier.digest != run.new.idempotency.digest:
             raise earlier
+        run.account.response_id = earlier.response_id
         try:
             if run.stream:
                 await self._following.follow(tenant, earlier.response_id, -1, reply)
@@ -258,6 +282,7 @@ class _Opened:
 
     def __init__(self, reply: Reply) -> None:
         self.answer = reply.answer
+        self.tell = reply.tell
         self.write = reply.write
         self.end = reply.end
 

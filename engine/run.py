@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from engine.account import Account
 from engine.api.headers import OnDisconnect
 from engine.counting import Counting
 from engine.detached import Detached
@@ -23,6 +24,7 @@ from engine.ports import (
     ToolProvider,
 )
 from engine.ports.meters import NO_METERS, Meters
+from engine.ports.tracing import NO_TRACES, Tracer
 from engine.response.inputs import Input
 from engine.response.machine import ResponseMachine
 from engine.retries import RetryBudget
@@ -47,7 +49,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     calls come before its first turn.
 
     `model` makes its turns; None: the worker's own way. `model_name` is what was asked for. `began` is when a
-    client asked for it, in seconds of the loop's clock; None: nobody waits.
+    client asked for it, in seconds of the loop's clock; None: nobody waits. `account` says what became of it.
     """
 
     id: str
@@ -67,6 +69,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     providers: tuple[ToolProvider, ...] = ()
     claim: AnswerClaim | None = None
     approved: bool = False
+    account: Account = msgspec.field(default_factory=Account)
 
     @property
     def stored(self) -> bool:
@@ -97,3 +100,4 @@ class Means:
     summaries: Summaries
     retries: RetryBudget = field(default_factory=RetryBudget)
     meters: Meters = NO_METERS
+    tracer: Tracer = NO_TRACES

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 
+from engine.account import Account
 from engine.api.file_search import FILE_SEARCH, FileSearchTool
 from engine.api.json import encode
 from engine.api.mcp import McpTool
@@ -17,7 +18,13 @@ from engine.api.tools import OwnedTool
 from engine.errors import ToolsUnavailable
 from engine.file_search import FileSearch
 from engine.limits import Limits
-from engine.ports import OpenProvided, ToolDeclaration, ToolOutcome, ToolProvider
+from engine.ports import (
+    OpenProvided,
+    ToolDeclaration,
+    ToolOutcome,
+    ToolProvider,
+    TracedProvider,
+)
 from engine.ports.meters import NO_METERS, Meters, ToolEnd
 from engine.registry import Registry
 from engine.response.agenda import Listing
@@ -101,12 +108,13 @@ class Toolbox:
         providers: Sequence[ToolProvider],
         calls: Sequence[ToolCall],
         ended: Callable[[ToolEnded], Awaitable[None]],
+        account: Account,
     ) -> None:
         """Run the calls side by side and tell of each as it ends; cancelled, it gives up the others."""
         by_label = {provider.label: provider for provider in providers}
         own = asyncio.Semaphore(self._limits.response_tool_calls)
         loop = asyncio.get_running_loop()
-        tasks = [loop.create_task(self._one(by_label, call, own)) for call in calls]
+        tasks = [loop.create_task(self._one(by_label, call, own, account)) for call in calls]
         try:
             for ending in asyncio.as_completed(tasks):
                 await ended(await ending)
@@ -132,7 +140,11 @@ class Toolbox:
         )
 
     async def _one(
-        self, providers: dict[str, ToolProvider], call: ToolCall, own: asyncio.Semaphore
+        self,
+        providers: dict[str, ToolProvider],
+        call: ToolCall,
+        own: asyncio.Semaphore,
+        account: Account,
     ) -> ToolEnded:
         if call.refused is not None:
             self._meters.tool_call(self._kind(call), "refused", 0)
@@ -142,7 +154,21 @@ class Toolbox:
             self._meters.tool_call(self._kind(call), "refused", 0)
             return ToolEnded(call.item_id, _failure("There is no such tool any more."))
         async with own, self._slots:
-            return ToolEnded(call.item_id, await self._outcome(provider, call))
+            return ToolEnded(call.item_id, await self._told(provider, call, account))
+
+    async def _told(self, provider: ToolProvider, call: ToolCall, account: Account) -> ToolOutcome:
+        with account.call(call.label, call.name, call.item_id) as step:
+            span = step.span
+            if span.content:
+                span.put("gen_ai.tool.call.arguments", call.arguments.decode("utf-8", "replace"))
+            if isinstance(provider, TracedProvider) and (carried := span.headers):
+                provider = provider.within(carried)
+            outcome = await self._outcome(provider, call)
+            if span.content:
+                span.put("gen_ai.tool.call.result", outcome.text)
+            if outcome.failed:
+                span.fail("tool_error")
+            return outcome
 
     async def _outcome(self, provider: ToolProvider, call: ToolCall) -> ToolOutcome:
         seconds = self._limits.tool_call

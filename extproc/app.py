@@ -28,6 +28,7 @@ from engine.live import Live
 from engine.ports import BlobStore, ModelClient, Sealing, Store
 from engine.ports.extraction import Extraction
 from engine.ports.meters import NO_METERS, Meters
+from engine.ports.tracing import NO_TRACES, Tracer
 from engine.prompts import Prompts
 from engine.recovery import Recovery
 from engine.registry import Registry
@@ -43,6 +44,7 @@ from engine.upstream.choice import Choice
 from extproc.admission import Admission
 from extproc.connectors import shared_connectors, shared_policies
 from extproc.context_operations import ContextParts
+from extproc.debugging import window
 from extproc.exchange import Exchanges
 from extproc.extraction.documents import open_extraction
 from extproc.files import file_store, url_fetcher
@@ -66,6 +68,7 @@ from extproc.retrieval import NO_RETRIEVAL, RetrievalMeans, RetrievalParts, open
 from extproc.scout import Scout
 from extproc.sealing import NoSealing
 from extproc.settings import Settings, SettingsError
+from extproc.tracing.worker import traces
 from extproc.transport import Together, Transport
 from extproc.values import (
     consent_keys,
@@ -179,6 +182,7 @@ class Engine:
         retrieval: RetrievalMeans = NO_RETRIEVAL,
         extraction: Extraction | None = None,
         meters: Meters = NO_METERS,
+        tracer: Tracer = NO_TRACES,
     ) -> None:
         extraction = NothingExtracted() if extraction is None else extraction
         limits = limits_of(settings)
@@ -212,6 +216,7 @@ class Engine:
             summaries=context.summaries,
             retries=retries,
             meters=meters,
+            tracer=tracer,
         )
         self.live = Live(means, worker_name)
         takeover = TakeOver(self.live)
@@ -339,6 +344,7 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
         url_fetcher(settings.files, outbound_policy(settings)) as fetch,
         open_retrieval(settings) as retrieval,
         open_extraction(settings.extraction) as extraction,
+        traces(settings.traces, name) as tracer,
     ):
         choice = dialect_choice(settings)
         engine = Engine(
@@ -356,6 +362,7 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
             retrieval=retrieval,
             extraction=extraction,
             meters=meters or NO_METERS,
+            tracer=tracer,
         )
         sampling = None
         if meters is not None:
@@ -363,7 +370,8 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
                 meters, live=engine.live, background=engine.background, pool=pool, doors=doors
             )
         transport = transport_of(settings, index, engine.endpoints, model, doors)
-        yield Worker(transport, engine, settings, sampling)
+        async with window(settings.debug_socket(index), engine.live):
+            yield Worker(transport, engine, settings, sampling)
 
 
 def _scouts(

@@ -14,12 +14,14 @@ from collections.abc import AsyncIterator
 from engine.answers import Answer
 from engine.errors import EngineError
 from engine.intake import Caller
+from engine.ports import Told
 from extproc import messages, routes
 from extproc.admission import Admission
 from extproc.file_operations import perform_form
 from extproc.handover import hand_over
 from extproc.held_request import HeldRequest, Riding
 from extproc.inline import InlineReply, side_by_side
+from extproc.known import Known
 from extproc.messages import Head
 from extproc.metrics.counted import UNCOUNTED, Door, Visit
 from extproc.operations import STREAM_HEADERS, Endpoints, answer_errors, perform
@@ -30,27 +32,33 @@ from extproc.transport import MessageStream
 
 
 class ExtProcReply:
-    """The client's side of an exchange, over ext_proc messages."""
+    """The client's side of an exchange, over ext_proc messages; `known` is what Envoy is told of it."""
 
     def __init__(self, stream: MessageStream) -> None:
+        self.known = Known()
         self._stream = stream
         self._streaming = False
         self.status: int | None = None
         """What was answered."""
 
+    def tell(self, told: Told) -> None:
+        """Let Envoy know what becomes of a response: when its answer begins, and when it ends."""
+        self.known.told = told
+
     async def answer(self, answer: Answer) -> None:
         """Send a whole answer; where a stream was begun there is nothing left to say it with."""
         if self._streaming:
-            await self._stream.write(messages.stream_end())
+            message = messages.stream_end()
         else:
             self.status = answer.status
-            await self._stream.write(messages.immediate(answer))
+            message = messages.immediate(answer)
+        await self._stream.write(self.known.within(message))
 
     async def open(self) -> None:
         """Start a 200 with an event stream."""
         self._streaming = True
         self.status = 200
-        await self._stream.write(messages.stream_head(STREAM_HEADERS))
+        await self._stream.write(self.known.within(messages.stream_head(STREAM_HEADERS)))
 
     async def write(self, frames: bytes) -> None:
         """Send whole events."""
@@ -58,7 +66,7 @@ class ExtProcReply:
 
     async def end(self) -> None:
         """End the event stream."""
-        await self._stream.write(messages.stream_end())
+        await self._stream.write(self.known.within(messages.stream_end()))
 
 
 class Exchanges:
@@ -104,8 +112,10 @@ class Exchanges:
     ) -> None:
         visit.tenant = tenant = self._admission.identify(first)
         head = messages.read_head(first.request_headers)
+        reply.known.tenant = tenant
         match = routes.find(head.method, head.target)
         visit.asks(match.operation)
+        reply.known.operation = match.operation.value
         caller = self._admission.caller(tenant, head)
         if match.operation is Operation.FILE_CONTENT:
             # Where it arrives it is counted.
@@ -129,7 +139,7 @@ class Exchanges:
             if ended_by == "request_trailers":
                 # Behind trailers Envoy (1.40) sends a body twice, where the route has a retry policy.
                 held.keep()
-            await self._inline(stream, held, match, caller, body, visit)
+            await self._inline(stream, held, match, caller, body, visit, reply.known)
         else:
             await perform(self._endpoints, match, caller, body, reply)
 
@@ -141,8 +151,9 @@ class Exchanges:
         caller: Caller,
         body: bytes,
         visit: Visit,
+        known: Known,
     ) -> None:
-        reply = InlineReply(stream, held)
+        reply = InlineReply(stream, held, known)
 
         async def work() -> None:
             create = perform(self._endpoints, match, caller, body, reply, model=held)

@@ -26,7 +26,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from extproc.envoy.endpoint import parse_model_urls
+from extproc.envoy.endpoint import parse_model_url, parse_model_urls
 from extproc.http_address import HttpAddress, TcpAddress, UnixAddress, of_worker, parse_http_address
 from extproc.settings_connectors import Connectors
 from extproc.settings_context import Context
@@ -56,6 +56,7 @@ from extproc.settings_source import (
 from extproc.settings_spelling import spelled
 from extproc.settings_tenancy import Jwt, Tenancy
 from extproc.settings_tools import Outbound, Tools
+from extproc.settings_traces import Traces
 
 __all__ = ["Settings", "SettingsError"]
 
@@ -112,6 +113,24 @@ class Envoy(Section):
 
     stream_idle_seconds: SecondsOrZero = 0.0
     """Envoy cuts a client's stream that was silent for so long; 0 never does."""
+
+    access_log: str | None = Field(default=None, min_length=1)
+    """File for one JSON line per request, with what the sidecar knows of it (docs/logs.md); `-` is standard
+    output; unset: no access log."""
+
+    rate_limit_url: str | None = None
+    """`http://HOST:PORT` of a rate limit service (gRPC), which Envoy asks before a tenant gets a new response
+    and tells how many tokens that took (docs/rate-limits.md)."""
+
+    rate_limit_domain: str = Field(default="holdfast", min_length=1, max_length=200)
+    """Domain under which that service is asked."""
+
+    @field_validator("rate_limit_url")
+    @classmethod
+    def _is_a_service(cls, url: str | None) -> str | None:
+        if url is not None:
+            parse_model_url(url)
+        return url
 
 
 class Background(Section):
@@ -181,6 +200,7 @@ class Settings(BaseSettings):
     extraction: Extraction = Field(default_factory=Extraction)
     index: Index = Field(default_factory=Index)
     metrics: Metrics = Field(default_factory=Metrics)
+    traces: Traces = Field(default_factory=Traces)
 
     SECTIONS: ClassVar[dict[str, type[Section]]] = {
         "sidecar": Sidecar,
@@ -206,6 +226,7 @@ class Settings(BaseSettings):
         "extraction": Extraction,
         "index": Index,
         "metrics": Metrics,
+        "traces": Traces,
     }
 
     @classmethod
@@ -359,6 +380,10 @@ class Settings(BaseSettings):
     def content_socket(self, index: int) -> Path:
         """Return the socket from which Envoy fetches the content of files."""
         return self.sidecar.run_dir / f"files-{index}.sock"
+
+    def debug_socket(self, index: int) -> Path:
+        """Return the socket at which worker `index` shows what its responses are at."""
+        return self.sidecar.run_dir / f"debug-{index}.sock"
 
     @property
     def admin_socket(self) -> Path:

@@ -104,6 +104,7 @@ from engine.ports.tools import (
     ToolDefinition,
     ToolOutcome,
     ToolProvider,
+    TracedProvider,
 )
 from engine.ports.vector_index import (
     Hit,
@@ -135,6 +136,7 @@ from engine.ports.world import (
     ModelAnswer,
     ModelClient,
     Reply,
+    Told,
 )
 
 
@@ -239,10 +241,12 @@ __all__ = [
     "StoredVectorStore",
     "TextChunk",
     "ThreadPoint",
+    "Told",
     "ToolDeclaration",
     "ToolDefinition",
     "ToolOutcome",
     "ToolProvider",
+    "TracedProvider",
     "UnknownSealingKey",
     "VectorIndex",
     "VectorStorePage",
