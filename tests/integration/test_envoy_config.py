@@ -186,6 +186,7 @@ async def test_without_a_sidecar_owned_routes_answer_503_in_the_shape_of_the_api
                 "/v1/files",
                 "/v1/files/file-1/content?x=y",
                 "/v1/uploads/upload_1/parts",
+                "/v1/vector_stores/vs_1/files/file-1/content",
                 "/v1/connectors/conn_1/tools?x=y",
             ):
                 answer = await ask(method, url + path)
