@@ -23,6 +23,7 @@ from engine.keeping import Keeping
 from engine.limits import Limits
 from engine.lines import Lines
 from engine.live import Live
+from engine.measured_retrieval import QueueCensus
 from engine.ports import BlobStore, ModelClient, Sealing, Store
 from engine.ports.extraction import Extraction
 from engine.ports.meters import NO_METERS, Meters
@@ -94,7 +95,7 @@ class Engine:
         keeping = Keeping(store, blobs, os.urandom, meters)
         files = Files(store, keeping, randomness=os.urandom, limits=limits)
         vectors = RetrievalParts(
-            store, files, extraction, retrieval, settings.retrieval, worker_name
+            store, files, extraction, retrieval, settings.retrieval, worker_name, meters
         )
         tools = _toolbox(
             settings, open_provider, limits, registry, vectors.file_search(limits), meters
@@ -129,6 +130,7 @@ class Engine:
             Upkeep(store),
             FileSweep(store, blobs),
             *vectors.chores,
+            QueueCensus(store, meters),
             *scouts,
         )
         attach = Attachments(files, fetch, extraction, limits).attach
