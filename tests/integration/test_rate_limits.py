@@ -49,13 +49,19 @@ async def test_a_tenant_that_has_used_its_tokens_is_limited_and_another_is_not(
         await eventually(lambda: service.used["a"] == took)
 
         refused = await mine.create(model="demo", stream=True)
+        compact = await mine.ask("POST", "/v1/responses/compact", json={"model": "demo"})
         theirs = await others.create(model=stack.plays(say(text("four"))), stream=False)
         read = await mine.ask("GET", f"/v1/responses/{first.response['id']}")
+        cancelled = await mine.ask("POST", f"/v1/responses/{first.response['id']}/cancel")
+        counted = await mine.ask("POST", "/v1/responses/input_tokens", json={"input": "x"})
 
         assert (refused.status, refused.error["code"]) == (429, "rate_limit_exceeded")
+        assert compact.error["code"] == "rate_limit_exceeded"
         assert theirs.status == 200
-        # What costs no tokens is not refused.
+        # What costs no tokens is not refused; these two have other reasons.
         assert read.status == 200
+        assert cancelled.error["code"] == "response_not_in_background"
+        assert counted.error["param"] == "model"
         await eventually(lambda: service.used["b"] == theirs.json["usage"]["total_tokens"])
         assert service.used["a"] == took
         # The example for the service that people run is for what Envoy asks.
