@@ -53,6 +53,7 @@ class Account:
         self.error = ""
         """The code of the error that ended it."""
         self.usage: Usage | None = None
+        """The tokens of the turns that have ended."""
         self.turns = 0
         self.tool_calls = 0
         self.sent = 0
@@ -94,6 +95,11 @@ class Account:
     def save(self) -> Step:
         """Begin the one commit that everything waits for."""
         return _Commit(self, "save", self.span.child("save"))
+
+    def spent(self, usage: Usage | None) -> None:
+        """Take the tokens of a turn that has ended, as far as the model server told them."""
+        if usage is not None:
+            self.usage = usage if self.usage is None else self.usage + usage
 
     def committed(self, seconds: float) -> None:
         """Take how long it took to store the end."""
@@ -182,7 +188,7 @@ class Account:
             "error": self.error,
         }
         told = {name: value for name, value in told.items() if value != ""}
-        if self.status:
+        if self.status or self.usage is not None:
             told |= {"turns": self.turns, "tool_calls": self.tool_calls, **tokens(self.usage)}
         return told
 
@@ -272,6 +278,7 @@ class TurnStep(Step):
     def over(self, ending: Ending, outcome: Outcome | None) -> None:
         """Take how it ended; `outcome` is the model's own word, None where it broke off before that."""
         if outcome is not None:
+            self._account.spent(outcome.usage)
             put_usage(self.span, outcome.usage)
             if outcome.incomplete_reason:
                 self.span.put("gen_ai.response.finish_reasons", outcome.incomplete_reason)

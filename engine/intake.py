@@ -80,7 +80,8 @@ Expand = Callable[[str, Fields], Awaitable[Fields]]
 class Intake:
     """Checks requests and makes runs of them; `worker` names this process in leases.
 
-    `on_disconnect` is what a client's leaving does where its request does not say. `consent_keys` vouch for
+    `on_disconnect` is what a client's leaving does where its request does not say, and what it may say
+    unless that is `chosen_on_disconnect`. `background`: such responses are taken. `consent_keys` vouch for
     requests for consent of responses that are not stored, the first for new ones. `more_turns`: the
     model can be called more than once for a request, and without one.
     """
@@ -101,6 +102,8 @@ class Intake:
         expand: Expand,
         attach: Attach,
         on_disconnect: OnDisconnect = "continue",
+        chosen_on_disconnect: bool = True,
+        background: bool = True,
         consent_keys: tuple[bytes, ...] = (),
         more_turns: bool = True,
     ) -> None:
@@ -117,6 +120,8 @@ class Intake:
         self._truncation = truncation
         self._summaries = summaries
         self._on_disconnect = on_disconnect
+        self._chosen_on_disconnect = chosen_on_disconnect
+        self._background = background
         self._keys = consent_keys
         self._more_turns = more_turns
 
@@ -133,7 +138,9 @@ class Intake:
         request = await self._checked(caller, fields, ids, seals)
         dialect = self._choice.dialect(request.model)
         providers = self._tools.open(request, caller.tenant)
-        on_disconnect = read_on_disconnect(caller.on_disconnect, self._on_disconnect)
+        on_disconnect = read_on_disconnect(
+            caller.on_disconnect, self._on_disconnect, chosen=self._chosen_on_disconnect
+        )
         key = read_idempotency_key(caller.idempotency_key, store=request.store)
         items, before = await self._loaded(caller, request, key, visit)
         asking = Asking(stored=request.store, keys=self._consent_keys(caller.tenant))
@@ -237,7 +244,7 @@ class Intake:
         if not self._more_turns:
             _check_single_turn(request)
         if request.background:
-            _check_repeatable(caller, request)
+            _check_repeatable(caller, request, allowed=self._background)
         self._choice.dialect(request.model).check(request)
         await self._tools.check(request, caller.tenant)
         return await self._tools.resolved(request, caller.tenant)
@@ -312,8 +319,14 @@ def _check_single_turn(request: CreateRequest) -> None:
         )
 
 
-def _check_repeatable(caller: Caller, request: CreateRequest) -> None:
-    """Refuse what could not be run later: credentials are not stored (rule X4)."""
+def _check_repeatable(caller: Caller, request: CreateRequest, *, allowed: bool) -> None:
+    """Refuse what is not to be run later, or could not be: credentials are not stored (rule X4)."""
+    if not allowed:
+        raise InvalidRequest(
+            "This gateway takes no responses in the background (setting background.allowed).",
+            param="background",
+            code="unsupported_value",
+        )
     if "authorization" in caller.model_headers:
         raise InvalidRequest(
             "Responses cannot run in the background where the model is called with the client's own "

@@ -115,6 +115,7 @@ class Rig:
         rewrite_model: str | None = None,
         extraction: Extraction | None = None,
         tracer: Tracer = NO_TRACES,
+        background: bool = True,
     ) -> None:
         extraction = NothingExtracted() if extraction is None else extraction
         self.model = model
@@ -177,6 +178,7 @@ class Rig:
             summaries=summaries,
             expand=self.prompts.expand,
             attach=attach,
+            background=background,
         )
         self.takeover = TakeOver(self.live)
         self.background = Background(self.live, self.takeover, most=2)
