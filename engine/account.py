@@ -41,12 +41,15 @@ class Account:
         *,
         span: Span = NO_SPAN,
         request_id: str = "",
+        digest: bytes = b"",
     ) -> None:
         self.response_id = response_id
         self.tenant = tenant
         self.model = model[:_NAME]
         self.request_id = request_id[:_NAME]
         self.span = span
+        self.digest = digest
+        """What tells its request from another with the same Idempotency-Key."""
         self.status = ""
         """How it ended: a response's status, or `queued`, `refused`, `repeated` (with a known
         Idempotency-Key), `begun_anew` (a conversation went on meanwhile), `handed_over`, `lost`."""
@@ -142,12 +145,14 @@ class Account:
 
     def refuse(self, error: EngineError) -> None:
         """Take that there is no response of this id: its client is answered otherwise, or by another."""
-        status = "refused"
-        if isinstance(error, AlreadyAccepted):
-            status = "repeated"
+        if isinstance(error, AlreadyAccepted) and error.digest == self.digest:
+            # What its client gets is the response of the first request.
+            self.response_id = error.response_id
+            self.close("repeated", None)
         elif isinstance(error, ConversationMoved):
-            status = "begun_anew"
-        self.close(status, None, error)
+            self.close("begun_anew", None, error)
+        else:
+            self.close("refused", None, error)
 
     def end(self) -> None:
         """Write its log line and end its span: the run is over."""
@@ -280,8 +285,9 @@ class TurnStep(Step):
         if outcome is not None:
             self._account.spent(outcome.usage)
             put_usage(self.span, outcome.usage)
-            if outcome.incomplete_reason:
-                self.span.put("gen_ai.response.finish_reasons", outcome.incomplete_reason)
+            if outcome.error is None:
+                reason = outcome.incomplete_reason or "stop"
+                self.span.put("gen_ai.response.finish_reasons", (reason,))
         if isinstance(ending, Failed):
             self.fail(ending.error)
 

@@ -143,6 +143,9 @@ class Intake:
         )
         key = read_idempotency_key(caller.idempotency_key, store=request.store)
         items, before = await self._loaded(caller, request, key, visit)
+        if before.checked:
+            # A retry is answered with what is stored, whatever has been deleted since.
+            await self._tools.check(request, caller.tenant)
         asking = Asking(stored=request.store, keys=self._consent_keys(caller.tenant))
         consents = await self._consents(caller.tenant, request, items, before, asking, key)
         items = consents.items
@@ -217,6 +220,7 @@ class Intake:
                 request.model,
                 span=caller.span,
                 request_id=caller.request_id,
+                digest=asked,
             ),
         )
 
@@ -246,7 +250,6 @@ class Intake:
         if request.background:
             _check_repeatable(caller, request, allowed=self._background)
         self._choice.dialect(request.model).check(request)
-        await self._tools.check(request, caller.tenant)
         return await self._tools.resolved(request, caller.tenant)
 
     async def _consents(

@@ -45,7 +45,9 @@ class RetryBudget:
         granted = self._left >= 1
         self._meters.retry(granted=granted)
         if not granted:
-            _log.warning("%s: a turn failed, and the budget of retries is spent: %s", run, error.kind)
+            _log.warning(
+                "%s: a turn failed, and the budget of retries is spent: %s", run, error.kind
+            )
             return False
         self._left -= 1
         self.spent += 1

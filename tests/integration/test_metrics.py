@@ -159,7 +159,7 @@ async def test_a_killed_worker_takes_nothing_back(counted: Stack, counted_wire: 
     await since.counts(8, "holdfast_requests_total", **OK)
     await since.counts(1, "holdfast_recoveries_total")
     # Its client got no end from the worker that died; the one that took it over ended it.
-    await since.counts(1, "holdfast_responses_total", status="failed", mode="background")
+    await since.counts(1, "holdfast_responses_total", status="failed", mode="stream")
     assert since.of("holdfast_responses_total", status="completed") == 8
     assert since.of("holdfast_tokens_total", type="input", **{MODEL: quick}) == 32
     for _ in range(8):

@@ -184,3 +184,4 @@ async def test_a_retry_tells_of_the_response_that_it_is_answered_with() -> None:
     assert second.told is not None
     assert second.told.facts()["response_id"] == first.json["id"]
     assert second.told.facts()["status"] == "repeated"
+    assert "error" not in second.told.facts()
