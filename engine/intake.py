@@ -23,8 +23,8 @@ from engine.context.owned_calls import with_calls
 from engine.context.seals import Seals
 from engine.context.searches import with_searches
 from engine.context.sources import Sources
-from engine.continuation import Continuation, continuation
-from engine.errors import InvalidRequest
+from engine.continuation import Continuation, continuation, is_retry
+from engine.errors import InvalidRequest, NotFound
 from engine.ids import RANDOM_BYTES, ItemIds, response_id
 from engine.limits import Limits
 from engine.lines import Visit
@@ -144,8 +144,7 @@ class Intake:
         key = read_idempotency_key(caller.idempotency_key, store=request.store)
         items, before = await self._loaded(caller, request, key, visit)
         if before.checked:
-            # A retry is answered with what is stored, whatever has been deleted since.
-            await self._tools.check(request, caller.tenant)
+            await self._check_tools(caller.tenant, request, key)
         asking = Asking(stored=request.store, keys=self._consent_keys(caller.tenant))
         consents = await self._consents(caller.tenant, request, items, before, asking, key)
         items = consents.items
@@ -251,6 +250,14 @@ class Intake:
             _check_repeatable(caller, request, allowed=self._background)
         self._choice.dialect(request.model).check(request)
         return await self._tools.resolved(request, caller.tenant)
+
+    async def _check_tools(self, tenant: str, request: CreateRequest, key: str | None) -> None:
+        """Refuse what tools name that is not there; a retry is answered, whatever was deleted since."""
+        try:
+            await self._tools.check(request, tenant)
+        except NotFound:
+            if not await is_retry(self._store, tenant, key):
+                raise
 
     async def _consents(
         self,

@@ -39,6 +39,7 @@ from engine.ports import (
     ToolProvider,
 )
 from engine.ports.extraction import Extraction
+from engine.ports.meters import NO_METERS, Meters
 from engine.ports.tracing import NO_TRACES, Tracer
 from engine.prompts import Prompts
 from engine.recovery import Recovery
@@ -116,6 +117,7 @@ class Rig:
         extraction: Extraction | None = None,
         tracer: Tracer = NO_TRACES,
         background: bool = True,
+        meters: Meters = NO_METERS,
     ) -> None:
         extraction = NothingExtracted() if extraction is None else extraction
         self.model = model
@@ -134,6 +136,7 @@ class Rig:
             policy=policy,
             provided=provided,
             file_search=None if files is None else files.tool(self.limits),
+            meters=meters,
         )
         self.choice = choice if choice is not None else Choice("responses")
         counting = Counting(model, estimates=estimates)
@@ -152,6 +155,7 @@ class Rig:
             truncation=truncation,
             counting=counting,
             summaries=summaries,
+            meters=meters,
             tracer=tracer,
         )
         self.live = Live(means, worker)
