@@ -9,9 +9,18 @@ import argparse
 import asyncio
 from pathlib import Path
 
-from bench import commits, conversations, durability, index, loop, readers, streams
+from bench import citing, commits, conversations, durability, index, loop, readers, streams
 
-_SECTIONS = ("streams", "durability", "readers", "commits", "loop", "conversations", "index")
+_SECTIONS = (
+    "streams",
+    "durability",
+    "readers",
+    "commits",
+    "loop",
+    "conversations",
+    "citing",
+    "index",
+)
 
 
 async def _main(given: argparse.Namespace) -> None:
@@ -27,6 +36,8 @@ async def _main(given: argparse.Namespace) -> None:
         await conversations.run(given.turns, given.drawing)
     if "index" in given.sections:
         await index.run(given.chunks, given.seconds / 4, given.milvus)
+    if "citing" in given.sections:
+        citing.run()
     if "loop" in given.sections:
         await loop.run(given.seconds)
 

@@ -16,6 +16,7 @@ from engine.api.json import encode
 from engine.api.lists import list_object, no_parameters, only_include, parse_list
 from engine.context.owned_calls import with_calls
 from engine.context.seals import Seals, Unseal
+from engine.context.searches import with_searches
 from engine.errors import ConversationMoved, NotFound
 from engine.ids import RANDOM_BYTES, ItemIds, conversation_id
 from engine.intake import Caller
@@ -140,10 +141,9 @@ class Conversations:
         return NotFound(f"Item with id '{item}' not found in conversation '{wanted}'.")
 
     async def _resolved(self, caller: Caller, given: Sequence[Entry]) -> _Items:
-        """Return items as the model is sent them: calls of MCP servers with their outputs (rule M4)."""
-        return with_calls(
-            await resolve(self._store, self._attach, caller.tenant, given), labels=None
-        )
+        """Return items as the model is sent them: calls of tools with their outputs (rule M4)."""
+        items = await resolve(self._store, self._attach, caller.tenant, given)
+        return with_calls(with_searches(items, first=1), labels=None)
 
     def _unseal(self, caller: Caller) -> Unseal:
         return Seals(self._sealing, caller.tenant).unseal

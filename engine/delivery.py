@@ -9,6 +9,7 @@ from engine.pipe import Pipe
 from engine.response.effects import Send
 from engine.response.inputs import Content, ModelAnswered, ToolEnded, WaitedLong
 from engine.response.machine import ResponseMachine
+from engine.response.notes import without_held
 
 
 class Delivery:
@@ -24,14 +25,17 @@ class Delivery:
         self._pipe = pipe
         self._stream = stream
 
-    async def send(self, frames: bytes, last: int) -> None:
-        """Release events; they are in the log's hands, too, before anything is waited for."""
+    async def send(self, frames: bytes, last: int, *, held: bool = False) -> None:
+        """Release events; they are in the log's hands, too, before anything is waited for.
+
+        `held`: as of the effect `Send`.
+        """
         if not frames:
             return
         if self.log is not None:
             self.log.add(frames, last)
         if self._stream:
-            await self._pipe.write(frames, last)
+            await self._pipe.write(without_held(frames) if held else frames, last)
 
     async def feed(
         self, inputs: Iterable[Content | ModelAnswered | WaitedLong | ToolEnded]
@@ -40,16 +44,18 @@ class Delivery:
         frames: list[bytes] = []
         receive = self._machine.receive
         last = -1
+        held = False
         try:
             for received in inputs:
                 for effect in receive(received):
                     assert isinstance(effect, Send)
                     frames.append(effect.frames)
                     last = effect.last
+                    held = held or effect.held
         finally:
             # Also where something broke half-way: these events have their numbers, none may be missing.
             self.deltas += len(frames)
-            await self.send(b"".join(frames), last)
+            await self.send(b"".join(frames), last, held=held)
 
     async def keep_up(self) -> None:
         """Wait for the log where too much of it is not written yet."""

@@ -19,6 +19,7 @@ from engine.errors import EngineError, InvalidRequest, NotFound, Stopped
 from engine.limits import Limits
 from engine.outage import outlast
 from engine.ports import EventBatch, LoggedEvents, Reply, RunStore
+from engine.response.notes import without_held
 from engine.watch import Watch
 
 # Bytes of a page, about.
@@ -174,7 +175,7 @@ class _Follower:
     async def _send(self, batches: list[EventBatch]) -> None:
         for batch in batches:
             if batch.last > self.after:
-                await self._reply.write(_above(batch, self.after))
+                await self._reply.write(without_held(_above(batch, self.after)))
                 self.after = batch.last
 
     async def _read(self, after: int) -> LoggedEvents:

@@ -45,7 +45,7 @@ async def gather(
     """
     items = await resolve(store, attach, caller.tenant, request.input)
     before = await continuation(store, caller.tenant, request, None, visit)
-    items = with_own_calls(request, items)
+    items = with_own_calls(request, items, before.items)
     replay = sent(before.history.replay, items)
     check_size(replay, limits)
     root = before.root if before.root is not None else first_root(request, replay)

@@ -20,6 +20,8 @@ from engine.context.compacted import behind_covered, covers
 from engine.context.listed import Shown, shown_lists
 from engine.context.owned_calls import with_calls
 from engine.context.seals import Seals
+from engine.context.searches import with_searches
+from engine.context.sources import Sources
 from engine.continuation import Continuation, continuation
 from engine.errors import InvalidRequest
 from engine.ids import RANDOM_BYTES, ItemIds, response_id
@@ -146,6 +148,7 @@ class Intake:
             approved=consents.approved,
             shown=_shown(before.items, items),
             asking=asking,
+            sources=Sources.of(before.items) + Sources.of(items),
         )
         shape = ResponseObject(own_id, self._clock(), request)
         seal = seals.seal if request.seals else None
@@ -206,6 +209,7 @@ class Intake:
         if request.background:
             _check_repeatable(caller, request)
         self._choice.dialect(request.model).check(request)
+        await self._tools.check(request, caller.tenant)
         return await self._tools.resolved(request, caller.tenant)
 
     async def _consents(
@@ -218,7 +222,7 @@ class Intake:
         key: str | None,
     ) -> Consents:
         """Return the input with all that it answers; of a retry nothing is judged."""
-        told = with_own_calls(request, items)
+        told = with_own_calls(request, items, before.items)
         if not before.checked:
             return Consents((), (), told)
         require_pairs(before.history.pending, items)
@@ -320,10 +324,14 @@ def turn_headers(headers: Mapping[str, str], tenant: str, root: str) -> dict[str
     return {**headers, affinity.HEADER: affinity.affinity(tenant, root)}
 
 
-def with_own_calls(request: CreateRequest, items: list[StoredItem]) -> list[StoredItem]:
+def with_own_calls(
+    request: CreateRequest, items: list[StoredItem], history: Sequence[ReplayItem]
+) -> list[StoredItem]:
     """Return input items with what the model is sent of calls of the gateway's tools."""
     labels = {server.server_label for _, server in request.servers}
-    return with_calls(items, labels=labels, taken={each.name for each in request.functions})
+    taken = {each.name for each in request.functions}
+    found = with_searches(items, first=Sources.of(history).next, taken=taken)
+    return with_calls(found, labels=labels, taken=taken)
 
 
 def _shown(history: Sequence[ReplayItem], items: list[StoredItem]) -> Shown:

@@ -62,6 +62,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Calls of owned tools that run at a time, over all responses of a worker."""
     response_tool_calls: int = 8
     """The same, of one response."""
+    search_results: int = 10
+    """Results of a file search whose declaration does not say how many."""
+    search_bytes: int = 48 * 2**10
+    """Text that a model is told of one file search."""
     file_bytes: int = 512 * 2**20
     """One file that is sent in one request."""
     part_bytes: int = 64 * 2**20

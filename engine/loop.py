@@ -176,8 +176,8 @@ class Loop:
     async def _carry_out(self, effect: Effect) -> Input | None:
         """Do it and return what the machine is to be told of it."""
         match effect:
-            case Send(frames, last):
-                await self._delivery.send(frames, last)
+            case Send(frames, last, held):
+                await self._delivery.send(frames, last, held=held)
             case CallModel(turn):
                 return await self._take_turn(turn)
             case Compact(wanted):

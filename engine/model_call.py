@@ -11,6 +11,7 @@ from engine.ports import ModelAnswer, ModelClient
 from engine.response.inputs import Content
 from engine.response.turn import TurnRequest
 from engine.upstream.care import Made
+from engine.upstream.citing import Citing
 from engine.upstream.dialect import DIALECTS
 from engine.upstream.refusal import refusal
 from engine.upstream.rules import Outcome
@@ -32,6 +33,8 @@ class ModelCall:
         self._held = held
         self._dialect = DIALECTS[turn.dialect]
         self._upstream = self._dialect.open(turn.rules)
+        if turn.rules.sources.calls:
+            self._upstream = Citing(self._upstream, turn.rules.sources)
         self._answer: ModelAnswer | None = None
 
     @property

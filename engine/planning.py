@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from engine.api import checks
 from engine.api.request import CreateRequest
 from engine.context.compacted import COMPACTION, unpack
 from engine.context.listed import NOTHING_SHOWN, Shown
 from engine.context.seals import Seals
+from engine.context.sources import NO_SOURCES, Sources
 from engine.context.summaries import divided
 from engine.limits import Limits
 from engine.response.agenda import Agenda
@@ -41,10 +44,12 @@ def asked_for(
     approved: tuple[ApprovedCall, ...] = (),
     shown: Shown = NOTHING_SHOWN,
     asking: Asking = ASKING,
+    sources: Sources = NO_SOURCES,
 ) -> TurnRequest | Agenda:
     """Return the one turn of a request, or the agenda of one with tools that the gateway runs.
 
-    `replay` is what the model is sent of history and input, `shown` the lists of tools among these.
+    `replay` is what the model is sent of history and input, `shown` the lists of tools among these, and
+    `sources` what searches among these have found.
     """
     replay = [*request.preface, *replay]
     if request.owned:
@@ -57,9 +62,11 @@ def asked_for(
             approved=approved,
             shown=shown,
             asking=asking,
+            sources=sources,
         )
     body = encoder.encode(request, replay)
     rules = turn_rules(request, tells_cuts=encoder.tells_cuts)
+    rules = msgspec.structs.replace(rules, sources=sources)
     return TurnRequest(body, headers, rules, encoder.name)
 
 
@@ -75,6 +82,7 @@ def planned(
     approved: tuple[ApprovedCall, ...] = (),
     shown: Shown = NOTHING_SHOWN,
     asking: Asking = ASKING,
+    sources: Sources = NO_SOURCES,
 ) -> Plan:
     """Return the same behind a look at the context, where the request asks for one."""
 
@@ -88,6 +96,7 @@ def planned(
             approved=approved,
             shown=shown,
             asking=asking,
+            sources=sources,
         )
 
     if not request.compacts:

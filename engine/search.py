@@ -34,6 +34,7 @@ _MOST_HITS = 1000
 _MOST_MATCHING = 100_000
 _MATCHING_AT_ONCE = 10_000
 _AT_ONCE = 8
+_WIDER = 4
 
 
 class VectorSearch:
@@ -100,18 +101,21 @@ class VectorSearch:
         """Return the best of what the store has; what it has not is taken out of the rankings."""
         known: dict[Place, FoundChunk] = {}
         gone: set[Place] = set()
+        window = asked.limit
         while True:
             scores = best_of([ranking.scores(asked, gone) for ranking in rankings])
             order = sorted(scores, key=lambda place: (-scores[place], place))
-            best = [place for place in order if scores[place] >= asked.threshold][: asked.limit]
+            best = [place for place in order[:window] if scores[place] >= asked.threshold]
             unknown = [place for place in best if place not in known]
             found = await self._store.found(tenant, unknown) if unknown else {}
             known |= {place: chunk for place, chunk in found.items() if _is_wanted(chunk, asked)}
-            left_out = {place for place in unknown if place not in known}
+            left_out = {place for place in best if place not in known}
             left_out |= _twice([known[place] for place in best if place in known])
             if not left_out:
-                return [_result(known[place], scores[place]) for place in best]
+                return [_result(known[place], scores[place]) for place in best[: asked.limit]]
             gone |= left_out
+            # Of what the index is behind with there is seldom only one.
+            window *= _WIDER
 
 
 class _Scope(msgspec.Struct, frozen=True):

@@ -19,6 +19,7 @@ from engine.api.response_object import ResponseObject
 from engine.context.history import usable_history
 from engine.context.listed import Shown, shown_lists
 from engine.context.seals import Seals
+from engine.context.sources import Sources
 from engine.errors import InvalidRequest, NotFound, UpstreamFailed, WorkerLost
 from engine.ids import ItemIds
 from engine.intake import turn_headers
@@ -249,6 +250,7 @@ class TakeOver:
             seals=Seals(means.sealing, lease.tenant),
             approved=work.approved,
             shown=_shown(items),
+            sources=Sources.of(items),
         )
 
     async def _known(self, lease: Lease, items: Sequence[ReplayItem]) -> dict[str, Listing]:

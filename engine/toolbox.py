@@ -8,11 +8,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 
+from engine.api.file_search import FileSearchTool
 from engine.api.json import encode
 from engine.api.mcp import McpTool
-from engine.api.ownership import NO_POLICY, ProvidedTool, ToolPolicy
+from engine.api.ownership import NO_POLICY, ToolPolicy
 from engine.api.request import CreateRequest
+from engine.api.tools import OwnedTool
 from engine.errors import ToolsUnavailable
+from engine.file_search import FileSearch
 from engine.limits import Limits
 from engine.ports import OpenProvided, ToolDeclaration, ToolOutcome, ToolProvider
 from engine.registry import Registry
@@ -43,10 +46,17 @@ class Toolbox:
         *,
         provided: Mapping[str, OpenProvided] | None = None,
         policy: ToolPolicy = NO_POLICY,
+        file_search: FileSearch | None = None,
     ) -> None:
-        """`provided` are what the operator added, by type; `policy` says what is the model server's."""
+        """`provided` are what the operator added, by type; `policy` says what is the model server's.
+
+        `file_search` is None where no files can be searched.
+        """
         self._provided = provided or {}
-        self.policy = msgspec.structs.replace(policy, provided=frozenset(self._provided))
+        self._file_search = file_search
+        self.policy = msgspec.structs.replace(
+            policy, provided=frozenset(self._provided), file_search=file_search is not None
+        )
         self._open_provider = open_provider
         self._registry = registry
         self._limits = limits
@@ -56,13 +66,26 @@ class Toolbox:
         """Return the request with its connectors found; raises InvalidRequest, StorageUnavailable."""
         return await self._registry.resolved(request, tenant)
 
+    async def check(self, request: CreateRequest, tenant: str) -> None:
+        """Refuse what tools name that is not there; raises NotFound, StorageUnavailable.
+
+        Asked when a request is accepted; what goes missing later is a failure that the model is told of.
+        """
+        for param, tool in request.owned:
+            if isinstance(tool, FileSearchTool):
+                assert self._file_search is not None, "the policy owns it"
+                await self._file_search.check(tool, param, tenant)
+
     def open(self, request: CreateRequest, tenant: str) -> tuple[ToolProvider, ...]:
         """Return the providers of a resolved request's tools; raises InvalidRequest, TargetRefused."""
         return tuple(self._opened(tool, param, tenant) for param, tool in request.owned)
 
-    def _opened(self, tool: McpTool | ProvidedTool, param: str, tenant: str) -> ToolProvider:
+    def _opened(self, tool: OwnedTool, param: str, tenant: str) -> ToolProvider:
         if isinstance(tool, McpTool):
             return self._open_provider(tool, param, tenant)
+        if isinstance(tool, FileSearchTool):
+            assert self._file_search is not None, "the policy owns it"
+            return self._file_search.open(tool, tenant)
         declared = ToolDeclaration(label=tool.kind, fields=tool.fields, param=param, tenant=tenant)
         return self._provided[tool.kind](declared)
 

@@ -16,6 +16,7 @@ from engine.background import Background
 from engine.connectors import Connectors
 from engine.conversations import Conversations
 from engine.detached import Detached
+from engine.file_search import FileSearch
 from engine.file_sweep import FileSweep
 from engine.files import Files
 from engine.following import Following
@@ -166,7 +167,12 @@ class Engine:
         shared = shared_connectors(settings.connectors.shared)
         sealing = NoSealing() if sealing is None else sealing
         registry = Registry(store, sealing, shared)
-        tools = _toolbox(settings, open_provider, limits, registry)
+        keeping = Keeping(store, blobs, os.urandom)
+        files = Files(store, keeping, randomness=os.urandom, limits=limits)
+        vectors = RetrievalParts(
+            store, files, extraction, retrieval, settings.retrieval, worker_name
+        )
+        tools = _toolbox(settings, open_provider, limits, registry, vectors.file_search(limits))
         self.following = Following(store, limits)
         means = Means(
             model=model,
@@ -189,11 +195,6 @@ class Engine:
         most = settings.background.concurrency if more_turns else 0
         background = Background(self.live, takeover, most=most)
         recovery = Recovery(self.live, takeover, background)
-        keeping = Keeping(store, blobs, os.urandom)
-        files = Files(store, keeping, randomness=os.urandom, limits=limits)
-        vectors = RetrievalParts(
-            store, files, extraction, retrieval, settings.retrieval, worker_name
-        )
         self._chores: tuple[Doer, ...] = (
             background,
             recovery,
@@ -269,7 +270,11 @@ class Engine:
 
 
 def _toolbox(
-    settings: Settings, open_provider: OpenProvider, limits: Limits, registry: Registry
+    settings: Settings,
+    open_provider: OpenProvider,
+    limits: Limits,
+    registry: Registry,
+    file_search: FileSearch | None,
 ) -> Toolbox:
     return Toolbox(
         open_provider,
@@ -280,6 +285,7 @@ def _toolbox(
             upstream_types=frozenset(settings.tools.upstream_types),
             upstream_labels=frozenset(settings.tools.upstream_labels),
         ),
+        file_search=file_search,
     )
 
 

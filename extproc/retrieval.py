@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from engine.file_batches import FileBatches
+from engine.file_search import FileSearch
 from engine.files import Files
 from engine.indexing import IndexingParts
 from engine.ingestion import Ingestion, IngestionLimits
@@ -72,6 +73,12 @@ class RetrievalParts:
         search = VectorSearch(store, indexing.index, indexing.embedder)
         self.retrieval = Retrieval(search, ingestion.wake)
         self.chores = (ingestion, *self.chores)
+
+    def file_search(self, limits: Limits) -> FileSearch | None:
+        """Return what answers `file_search`; None where nothing can be searched."""
+        if self.retrieval.problem is not None:
+            return None
+        return FileSearch(self.retrieval.search, self._store.get_vector_store, limits)
 
     def operations(
         self, model: ModelClient, limits: Limits, choice: Choice, budget: RetryBudget

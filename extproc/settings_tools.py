@@ -24,7 +24,7 @@ Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
 
 class Tools(Section):
-    """Tools that the gateway runs within a response: those of MCP servers."""
+    """Tools that the gateway runs within a response: those of MCP servers, and searches of files."""
 
     turns: int = Field(default=32, ge=1, le=10_000)
     """Most model turns of one response; one that wants more ends incomplete, with the reason `max_turns`."""
@@ -53,6 +53,13 @@ class Tools(Section):
 
     output_characters: int = Field(default=256 << 10, ge=1, le=1 << 31)
     """What of a call's answer is kept; the rest is cut, and the model is told so."""
+
+    search_results: Annotated[int, Field(ge=1, le=50)] = 10
+    """Passages that a `file_search` finds whose declaration has no `max_num_results`."""
+
+    search_bytes: Annotated[int, Field(ge=1024, le=16 << 20)] = 48 << 10
+    """Text of one `file_search` that the model is given; of what is more, the passages that fit worst are
+    left out."""
 
     upstream_types: Names = ()
     """Types of tools that the model server runs itself, such as `web_search,code_interpreter`: their

@@ -147,6 +147,8 @@ def limits_of(settings: Settings) -> Limits:
         tool_call=settings.tools.call_seconds,
         tool_calls=settings.tools.calls,
         response_tool_calls=settings.tools.response_calls,
+        search_results=settings.tools.search_results,
+        search_bytes=settings.tools.search_bytes,
         file_bytes=settings.files.file_bytes,
         input_file_bytes=settings.files.input_bytes,
         input_text_bytes=settings.files.input_text_bytes,

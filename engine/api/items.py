@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import msgspec
 
-from engine.api import checks, mcp_items
+from engine.api import checks, mcp_items, search_items
 from engine.api.attachments import file_part, holds_files, places_of_files
+from engine.api.file_search import CALL as FILE_SEARCH_CALL
 from engine.api.json import encode, read_value
 from engine.context.compacted import COMPACTION, COVERS, unpack
 from engine.context.listed import listing_key_of
@@ -338,6 +339,7 @@ _PARSERS = {
     "function_call_output": _function_call_output,
     "reasoning": _reasoning,
     COMPACTION: _compaction,
+    FILE_SEARCH_CALL: search_items.file_search_call,
     "mcp_list_tools": mcp_items.list_tools,
     "mcp_call": mcp_items.call,
     "mcp_approval_request": mcp_items.approval_request,

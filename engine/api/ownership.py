@@ -4,6 +4,7 @@
     a type or a server_label that the settings call upstream
                                                 upstream: the model server runs it in a loop of its own
     mcp                                         owned: the gateway lists and calls its tools
+    file_search, where there are embeddings     owned
     a type that the settings give a provider    owned
     anything else                               nobody's: the request is refused
 
@@ -18,6 +19,7 @@ from typing import Literal
 import msgspec
 
 from engine.api import checks
+from engine.api.file_search import FILE_SEARCH
 from engine.api.mcp import LABEL, parse_url, shown_url
 
 Owner = Literal["owned", "client", "upstream"]
@@ -33,11 +35,15 @@ _SECRETS = ("authorization", "headers")
 
 
 class ToolPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """What the operator decided: `provided` are the types that providers of his own stand for."""
+    """What the operator decided: `provided` are the types that providers of his own stand for.
+
+    `file_search`: files can be searched here.
+    """
 
     upstream_types: frozenset[str] = frozenset()
     upstream_labels: frozenset[str] = frozenset()
     provided: frozenset[str] = frozenset()
+    file_search: bool = False
 
     def owner(self, kind: str, label: str | None = None) -> Owner | None:
         """Return whose a tool of this type is (`label`: an mcp server's); None if it is nobody's."""
@@ -45,7 +51,9 @@ class ToolPolicy(msgspec.Struct, frozen=True, kw_only=True):
             return "client"
         if kind in self.upstream_types or (kind == "mcp" and label in self.upstream_labels):
             return "upstream"
-        return "owned" if kind == "mcp" or kind in self.provided else None
+        if kind == "mcp" or kind in self.provided or (kind == FILE_SEARCH and self.file_search):
+            return "owned"
+        return None
 
 
 NO_POLICY = ToolPolicy()

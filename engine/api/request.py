@@ -13,12 +13,13 @@ import msgspec
 from engine.api import checks
 from engine.api.checks import Check
 from engine.api.conversations import conversation_of
+from engine.api.file_search import RESULTS
 from engine.api.items import Entry, nothing_opens, parse_input, parse_messages
 from engine.api.json import read_value
 from engine.api.mcp import McpTool
-from engine.api.ownership import NO_POLICY, ProvidedTool, ToolPolicy, UpstreamTool
+from engine.api.ownership import NO_POLICY, ToolPolicy, UpstreamTool
 from engine.api.tool_choice import ToolChoice, parse_tool_choice
-from engine.api.tools import FunctionTool, Tool, parse_tools
+from engine.api.tools import FunctionTool, OwnedTool, Tool, parse_tools
 from engine.context.replay import replay
 from engine.context.seals import Unseal
 from engine.errors import InvalidRequest
@@ -28,7 +29,7 @@ from engine.limits import Limits
 LOGPROBS = "message.output_text.logprobs"
 SEALED_REASONING = "reasoning.encrypted_content"
 INCLUDABLE = (
-    "file_search_call.results", "web_search_call.results", "web_search_call.action.sources",
+    RESULTS, "web_search_call.results", "web_search_call.action.sources",
     "message.input_image.image_url", "computer_call_output.output.image_url",
     "code_interpreter_call.outputs", SEALED_REASONING, LOGPROBS,
 )  # fmt: skip
@@ -61,10 +62,15 @@ class CreateRequest(msgspec.Struct, frozen=True, kw_only=True):
         return [(f"tools[{i}]", t) for i, t in enumerate(self.tools) if isinstance(t, McpTool)]
 
     @property
+    def included(self) -> frozenset[str]:
+        """What is to be shown that is not without being asked for."""
+        included = self.values.get("include")
+        return frozenset(map(str, included)) if isinstance(included, list) else frozenset()
+
+    @property
     def seals(self) -> bool:
         """True if reasoning is given to the client sealed too."""
-        included = self.values.get("include")
-        return isinstance(included, list) and SEALED_REASONING in included
+        return SEALED_REASONING in self.included
 
     @property
     def compacts(self) -> bool:
@@ -86,12 +92,12 @@ class CreateRequest(msgspec.Struct, frozen=True, kw_only=True):
         return [message for message in sent if message is not None]
 
     @property
-    def owned(self) -> list[tuple[str, McpTool | ProvidedTool]]:
+    def owned(self) -> list[tuple[str, OwnedTool]]:
         """Everything that the gateway runs, each with the path of its declaration."""
         return [
             (f"tools[{i}]", tool)
             for i, tool in enumerate(self.tools)
-            if isinstance(tool, McpTool | ProvidedTool)
+            if isinstance(tool, OwnedTool)
         ]
 
     @property

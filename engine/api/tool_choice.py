@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from engine.api import checks
+from engine.api.file_search import FileSearchTool
 from engine.api.mcp import McpTool
 from engine.api.ownership import ProvidedTool, UpstreamTool
 
@@ -83,7 +84,9 @@ class Declared(msgspec.Struct, frozen=True):
         return cls(
             functions,
             frozenset(t.server_label for t in tools if isinstance(t, McpTool | ProvidedTool)),
-            frozenset(t.kind for t in tools if isinstance(t, ProvidedTool)),
+            frozenset(
+                t.server_label for t in tools if isinstance(t, ProvidedTool | FileSearchTool)
+            ),
             frozenset(t.kind for t in upstream if t.label is None),
             frozenset(t.label for t in upstream if t.label is not None),
         )

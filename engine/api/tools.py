@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from engine.api import checks
+from engine.api.file_search import FILE_SEARCH, FileSearchTool, parse_file_search
 from engine.api.mcp import McpTool, check_labels, parse_mcp_tool
 from engine.api.ownership import (
     NO_POLICY,
@@ -20,7 +21,7 @@ from engine.errors import InvalidRequest
 _FUNCTION_NAME = checks.matching(r"[a-zA-Z0-9_.-]{1,64}")
 _FUNCTION_KEYS = ("type", "name", "description", "parameters", "strict")
 _OWNED_LATER = (
-    "file_search", "web_search", "web_search_2025_08_26", "web_search_preview",
+    "web_search", "web_search_2025_08_26", "web_search_preview",
     "web_search_preview_2025_03_11", "code_interpreter",
 )  # fmt: skip
 
@@ -54,7 +55,10 @@ class FunctionTool(msgspec.Struct, frozen=True):
         return tool
 
 
-Tool = FunctionTool | McpTool | ProvidedTool | UpstreamTool
+OwnedTool = McpTool | ProvidedTool | FileSearchTool
+"""Whatever the gateway runs."""
+
+Tool = FunctionTool | OwnedTool | UpstreamTool
 
 
 def parse_tools(
@@ -81,7 +85,7 @@ def parse_tools(
 def _label(tool: Tool) -> str | None:
     """Return what the calls of a tool are shown under, which no two may share."""
     match tool:
-        case McpTool() | ProvidedTool():
+        case McpTool() | ProvidedTool() | FileSearchTool():
             return tool.server_label
         case UpstreamTool():
             return tool.label
@@ -98,14 +102,26 @@ def _parse_tool(value: object, param: str, policy: ToolPolicy) -> Tool:
         case "upstream":
             return parse_upstream(tool, param)
         case "owned":
-            return parse_mcp_tool(value, param) if kind == "mcp" else parse_provided(tool, param)
+            return _parse_owned(kind, tool, param)
         case None:
             pass
+    if kind == FILE_SEARCH:
+        raise checks.unsupported(
+            f"{param}.type",
+            "files cannot be searched here: that needs embeddings and an index (settings "
+            "embeddings.source and index.kind).",
+        )
     if kind in _OWNED_LATER:
         raise checks.unsupported(f"{param}.type", f"tools of type '{kind}' cannot be run here.")
     raise checks.unsupported(
         f"{param}.type", f"tools of type '{kind}' are not known; use 'function' or 'mcp'."
     )
+
+
+def _parse_owned(kind: str, tool: dict[str, object], param: str) -> OwnedTool:
+    if kind == "mcp":
+        return parse_mcp_tool(tool, param)
+    return parse_file_search(tool, param) if kind == FILE_SEARCH else parse_provided(tool, param)
 
 
 def _parse_function(tool: dict[str, object], param: str) -> FunctionTool:

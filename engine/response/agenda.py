@@ -9,15 +9,18 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from engine.api.file_search import CALL, DEFINITION, FileSearchTool
 from engine.api.json import encode
 from engine.api.mcp import McpTool
 from engine.api.request import CreateRequest
 from engine.api.tool_choice import Selection
 from engine.api.tools import FunctionTool
 from engine.context.listed import Shown, listing_key_of
+from engine.context.sources import NO_SOURCES, Sources
 from engine.context.tool_names import ToolKey, shown_names
 from engine.errors import InvalidRequest
-from engine.ports import ToolDefinition
+from engine.ports import StoredItem, ToolDefinition
+from engine.response.call_terms import CallTerms, Numbering
 from engine.response.consent import ApprovedCall, Asking
 from engine.response.turn import Encoder, TurnRequest
 from engine.upstream.rules import turn_rules
@@ -55,9 +58,11 @@ class OwnedTools(msgspec.Struct, frozen=True):
 
     `names` leads from a tool to the name that the model is shown, `keys` back; also of tools that must not be
     called, so that a call of one is known for what it is. `sent` are the declarations of the others, and
-    `functions` the same as functions that a call may name. `forced` is a choice for the first turn, which is
-    shown `first` then; `problem` is why there can be no turn at all. `guarded` are the tools whose calls need
-    consent, by server, and `asking` how that is asked for.
+    `functions` the same as functions that a call may name. `kinds` are the types of the items that show a
+    provider's calls, by label, where those are not an MCP server's, and `terms` what they are shown by.
+    `forced` is a choice for the first turn, which is shown `first` then; `problem` is why there can be no
+    turn at all. `guarded` are the tools whose calls need consent, by server, and `asking` how that is asked
+    for.
     """
 
     names: Mapping[ToolKey, str] = {}
@@ -66,6 +71,8 @@ class OwnedTools(msgspec.Struct, frozen=True):
     functions: Sequence[FunctionTool] = ()
     guarded: Mapping[ToolKey, McpTool] = {}
     asking: Asking = Asking()
+    kinds: Mapping[str, str] = {}
+    terms: CallTerms = msgspec.field(default_factory=CallTerms)
     forced: object | None = None
     first: Sequence[dict[str, object]] = ()
     problem: InvalidRequest | None = None
@@ -75,7 +82,7 @@ class Agenda(msgspec.Struct, frozen=True, kw_only=True):
     """`replay` is what the model is sent of history and input; `most_turns` caps the turns (rule T4).
 
     `approved` are calls to be made before the first turn. `shown` are the lists of tools that the thread has
-    shown already. `asking` is how consent is asked for.
+    shown already. `asking` is how consent is asked for. `sources` is what history and input have found.
     """
 
     request: CreateRequest
@@ -86,11 +93,18 @@ class Agenda(msgspec.Struct, frozen=True, kw_only=True):
     approved: tuple[ApprovedCall, ...] = ()
     shown: Shown = Shown()
     asking: Asking = Asking()
+    sources: Sources = NO_SOURCES
 
     @property
     def labels(self) -> list[str]:
         """The providers, in the order of their declarations."""
         return [tool.server_label for _, tool in self.request.owned]
+
+    @property
+    def built_in(self) -> Mapping[str, Listing]:
+        """The providers whose tools everybody knows, by label: no list of them is shown."""
+        tools = [tool for _, tool in self.request.owned if isinstance(tool, FileSearchTool)]
+        return {tool.server_label: Listing(tool.server_label, [DEFINITION]) for tool in tools}
 
     def tools(self, listings: Iterable[Listing]) -> OwnedTools:
         """Return the owned tools, those that `tool_choice` rules out without a declaration (rule T4)."""
@@ -108,12 +122,17 @@ class Agenda(msgspec.Struct, frozen=True, kw_only=True):
             functions=[_function(names[key], offered[key]) for key in shown],
             guarded=self._guarded(offered),
             asking=self.asking,
+            kinds=dict.fromkeys(self.built_in, CALL),
+            terms=CallTerms(self.request.included, Numbering(self.sources.next)),
         )
         return owned if choice.forced is None else _forced(owned, choice.forced, sent)
 
     def unshown(self, listings: Iterable[Listing]) -> tuple[Listing, ...]:
         """Return the lists that the client has to be shown: the others were, in this thread (rule T5)."""
-        return tuple(one for one in listings if not self.is_shown(one))
+        built_in = self.built_in
+        return tuple(
+            one for one in listings if one.label not in built_in and not self.is_shown(one)
+        )
 
     def is_shown(self, listing: Listing) -> bool:
         """True if the thread has shown this very list; a failure is told each time."""
@@ -129,12 +148,13 @@ class Agenda(msgspec.Struct, frozen=True, kw_only=True):
             and servers[key[0]].approval.needed(tool.name, read_only=tool.read_only)
         }
 
-    def turn(self, tools: OwnedTools, made: Iterable[bytes], *, first: bool) -> TurnRequest:
+    def turn(self, tools: OwnedTools, made: Sequence[StoredItem], *, first: bool) -> TurnRequest:
         """Return the next turn: the first one's input, and behind it what was `made` since (rule M9)."""
+        replayed = (item.replay for item in made if item.replay is not None)
         request, forced = self.request, tools.forced if first else None
         body = self.encoder.encode(
             request,
-            [*self.replay, *made],
+            [*self.replay, *replayed],
             tools.first if forced is not None else tools.sent,
             first=first,
             forced=forced,
@@ -142,6 +162,7 @@ class Agenda(msgspec.Struct, frozen=True, kw_only=True):
         rules = turn_rules(
             request, tools.functions, known=tools.keys, tells_cuts=self.encoder.tells_cuts
         )
+        rules = msgspec.structs.replace(rules, sources=self.sources + Sources.of(made))
         return TurnRequest(body, self.headers, rules, self.encoder.name)
 
 

@@ -43,10 +43,14 @@ class RunTools(msgspec.Struct, frozen=True):
 
 
 class Send(msgspec.Struct, frozen=True, gc=False):
-    """Release these whole events, the last of which has the number `last`."""
+    """Release these whole events, the last of which has the number `last`.
+
+    `held`: there are notes among them that stay in the log (`engine.response.notes`).
+    """
 
     frames: bytes
     last: int
+    held: bool = False
 
 
 class Save(msgspec.Struct, frozen=True):

@@ -1,6 +1,6 @@
 """Everything that can happen to a response; the machine's only way in.
 
-The content inputs (`ItemStarted` to `ReasoningDelta`) are what a normaliser makes of a model server's
+The content inputs (`ItemStarted` to `SummaryDelta`) are what a normaliser makes of a model server's
 stream, whatever its dialect: one item after the other, deltas belonging to the item started last.
 """
 
@@ -69,6 +69,17 @@ class TextDelta(msgspec.Struct, frozen=True, gc=False):
 
     text: str
     logprobs: bytes = b"[]"
+
+
+class Cited(msgspec.Struct, frozen=True):
+    """The open message cites a file here; `text` is the mark that the model wrote, which is not shown.
+
+    A mark that cites several files is in the first of them, and the others have none.
+    """
+
+    text: str
+    file_id: str
+    filename: str
 
 
 class RefusalDelta(msgspec.Struct, frozen=True, gc=False):
@@ -196,7 +207,14 @@ class SaveFailed(msgspec.Struct, frozen=True):
 
 Passed = UpstreamStarted | UpstreamEvent | UpstreamEnded
 Content = (
-    ItemStarted | TextDelta | RefusalDelta | ArgumentsDelta | ReasoningDelta | SummaryDelta | Passed
+    ItemStarted
+    | TextDelta
+    | Cited
+    | RefusalDelta
+    | ArgumentsDelta
+    | ReasoningDelta
+    | SummaryDelta
+    | Passed
 )
 Ending = TurnEnded | Failed | CutShort | Cancelled
 Input = (

@@ -6,19 +6,47 @@ from collections.abc import Mapping
 
 import msgspec
 
+from engine.api.file_search import CALL as FILE_SEARCH_CALL
+from engine.api.file_search import FILE_SEARCH
 from engine.api.upstream_items import event_tail, item_tail
 from engine.context.owned_calls import said_by
 from engine.ports import ToolDefinition, ToolOutcome
 from engine.response.agenda import Listing
 from engine.response.inputs import ItemKind
+from engine.response.notes import Held
 
 _NULL = msgspec.Raw(b"null")
-OWNED_TYPES = ("mcp_call", "mcp_list_tools", "mcp_approval_request")
+OWNED_TYPES = ("mcp_call", "mcp_list_tools", "mcp_approval_request", FILE_SEARCH_CALL)
 KINDS: Mapping[str, ItemKind] = {
     "message": "message",
     "reasoning": "reasoning",
     "function_call": "function_call",
 }
+ITEM_ADDED = "response.output_item.added"
+OPENING = ("response.created", "response.queued", "response.in_progress")
+CALL_ENDED = (
+    "response.mcp_call.completed",
+    "response.mcp_call.failed",
+    "response.file_search_call.completed",
+)
+CALLS = ("mcp_call", FILE_SEARCH_CALL)
+PART_ADDED = ("response.content_part.added", "response.reasoning_summary_part.added")
+# Made by what opens or closes what is around them.
+IMPLIED = (
+    *PART_ADDED,
+    "response.content_part.done",
+    "response.reasoning_summary_part.done",
+    "response.output_text.done",
+    "response.refusal.done",
+    "response.reasoning_text.done",
+    "response.reasoning_summary_text.done",
+    "response.function_call_arguments.done",
+    "response.mcp_call.in_progress",
+    "response.file_search_call.in_progress",
+    "response.mcp_list_tools.in_progress",
+    "response.mcp_list_tools.completed",
+    "response.mcp_list_tools.failed",
+)
 
 
 class _Tool(msgspec.Struct, frozen=True):
@@ -42,6 +70,24 @@ class LoggedItem(msgspec.Struct, frozen=True):
     output: object = None
     error: msgspec.Raw = _NULL
     encrypted_content: str | None = None
+    results: msgspec.Raw = _NULL
+
+    @property
+    def label(self) -> str:
+        """What its provider is called."""
+        return FILE_SEARCH if self.type == FILE_SEARCH_CALL else self.server_label or ""
+
+    @property
+    def tool(self) -> str:
+        """The tool's own name."""
+        return FILE_SEARCH if self.type == FILE_SEARCH_CALL else self.name or ""
+
+
+class Citation(msgspec.Struct, frozen=True):
+    """A citation in an event."""
+
+    file_id: str
+    filename: str
 
 
 class _Part(msgspec.Struct, frozen=True):
@@ -58,6 +104,7 @@ class LoggedEvent(msgspec.Struct, frozen=True):
     item_id: str = ""
     item: LoggedItem | None = None
     part: _Part | None = None
+    annotation: Citation | None = None
 
 
 def read_listing(item: bytes) -> Listing:
@@ -85,6 +132,14 @@ def outcome_of(item: LoggedItem) -> ToolOutcome:
     if isinstance(item.output, str):
         return ToolOutcome(text=item.output)
     return ToolOutcome(text=said_by(item.error), error=bytes(item.error))
+
+
+def search_outcome(item: LoggedItem, held: Held) -> ToolOutcome:
+    """Return what a search of the dead worker's has found."""
+    if item.status == "failed":
+        return ToolOutcome(text=held.text, error=b"null")
+    results = held.results if bytes(item.results) == b"null" else item.results
+    return ToolOutcome(text="", fields=(("results", bytes(results)),))
 
 
 def upstream_event(data: bytes) -> bytes:

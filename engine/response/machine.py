@@ -20,6 +20,7 @@ from engine.response.inputs import (
     ArgumentsDelta,
     Begin,
     Cancelled,
+    Cited,
     Content,
     ContextCompacted,
     CutShort,
@@ -47,7 +48,7 @@ from engine.response.inputs import (
     WaitedLong,
 )
 from engine.response.lifecycle import End, Lifecycle, completed, failed
-from engine.response.notes import usage_note
+from engine.response.notes import has_held, usage_note
 from engine.response.open_items import Seal
 from engine.response.output import Output
 from engine.response.phase import Phase
@@ -229,6 +230,10 @@ class ResponseMachine:
         frames = self._output.receive(received)
         return [Send(frames, self._events.sequence - 1)]
 
+    def _parts(self, received: Content) -> list[Effect]:
+        """Take content that may have notes beside its events, which deltas have not."""
+        return [self._send(self._output.receive(received))]
+
     def _item_ended(self, received: ItemEnded) -> list[Effect]:
         return [self._send(self._output.close(received.status, received.sealed))]
 
@@ -319,7 +324,7 @@ class ResponseMachine:
         return end.released()
 
     def _send(self, frames: bytes) -> Send:
-        return Send(frames, self._events.sequence - 1)
+        return Send(frames, self._events.sequence - 1, has_held(frames))
 
     def _open(self) -> bytes:
         """Return `created` and `in_progress` (rule R2), once, and the lists that were not shown yet."""
@@ -340,13 +345,14 @@ _STEPS: Mapping[type, Callable[..., list[Effect]]] = {
     ToolsListed: _M._tools_listed,
     ModelAnswered: _M._answered,
     WaitedLong: _M._waited,
-    ItemStarted: _M._content,
+    ItemStarted: _M._parts,
     TextDelta: _M._content,
+    Cited: _M._parts,
     RefusalDelta: _M._content,
     ArgumentsDelta: _M._content,
     ReasoningDelta: _M._content,
     SummaryDelta: _M._content,
-    UpstreamStarted: _M._content,
+    UpstreamStarted: _M._parts,
     UpstreamEvent: _M._content,
     UpstreamEnded: _M._content,
     ItemEnded: _M._item_ended,

@@ -13,13 +13,16 @@ import msgspec
 
 from engine.api.events import EventWriter, field
 from engine.api.json import encode
+from engine.context.replay import replay
 from engine.response.inputs import (
     ArgumentsDelta,
+    Cited,
     ReasoningDelta,
     RefusalDelta,
     SummaryDelta,
     TextDelta,
 )
+from engine.response.notes import Held, held_note
 
 Item = dict[str, object]
 P = TypeVar("P", bound="_Part")
@@ -68,9 +71,20 @@ class _TextPart(_Part):
     def __init__(self, events: EventWriter, place: bytes, index: int) -> None:
         super().__init__(events, place, index)
         self._logprobs: list[bytes] = []
+        self._citations: list[Item] = []
+        self._size = 0
+        self._written: list[str] = []
+        """The text with the marks of its citations, as the model wrote it; empty without any."""
+
+    @property
+    def written(self) -> str:
+        return "".join(self._written or self._texts)
 
     def delta_with(self, text: str, logprobs: bytes) -> bytes:
         self._texts.append(text)
+        self._size += len(text)
+        if self._written:
+            self._written.append(text)
         if logprobs != b"[]":
             self._logprobs.append(logprobs[1:-1])
         return self._events.event(
@@ -78,12 +92,30 @@ class _TextPart(_Part):
             b'%b,"delta":%b,"logprobs":%b' % (self._place, encode(text), logprobs),
         )
 
+    def cite(self, cited: Cited) -> bytes:
+        """Return the event of a citation, which stands behind the text that was told so far."""
+        if not self._written:
+            self._written = [*self._texts]
+        self._written.append(cited.text)
+        annotation: Item = {
+            "type": "file_citation",
+            "file_id": cited.file_id,
+            "filename": cited.filename,
+            "index": self._size,
+        }
+        tail = field("annotation_index", len(self._citations)) + field("annotation", annotation)
+        self._citations.append(annotation)
+        note = held_note(Held(mark=cited.text)) if cited.text else b""
+        return note + self._events.event(
+            b"response.output_text.annotation.added", self._place + tail
+        )
+
     def _done_tail(self, part: Item) -> bytes:
         return super()._done_tail(part) + field("logprobs", part["logprobs"])
 
     def json(self) -> Item:
         logprobs = msgspec.Raw(b"[%b]" % b",".join(self._logprobs))
-        return {**super().json(), "annotations": [], "logprobs": logprobs}
+        return {**super().json(), "annotations": self._citations, "logprobs": logprobs}
 
 
 class _RefusalPart(_Part):
@@ -132,6 +164,10 @@ class OpenItem(ABC):
     def json(self, status: str) -> Item:
         """Return the item as the API shows it."""
 
+    def replay(self, item: Item) -> bytes | None:
+        """Return what later turns are sent of the finished item."""
+        return replay(item)
+
     def _switch(self, kind: type[P]) -> tuple[bytes, P]:
         """Return the open part of a kind, and the events that opening it took."""
         part = self._part
@@ -169,6 +205,19 @@ class OpenMessage(OpenItem):
             return frames + text.delta_with(content.text, content.logprobs)
         frames, refusal = self._switch(_RefusalPart)
         return frames + refusal.delta(content.text)
+
+    def cite(self, cited: Cited) -> bytes:
+        """Return the events of a citation, opening a part where needed."""
+        frames, text = self._switch(_TextPart)
+        return frames + text.cite(cited)
+
+    def replay(self, item: Item) -> bytes | None:
+        """Return the message with its marks: the model is shown what it wrote."""
+        content = [
+            {**shown, "text": part.written} if isinstance(part, _TextPart) else shown
+            for part, shown in self._finished
+        ]
+        return super().replay({**item, "content": content})
 
     def json(self, status: str) -> Item:
         """Return the message."""

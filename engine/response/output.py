@@ -7,7 +7,7 @@ the gateway runs stay open beyond that, several beside each other, until their o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -15,14 +15,15 @@ from engine.api.events import EventWriter
 from engine.api.json import encode
 from engine.api.upstream_items import id_prefix
 from engine.context.compacted import COMPACTION, COVERS
-from engine.context.replay import replay
 from engine.ids import ItemIds
 from engine.ports import AskedApproval, StoredItem, ToolOutcome
 from engine.response.agenda import Listing, OwnedTools
 from engine.response.compaction import Compacted
 from engine.response.consent import ApprovedCall
+from engine.response.file_search import OpenFileSearchCall
 from engine.response.inputs import (
     ArgumentsDelta,
+    Cited,
     Content,
     ItemStarted,
     Passed,
@@ -42,11 +43,14 @@ from engine.response.open_items import (
     OpenReasoning,
     Seal,
 )
+from engine.response.owned_call import OpenOwnedCall
 from engine.response.owned_items import OpenApprovalRequest, OpenMcpCall, listed
 from engine.response.upstream_items import OpenUpstreamItem
 
 # What an item without any text takes, roughly: endless empty items must reach the bound too (rule X5).
 _ITEM_SIZE = 200
+# What calls are shown as by their providers' kinds; those of no kind are calls of MCP servers.
+_CALLS: Mapping[str, type[OpenOwnedCall]] = {OpenFileSearchCall.kind: OpenFileSearchCall}
 _PASSED = (UpstreamStarted, UpstreamEvent, UpstreamEnded)
 
 
@@ -65,7 +69,7 @@ class Output:
         self._ids = ids
         self._events = events
         self._open: OpenItem | None = None
-        self._waiting: dict[str, OpenMcpCall] = {}
+        self._waiting: dict[str, OpenOwnedCall] = {}
         self._upstream: dict[str, OpenUpstreamItem] = {}
         self._kept = 0
         """Behind the last owned call that is finished: what stands before that is not made anew."""
@@ -77,7 +81,7 @@ class Output:
         return [item for item in self._places if item is not None]
 
     @property
-    def waiting(self) -> list[OpenMcpCall]:
+    def waiting(self) -> list[OpenOwnedCall]:
         """The owned calls whose arguments are whole and whose outcome is not known."""
         return list(self._waiting.values())
 
@@ -110,6 +114,10 @@ class Output:
             case TextDelta() | RefusalDelta():
                 assert isinstance(item, OpenMessage)
                 return item.delta(content)
+            case Cited():
+                assert isinstance(item, OpenMessage)
+                self.size += _ITEM_SIZE
+                return item.cite(content)
             case ReasoningDelta() | SummaryDelta():
                 assert isinstance(item, OpenReasoning)
                 return item.delta(content)
@@ -129,10 +137,10 @@ class Output:
         self._whole = status == "completed"
         if isinstance(item, OpenReasoning):
             item.sealed = sealed
-        if isinstance(item, OpenMcpCall):
+        if isinstance(item, OpenOwnedCall):
             if self._whole:
                 self._waiting[item.id] = item
-                return item.arguments_done()
+                return item.whole()
             return self._put(item, item.given_up())
         if isinstance(item, OpenApprovalRequest):
             return self._ask(item)
@@ -142,7 +150,7 @@ class Output:
             id=item.id,
             type=item.kind,
             item=encode(finished),
-            replay=replay(finished),
+            replay=item.replay(finished),
             call_id=None if call_id is None else str(call_id),
         )
         return self._put(item, (frames, stored))
@@ -185,12 +193,13 @@ class Output:
             len(self._places),
             shown=shown,
             key=call.key,
+            terms=self.owned.terms,
             request_id=call.request_id,
         )
         self._places.append(None)
         self.size += _ITEM_SIZE + len(call.arguments)
         self._waiting[item.id] = item
-        return item.opened() + item.delta(ArgumentsDelta(call.arguments)) + item.arguments_done()
+        return item.opened() + item.delta(ArgumentsDelta(call.arguments)) + item.whole()
 
     def compacted(self, compacted: Compacted) -> bytes:
         """Add the summary of what precedes this response and return its events; it is never made anew."""
@@ -280,7 +289,9 @@ class Output:
             return OpenFunctionCall(events, item_id, index, call_id=call_id, name=start.name)
         server = self.owned.guarded.get(key)
         if server is None:
-            return OpenMcpCall(events, mint("mcp"), index, shown=start.name, key=key)
+            call = _CALLS.get(self.owned.kinds.get(key[0], ""), OpenMcpCall)
+            terms = self.owned.terms
+            return call(events, mint(call.prefix), index, shown=start.name, key=key, terms=terms)
         return OpenApprovalRequest(
             events,
             mint("mcpr"),

@@ -7,44 +7,30 @@ import msgspec
 from engine.api.events import EventWriter
 from engine.api.json import encode
 from engine.api.mcp import McpTool
-from engine.context.owned_calls import call_and_output
-from engine.context.tool_names import ToolKey
 from engine.ports import AskedApproval, StoredItem, ToolOutcome
 from engine.response.agenda import Listing
 from engine.response.consent import Asking
 from engine.response.inputs import ArgumentsDelta
 from engine.response.open_items import Item, OpenCall
+from engine.response.owned_call import OpenOwnedCall
 
 
-class OpenMcpCall(OpenCall):
-    """A call of an MCP server's tool: open until its outcome is known, beside the items after it.
-
-    `shown` is the function's name that the model called; the client does not see it. `request_id` is the
-    request for consent that it was made for.
-    """
+class OpenMcpCall(OpenOwnedCall):
+    """A call of an MCP server's tool, or of an operator's own."""
 
     kind = "mcp_call"
+    prefix = "mcp"
     family = b"response.mcp_call_arguments"
 
-    def __init__(
-        self,
-        events: EventWriter,
-        item_id: str,
-        index: int,
-        *,
-        shown: str,
-        key: ToolKey,
-        request_id: str | None = None,
-    ) -> None:
-        super().__init__(events, item_id, index)
-        self.key = key
-        self._shown = shown
-        self.request_id = request_id
-        self._outcome: ToolOutcome | None = None
+    _outcome: ToolOutcome | None = None
 
     def opened(self) -> bytes:
         """Return `output_item.added` and `.in_progress`."""
         return super().opened() + self._events.event(b"response.mcp_call.in_progress", self._place)
+
+    def whole(self) -> bytes:
+        """Return the events that end the arguments."""
+        return self.arguments_done()
 
     def ended(self, outcome: ToolOutcome) -> tuple[bytes, StoredItem]:
         """Return the closing events, and the item with what the model is told of the call (rule M4)."""
@@ -52,12 +38,7 @@ class OpenMcpCall(OpenCall):
         status = "failed" if outcome.failed else "completed"
         frames = self._events.event(b"response.mcp_call." + status.encode(), self._place)
         done, item = self.closed(status)
-        return frames + done, self._stored(item, self._pair(outcome))
-
-    def given_up(self) -> tuple[bytes, StoredItem]:
-        """Return the closing events of a call whose outcome nobody will know; no model is told of it."""
-        done, item = self.closed("incomplete")
-        return done, self._stored(item, None)
+        return frames + done, self._stored(item, self._pair(self.arguments, outcome))
 
     def json(self, status: str) -> Item:
         """Return the call; `output` and `error` are null until they are known."""
@@ -81,12 +62,6 @@ class OpenMcpCall(OpenCall):
                 item["error"] = msgspec.Raw(outcome.error)
             item |= {key: msgspec.Raw(value) for key, value in outcome.fields}
         return item
-
-    def _stored(self, item: Item, sent: bytes | None) -> StoredItem:
-        return StoredItem(id=self.id, type=self.kind, item=encode(item), replay=sent)
-
-    def _pair(self, outcome: ToolOutcome) -> bytes:
-        return call_and_output(self.id, self._shown, self.arguments, outcome.text, outcome.images)
 
 
 class OpenApprovalRequest(OpenCall):

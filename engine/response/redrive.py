@@ -19,6 +19,7 @@ from types import MappingProxyType
 import msgspec
 
 from engine import sse
+from engine.api.file_search import CALL as FILE_SEARCH_CALL
 from engine.api.response_object import Usage
 from engine.context.compacted import COMPACTION
 from engine.errors import InvalidRequest
@@ -29,6 +30,7 @@ from engine.response.effects import Send
 from engine.response.inputs import (
     ArgumentsDelta,
     Begin,
+    Cited,
     Content,
     ContextCompacted,
     Fits,
@@ -52,18 +54,25 @@ from engine.response.inputs import (
     WaitedLong,
 )
 from engine.response.log_events import (
+    CALL_ENDED,
+    CALLS,
+    IMPLIED,
+    ITEM_ADDED,
     KINDS,
+    OPENING,
     OWNED_TYPES,
+    PART_ADDED,
     LoggedEvent,
     LoggedItem,
     decode,
     listing_of,
     outcome_of,
+    search_outcome,
     upstream_event,
     upstream_item,
 )
 from engine.response.machine import ResponseMachine
-from engine.response.notes import read_usage
+from engine.response.notes import Held, read_held, read_usage
 from engine.response.phase import Phase
 from engine.response.turn import TurnRequest
 
@@ -109,24 +118,6 @@ _EMPTY: Mapping[str, Content] = {
     "summary_text": SummaryDelta(""),
 }
 """Type of a part -> the least input that opens it."""
-_OPENING = ("response.created", "response.queued", "response.in_progress")
-_CALL_ENDED = ("response.mcp_call.completed", "response.mcp_call.failed")
-_PART_ADDED = ("response.content_part.added", "response.reasoning_summary_part.added")
-# Made by what opens or closes what is around them.
-_IMPLIED = (
-    *_PART_ADDED,
-    "response.content_part.done",
-    "response.reasoning_summary_part.done",
-    "response.output_text.done",
-    "response.refusal.done",
-    "response.reasoning_text.done",
-    "response.reasoning_summary_text.done",
-    "response.function_call_arguments.done",
-    "response.mcp_call.in_progress",
-    "response.mcp_list_tools.in_progress",
-    "response.mcp_list_tools.completed",
-    "response.mcp_list_tools.failed",
-)
 
 
 class Redrive:
@@ -151,6 +142,9 @@ class Redrive:
         self._known = known
         self._approved: set[str] = set()
         self._usage: Mapping[int, Usage] = {}
+        self._held: Mapping[int, Held] = {}
+        self._said: dict[str, Held] = {}
+        """What is held of the end of calls, by their items."""
         self._listings: list[Listing] = []
         self._upstream: set[str] = set()
         self._growing: set[str] = set()
@@ -162,6 +156,10 @@ class Redrive:
     def feed(self, frames: bytes) -> None:
         """Take the next whole frames of the log; raises NotRedrivable."""
         self._usage = read_usage(frames)
+        try:
+            self._held = read_held(frames)
+        except msgspec.DecodeError as exc:
+            raise NotRedrivable(f"The log holds a note that is none: {exc}.") from exc
         for event in sse.Decoder(len(frames)).feed(frames):
             try:
                 last = self._last = decode(event.data)
@@ -192,24 +190,43 @@ class Redrive:
         return Redriven(self._machine, self._unlogged())
 
     def _take(self, event: LoggedEvent, data: bytes) -> None:
-        if event.type in _OPENING:
+        if event.type in OPENING:
             self._lifecycle(event.type)
         elif event.type == "response.output_text.delta":
             self._content(TextDelta(event.delta, bytes(event.logprobs)))
+        elif event.type == "response.output_text.annotation.added":
+            self._cited(event)
         elif (delta := _DELTAS.get(event.type)) is not None:
             self._content(delta(event.delta))
-        elif event.type == "response.output_item.added" and event.item is not None:
-            self._item_added(event.item, data, event.sequence_number)
-        elif event.type == "response.output_item.done" and event.item is not None:
-            self._item_done(event.item, data)
+        elif event.item is not None:
+            take = self._item_added if event.type == ITEM_ADDED else self._item_done
+            take(event.item, data, event.sequence_number)
         elif event.type == "response.mcp_call_arguments.done":
             self._content(ItemEnded("completed"))
-        elif event.type in _CALL_ENDED:
-            if self._machine.phase is Phase.STREAMING:
-                # Calls end when the model's turn is over, and nothing else tells of that.
-                self._give(TurnEnded(_NO_TIME, self._usage.get(event.sequence_number)))
-        elif event.type not in _IMPLIED:
+        elif event.type == "response.file_search_call.searching":
+            self._searching(event.sequence_number)
+        elif event.type in CALL_ENDED:
+            self._turn_over(event.sequence_number)
+            self._said[event.item_id] = self._held.get(event.sequence_number, Held())
+        elif event.type not in IMPLIED:
             raise NotRedrivable(f"An event '{event.type}' is in the log of an unfinished response.")
+
+    def _cited(self, event: LoggedEvent) -> None:
+        if event.annotation is None:
+            raise NotRedrivable("A citation is in the log that cites nothing.")
+        mark = self._held.get(event.sequence_number, Held()).mark
+        self._content(Cited(mark, event.annotation.file_id, event.annotation.filename))
+
+    def _searching(self, number: int) -> None:
+        arguments = self._held.get(number, Held()).arguments
+        if arguments:
+            self._content(ArgumentsDelta(arguments))
+        self._content(ItemEnded("completed"))
+
+    def _turn_over(self, number: int) -> None:
+        """Tell of the end of the model's turn: calls end behind it, and nothing else tells of that."""
+        if self._machine.phase is Phase.STREAMING:
+            self._give(TurnEnded(_NO_TIME, self._usage.get(number)))
 
     def _lifecycle(self, kind: str) -> None:
         self._open()
@@ -238,8 +255,8 @@ class Redrive:
         self._growing.add(item.id)
         if item.type == "mcp_call" and item.approval_request_id is not None:
             self._approved.add(item.id)
-        elif item.type in ("mcp_call", "mcp_approval_request"):
-            shown = self._machine.shown_name(item.server_label or "", item.name or "")
+        elif item.type in (*CALLS, "mcp_approval_request"):
+            shown = self._machine.shown_name(item.label, item.tool)
             if shown is None:
                 raise NotRedrivable("A tool was called that is in no list.")
             self._content(ItemStarted("function_call", shown))
@@ -265,7 +282,8 @@ class Redrive:
             self._give(Fits())
         if self._machine.phase is not Phase.LISTING or self._agenda is None:
             return
-        by_label = {**self._known, **{one.label: one for one in self._listings}}
+        logged = {one.label: one for one in self._listings}
+        by_label = {**self._agenda.built_in, **self._known, **logged}
         self._listings = []
         if missing := [label for label in self._agenda.labels if label not in by_label]:
             raise NotRedrivable(f"The tools of {missing} are in no list.")
@@ -275,9 +293,9 @@ class Redrive:
         """True for an item of a tool that the model server ran."""
         if item.type not in OWNED_TYPES:
             return item.type not in KINDS
-        return self._agenda is None or item.server_label not in self._agenda.labels
+        return self._agenda is None or item.label not in self._agenda.labels
 
-    def _item_done(self, item: LoggedItem, data: bytes) -> None:
+    def _item_done(self, item: LoggedItem, data: bytes, number: int) -> None:
         if item.id in self._upstream:
             self._upstream.remove(item.id)
             self._give(UpstreamEnded(item.id, upstream_item(data)))
@@ -285,17 +303,28 @@ class Redrive:
             self._cut(item)
         elif item.type == "mcp_list_tools":
             self._listings.append(listing_of(item))
-            if self._agenda is not None and len(self._listings) == len(self._agenda.labels):
-                self._listed()
+            self._all_listed()
         elif item.type in (COMPACTION, "mcp_approval_request"):
             # It was made whole with its `added`.
             self._growing.discard(item.id)
         elif item.type == "mcp_call":
             self._growing.discard(item.id)
             self._give(ToolEnded(item.id, outcome_of(item)))
+        elif item.type == FILE_SEARCH_CALL:
+            self._growing.discard(item.id)
+            # One that failed has no other event of its end.
+            self._turn_over(number)
+            held = self._said.pop(item.id, None) or self._held.get(number, Held())
+            self._give(ToolEnded(item.id, search_outcome(item, held)))
         else:
             self._growing.discard(item.id)
             self._content(ItemEnded(item.status or "completed", item.encrypted_content))
+
+    def _all_listed(self) -> None:
+        """Go on where no list is missing any more."""
+        agenda = self._agenda
+        if agenda is not None and len(self._listings) == len(agenda.labels) - len(agenda.built_in):
+            self._listed()
 
     def _cut(self, item: LoggedItem) -> None:
         """Take over as it was done before: that, or an end that came to no terminal event, cuts items.
@@ -324,9 +353,9 @@ class Redrive:
     def _complete(self, last: LoggedEvent | None) -> None:
         """Make the rest of what is made in one step, where the log ends within it."""
         empty = None if last is None or last.part is None else _EMPTY.get(last.part.type)
-        if last is not None and last.type in _PART_ADDED and empty is not None:
+        if last is not None and last.type in PART_ADDED and empty is not None:
             self._give(empty)
-        elif last is not None and last.type in _IMPLIED:
+        elif last is not None and last.type in IMPLIED:
             # Whether it was cut nobody can say, but a call whose arguments are told to be done is whole.
             whole = last.type == "response.function_call_arguments.done"
             self._give(ItemEnded("completed" if whole else "incomplete"))

@@ -9,7 +9,7 @@ from engine.ports import StoredItem
 from engine.response.agenda import Agenda, Listing, OwnedTools
 from engine.response.consent import ApprovedCall
 from engine.response.effects import RunTools, ToolCall
-from engine.response.owned_items import OpenMcpCall
+from engine.response.owned_call import OpenOwnedCall
 from engine.response.turn import TurnRequest
 
 _OVER = "'max_tool_calls' is reached."
@@ -58,13 +58,12 @@ class Rounds:
     def turn(self, owned: OwnedTools, made: Sequence[StoredItem]) -> TurnRequest:
         """Return the next turn, behind all that was made: what tools answered is input now (rule M9)."""
         # What is compacted is in the agenda already.
-        added = (item for item in made if item.type != COMPACTION)
-        replay = (item.replay for item in added if item.replay is not None)
+        added = [item for item in made if item.type != COMPACTION]
         self._turns += 1
         # One that a dead worker asked for and that called nothing is the first again.
-        return self._followed.turn(owned, replay, first=not self._rounds)
+        return self._followed.turn(owned, added, first=not self._rounds)
 
-    def run(self, waiting: Iterable[OpenMcpCall]) -> RunTools:
+    def run(self, waiting: Iterable[OpenOwnedCall]) -> RunTools:
         """Return the next round: the calls that the model made, or those that come before its first turn."""
         self._rounds += self._turns > 0
         self._round = tuple(map(self._call, waiting))
@@ -82,13 +81,13 @@ class Rounds:
         assert self._agenda is not None
         return self._agenda
 
-    def _call(self, waiting: OpenMcpCall) -> ToolCall:
+    def _call(self, waiting: OpenOwnedCall) -> ToolCall:
         refused = self._refusal(waiting)
         self._calls += refused is None
         label, name = waiting.key
         return ToolCall(waiting.id, label, name, waiting.arguments.encode(), refused)
 
-    def _refusal(self, waiting: OpenMcpCall) -> str | None:
+    def _refusal(self, waiting: OpenOwnedCall) -> str | None:
         """Return why a call is not to be made. What a user consented to, no `tool_choice` forbids."""
         request, (label, name) = self._followed.request, waiting.key
         if name not in self._offered.get(label, (name,)):

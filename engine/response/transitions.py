@@ -18,6 +18,7 @@ from engine.response.inputs import (
     ArgumentsDelta,
     Begin,
     Cancelled,
+    Cited,
     ContextCompacted,
     CutShort,
     Failed,
@@ -89,6 +90,7 @@ TRANSITIONS: Mapping[Phase, Mapping[type, frozenset[Phase]]] = {
     Phase.STREAMING: {
         ItemStarted: _to(Phase.STREAMING),
         TextDelta: _to(Phase.STREAMING),
+        Cited: _to(Phase.STREAMING),
         RefusalDelta: _to(Phase.STREAMING),
         ArgumentsDelta: _to(Phase.STREAMING),
         ReasoningDelta: _to(Phase.STREAMING),

@@ -9,6 +9,7 @@ import msgspec
 
 from engine.api.request import CreateRequest
 from engine.api.tools import FunctionTool
+from engine.context.sources import NO_SOURCES, Sources
 
 
 class TurnRules(msgspec.Struct, frozen=True):
@@ -18,7 +19,7 @@ class TurnRules(msgspec.Struct, frozen=True):
     that has the form of a call, without any markup, is believed only if it names one of them, and only
     where no JSON was asked for: `format` is the form that was, if any. `upstream`: the server runs tools of
     its own, whose items are passed through. `max_tokens`: what it may write at most, where the
-    server does not say that this has cut its answer.
+    server does not say that this has cut its answer. `sources`: what its text may cite.
     """
 
     tools: bool = False
@@ -29,6 +30,7 @@ class TurnRules(msgspec.Struct, frozen=True):
     format: Mapping[str, object] | None = None
     upstream: bool = False
     max_tokens: int | None = None
+    sources: Sources = NO_SOURCES
 
     @property
     def structured(self) -> bool:

@@ -19,8 +19,10 @@ from storage.postgres.scope import Statement, rows_of
 _SQL = queries.load("detaching.sql")
 _STORES = queries.load("vector_stores.sql")
 
-AT_ONCE = 50
-"""Of how many files the chunks are removed in one transaction: it does not time out with thousands each."""
+# What of a store is detached in one transaction: so that it does not time out, whatever the files are.
+_FILES_AT_ONCE = 500
+_BYTES_AT_ONCE = 32_000_000
+_STORES_AT_ONCE = 50
 
 
 async def detach_files(
@@ -54,14 +56,13 @@ async def detach(connection: Connection, tenant: str, ids: Sequence[str]) -> Non
 async def empty(connection: Connection, tenant: str, store: str) -> bool:
     """Detach some files of a store that is held; True if they were the last, and the store is done with."""
     values: dict[str, Any] = {"tenant": tenant, "id": store}
-    some = Statement(_STORES["some_attachments"], {**values, "limit": Int8(AT_ONCE)})
-    [rows] = await rows_of(connection, some)
+    bounds = {"limit": Int8(_FILES_AT_ONCE), "bytes": Int8(_BYTES_AT_ONCE)}
+    [rows] = await rows_of(connection, Statement(_STORES["some_attachments"], values | bounds))
     await detach(connection, tenant, [row[0] for row in rows])
-    if len(rows) == AT_ONCE:
-        return False
-    names = ("close_store", "remove_store", "leave_store")
-    await rows_of(connection, *(Statement(_STORES[name], values) for name in names))
-    return True
+    names = ("close_batches", "remove_store", "leave_store")
+    statements = (Statement(_STORES[name], values) for name in names)
+    _, removed, left = await rows_of(connection, *statements)
+    return bool(removed or left)
 
 
 async def empty_ended(pool: Pool, tenant: str, store: str) -> bool:
@@ -81,7 +82,7 @@ async def empty_ended(pool: Pool, tenant: str, store: str) -> bool:
 async def remove_stores_of(pool: Pool, tenant: str) -> None:
     """Remove all vector stores of a tenant."""
     tenant = wanted(tenant)
-    some = {"tenant": tenant, "limit": Int8(AT_ONCE)}
+    some = {"tenant": tenant, "limit": Int8(_STORES_AT_ONCE)}
 
     async def hide(connection: Connection, _attempt: int) -> list[str]:
         async with connection.transaction():

@@ -152,6 +152,7 @@ class Probe:
 
 REFERENCE = [{"type": "item_reference", "id": "{id}"}, {"role": "user", "content": "hi"}]
 SERVER = {"type": "mcp", "server_label": "s", "require_approval": "never"}
+SEARCHED = {"tools": [{"type": "file_search", "vector_store_ids": ["{my store}", "{id}"]}]}
 ITEMS = "/v1/conversations/{my conversation}/items"
 STORE = f"{VECTOR_STORES}/{{my store}}"
 
@@ -201,6 +202,10 @@ PROBES: Mapping[Operation, Mapping[str, Probe]] = {
             names="connector",
         ),
         "prompt": Probe(body={"prompt": {"id": "{id}"}}, status=400, names="prompt"),
+        "vector store": of_store(body=SEARCHED),
+        "vector store, streamed": of_store(body={**SEARCHED, "stream": True}),
+        "vector store, not stored": of_store(body={**SEARCHED, "store": False}),
+        "vector store, in the background": of_store(body={**SEARCHED, "background": True}),
         "file": Probe(body={"input": a_message("input_file")}, status=400, names="file"),
         "file, in the background": Probe(
             body={"input": a_message("input_file"), "background": True}, status=400, names="file"

@@ -61,6 +61,7 @@ from tests.support.fake_model import FakeModel
 from tests.support.fake_reply import FakeReply
 from tests.support.faulty_store import FaultyStore
 from tests.support.stream_rules import Event, check_stream, response_of
+from tests.support.word_search import WordSearch
 
 CALLER = Caller("default", {"x-request-id": "req-1"})
 NOW = 1_700_000_000
@@ -108,6 +109,7 @@ class Rig:
         policy: ToolPolicy = NO_POLICY,
         provided: Mapping[str, OpenProvided] | None = None,
         estimates: bool = False,
+        files: WordSearch | None = None,
         retrieval: RetrievalMeans = NO_RETRIEVAL,
         rewrite_model: str | None = None,
         extraction: Extraction | None = None,
@@ -122,7 +124,14 @@ class Rig:
         self.clock: Clock = lambda: NOW
         self.sealing = AesSealing([bytes(32)]) if sealing is None else sealing
         self.registry = Registry(self.store, self.sealing, shared)
-        tools = Toolbox(providers, self.limits, self.registry, policy=policy, provided=provided)
+        tools = Toolbox(
+            providers,
+            self.limits,
+            self.registry,
+            policy=policy,
+            provided=provided,
+            file_search=None if files is None else files.tool(self.limits),
+        )
         self.choice = choice if choice is not None else Choice("responses")
         counting = Counting(model, estimates=estimates)
         truncation = Truncation(counting)

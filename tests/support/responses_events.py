@@ -7,6 +7,7 @@ from typing import Any
 
 from engine.response.inputs import (
     ArgumentsDelta,
+    Cited,
     Content,
     ItemStarted,
     ReasoningDelta,
@@ -70,8 +71,8 @@ def read(*events: bytes, rules: TurnRules = TOOLS) -> tuple[Shown, ResponsesStre
                 TextDelta() | RefusalDelta() | ArgumentsDelta() | ReasoningDelta() | SummaryDelta()
             ):
                 shown[-1] = (shown[-1][0], shown[-1][1] + piece.text)
-            case UpstreamStarted() | UpstreamEvent() | UpstreamEnded():
-                raise AssertionError("no tool of the server's was declared")
+            case UpstreamStarted() | UpstreamEvent() | UpstreamEnded() | Cited():
+                raise AssertionError("neither tools of the server's nor sources were declared")
     return shown, stream
 
 

@@ -24,6 +24,7 @@ async def retrieving_stack(
     model: ScriptedModel,
     postgres: str,
     server: EmbeddingsServer,
+    /,
     **sections: Mapping[str, Any],
 ) -> AsyncIterator[Stack]:
     """Run Envoy and two workers that can ingest and search."""

@@ -5,7 +5,7 @@
 
 R1 one terminal event, then `[DONE]` · R2 created, in_progress · R3 one response id · R4 numbers without gaps
 · R5 items in pairs · R6 parts inside items · R7 concatenations · R9 how a cut shows · R10 the response object
-· R11 frames · R12 errors · T1, T2, T5 owned items.
+· R11 frames · R12 errors · T1, T2, T5 owned items · T8 searches and citations.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from typing import Any
 Event = dict[str, Any]
 
 OWNED, LISTED, ASKED = "mcp_call", "mcp_list_tools", "mcp_approval_request"
-COMPACTED = "compaction"
+COMPACTED, SEARCH = "compaction", "file_search_call"
+# Calls that the gateway answers.
+CALLS = (OWNED, SEARCH)
 # They have no status.
 STATELESS = (LISTED, ASKED, COMPACTED)
 TERMINAL = ("response.completed", "response.incomplete", "response.failed")
@@ -231,7 +233,7 @@ def _check_output(response: Event, *, taken_over: bool) -> None:
                 json.loads(item["arguments"])  # R7
     # A failed call of an owned tool is whole: the model was told of it (T2).
     statuses = [_status(item) for item in output]
-    beside = [item for item in output if item["type"] == OWNED or _is_upstream(item)]
+    beside = [item for item in output if item["type"] in CALLS or _is_upstream(item)]
     cut_calls = [item for item in beside if _status(item) != "completed"]
     if taken_over:
         assert set(statuses) <= {"completed", "incomplete"}, f"R9: {statuses}"
@@ -250,7 +252,7 @@ def _check_output(response: Event, *, taken_over: bool) -> None:
 def _status(item: Event) -> str:
     if "status" not in item:
         return "completed"
-    failed = (item["type"] == OWNED or _is_upstream(item)) and item["status"] == "failed"
+    failed = (item["type"] in CALLS or _is_upstream(item)) and item["status"] == "failed"
     return "completed" if failed else str(item["status"])
 
 
@@ -283,6 +285,7 @@ class _Part:
     kind: str
     text: str = ""
     logprobs: list[Any] = field(default_factory=list)
+    annotations: list[Any] = field(default_factory=list)
     said: bool = False
     """True once its `….done` came."""
 
@@ -384,7 +387,7 @@ class _Reader:
             self._done[item.index] = done
             self._item = None
             return
-        if done["type"] in (OWNED, LISTED):
+        if done["type"] in (*CALLS, LISTED):
             self._owned_done(item, done)
             return
         for name in ("id", "type", "call_id", "name", "role"):
@@ -408,6 +411,10 @@ class _Reader:
             assert [done["status"]] == (ending or ["incomplete"]), f"R5: {done} after {ending}"
             assert (done["error"] is not None) == (ending == ["failed"]), f"T2: {done}"
             assert (done["output"] is not None) == (ending == ["completed"]), f"T2: {done}"
+        elif done["type"] == SEARCH:
+            # The API has no event for one that failed.
+            assert (done["status"] == "completed") == (ending == ["completed"]), f"R5: {done}"
+            assert done["status"] == "completed" or done["results"] is None, f"T8: {done}"
         else:
             assert ending == ["failed" if done.get("error") else "completed"], f"T5: {done}"
         self._done[item.index] = done
@@ -425,6 +432,12 @@ class _Reader:
         )
         assert len(item.told) < 2, f"R6: {event} after {item.told}"
         item.told.append(told)
+
+    def searching(self, event: Event) -> None:
+        item = self._place(event)
+        assert (item.added["type"], item.told) == (SEARCH, ["in_progress"]), f"R6: {event}"
+        assert item.index not in self._waiting, f"R6: {event} twice"
+        self._waiting[item.index], self._item = item, None
 
     def arguments_delta(self, event: Event) -> None:
         item = self._place(event)
@@ -470,7 +483,7 @@ class _Reader:
         done = event["part"]
         assert (done["type"], done[text]) == (part.kind, part.text), f"R7: {event}"
         if part.kind == "output_text":
-            assert done["annotations"] == []
+            assert done["annotations"] == part.annotations, f"T8: annotations of {event}"
             assert done["logprobs"] == part.logprobs, f"R7: logprobs of {event}"
         part.item.parts.setdefault(_index_key(event), []).append(done)
         self._part = None
@@ -482,6 +495,17 @@ class _Reader:
         assert not part.said, f"R6: {event} after its end"
         part.text += event["delta"]
         part.logprobs += event.get("logprobs", [])
+
+    def annotation_added(self, event: Event) -> None:
+        part = self._open_part(event)
+        assert part.kind == "output_text", f"T8: {event} in a part of type {part.kind}"
+        assert not part.said, f"T8: {event} after the end of its text"
+        assert event["annotation_index"] == len(part.annotations), f"T8: {event}"
+        cited = event["annotation"]
+        assert set(cited) == {"type", "file_id", "filename", "index"}, f"T8: {event}"
+        assert cited["type"] == "file_citation", f"T8: {event}"
+        assert cited["index"] == len(part.text), f"T8: {event} stands at {len(part.text)}"
+        part.annotations.append(cited)
 
     def text_done(self, event: Event) -> None:
         part = self._open_part(event)
@@ -516,7 +540,10 @@ _TAKES: tuple[tuple[str, Callable[[_Reader, Event], None]], ...] = (
     ("_call_arguments.delta", _Reader.arguments_delta),
     ("_call_arguments.done", _Reader.arguments_done),
     *((f".{OWNED}.{told}", _Reader.owned) for told in ("in_progress", "completed", "failed")),
+    (f".{SEARCH}.searching", _Reader.searching),
+    *((f".{SEARCH}.{told}", _Reader.owned) for told in ("in_progress", "completed")),
     *((f".{LISTED}.{told}", _Reader.owned) for told in ("in_progress", "completed", "failed")),
+    ("annotation.added", _Reader.annotation_added),
     ("_part.added", _Reader.part_added),
     ("_part.done", _Reader.part_done),
     (".delta", _Reader.text_delta),

@@ -183,22 +183,49 @@ WHERE tenant = %(tenant)s AND id = %(id)s
 FOR UPDATE SKIP LOCKED;
 
 -- name: some_attachments
--- Some files of a store.
+-- The first files of a store: so many, and no more than hold so many bytes beside the first. What is in progress
+-- has not been counted; it is taken for a million.
 SELECT id
-FROM attachments
-WHERE tenant = %(tenant)s AND store = %(id)s AND created_at > '-infinity'
-ORDER BY created_at, id
-LIMIT %(limit)s;
+FROM (
+    SELECT id, sum(size) OVER (ORDER BY created_at, id) - size AS before
+    FROM (
+        SELECT
+            id, created_at,
+            CASE WHEN status = 'in_progress' THEN 1000000 ELSE usage_bytes END AS size
+        FROM attachments
+        WHERE tenant = %(tenant)s AND store = %(id)s AND created_at > '-infinity'
+        ORDER BY created_at, id
+        LIMIT %(limit)s
+    ) first
+) summed
+WHERE before < %(bytes)s;
 
--- name: close_store
+-- name: close_batches
 -- Removes the batches of a store that has no files any more.
 DELETE FROM attachment_batches
-WHERE tenant = %(tenant)s AND store = %(id)s AND store > '';
+WHERE tenant = %(tenant)s AND store = %(id)s AND store > ''
+  AND NOT EXISTS (
+      SELECT FROM attachments
+      WHERE tenant = %(tenant)s AND store = %(id)s AND created_at > '-infinity'
+  );
 
 -- name: remove_store
--- Removes a store that was deleted.
-DELETE FROM vector_stores WHERE tenant = %(tenant)s AND id = %(id)s AND deleted;
+-- Removes a store that was deleted, if it has no files any more.
+DELETE FROM vector_stores
+WHERE tenant = %(tenant)s AND id = %(id)s AND deleted
+  AND NOT EXISTS (
+      SELECT FROM attachments
+      WHERE tenant = %(tenant)s AND store = %(id)s AND created_at > '-infinity'
+  )
+RETURNING id;
 
 -- name: leave_store
--- Notes of a store that has expired that nothing is left to be done.
-UPDATE vector_stores SET emptied = true WHERE tenant = %(tenant)s AND id = %(id)s AND NOT deleted;
+-- Notes of a store that has expired, if it has no files any more, that nothing is left to be done.
+UPDATE vector_stores
+SET emptied = true
+WHERE tenant = %(tenant)s AND id = %(id)s AND NOT deleted
+  AND NOT EXISTS (
+      SELECT FROM attachments
+      WHERE tenant = %(tenant)s AND store = %(id)s AND created_at > '-infinity'
+  )
+RETURNING id;

@@ -188,12 +188,12 @@ class VectorStoreContract:
     ) -> None:
         """P7: it is not seen any more at once, whatever is left of it."""
         await a_vector_store(store, tenant)
-        names = [f"f{number}" for number in range(120)]
+        names = [f"f{number}" for number in range(520)]
         await attach(store, tenant, *names, batch="b")
         await ingest(store, "text")
         assert await store.delete_vector_store(tenant, "vs")
         assert await store.get_vector_store(tenant, "vs") is None
-        assert await store.get_attachment(tenant, "vs", "f119") is None
+        assert await store.get_attachment(tenant, "vs", "f519") is None
         assert await store.get_batch(tenant, "vs", "b") is None
         assert await files_of(store, tenant, order="desc") == ([], False)
         assert await store.found(tenant, [(f"vs/{name}/0", 0) for name in names]) == {}

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from engine.api.file_search import FileSearchTool
 from engine.api.mcp import McpTool
 from engine.api.ownership import ProvidedTool, ToolPolicy, UpstreamTool
 from engine.api.tools import FunctionTool, parse_tools
@@ -22,6 +23,7 @@ from tests.support.fake_model import FakeModel, frames_of
 from tests.support.fake_tools import FakeProvider, FakeServers, server
 from tests.support.replies import call, text
 from tests.support.upstream_calls import SEARCH, told, with_items
+from tests.support.word_search import WordSearch
 
 _DOCS = Path(__file__).parents[3] / "docs"
 _TEXT = (_DOCS / "tools.md").read_text()
@@ -29,6 +31,7 @@ _OWNERS = {
     FunctionTool: "client",
     McpTool: "owned",
     ProvidedTool: "owned",
+    FileSearchTool: "owned",
     UpstreamTool: "upstream",
 }
 
@@ -42,8 +45,11 @@ def rows(heading: str) -> list[list[str]]:
 
 def policy_of(setting: str) -> ToolPolicy:
     """The policy that a worker makes of a setting as it is written in the table."""
-    given = Tools(**tomllib.loads(setting.strip("`")))
+    written = tomllib.loads(setting.strip("`"))
+    searchable = written.pop("embeddings", None) is not None
+    given = Tools(**written)
     return ToolPolicy(
+        file_search=searchable,
         upstream_types=frozenset(given.upstream_types),
         upstream_labels=frozenset(given.upstream_labels),
         provided=frozenset(entry.partition("=")[0] for entry in given.providers),
@@ -67,10 +73,13 @@ BROKEN = ToolOutcome(text="no", error=b'{"type":"mcp_tool_execution_error","cont
 F: dict[str, Any] = {"type": "function", "name": "f"}
 G: dict[str, Any] = {"type": "function", "name": "g"}
 WEB: dict[str, Any] = {"type": "web_search"}
+SEARCH_FILES: dict[str, Any] = {"type": "file_search", "vector_store_ids": ["vs_1"]}
 ONLY_F: dict[str, Any] = {"tool_choice": {"type": "allowed_tools", "tools": [F]}}
 # What the model calls, by the first cell -> its turn, and what the request has beside the tools.
 CASES: dict[str, tuple[Any, dict[str, Any]]] = {
     "an owned tool": (replies.stream(call("owned", "{}")), {}),
+    "a file search": (replies.stream(call("file_search", '{"queries": ["a"]}')), {}),
+    "a file search without a query": (replies.stream(call("file_search", "{}")), {}),
     "an owned tool that fails": (replies.stream(call("fails", "{}")), {}),
     "an owned tool that `tool_choice` does not allow": (
         replies.stream(call("owned", "{}")),
@@ -101,20 +110,24 @@ async def test_a_call_becomes_what_the_table_says(
     provider = FakeProvider("s", "owned", "fails", outcomes={"fails": BROKEN})
     turn = list(frames_of(stream))
     taken = 1 if "max_tool_calls" in fields else 0
+    files = WordSearch()
+    files.put("vs_1")
     rig = Rig(
         FakeModel(*frames_of(replies.stream(text("done"))), turns=[turn] * (taken + 1)),
+        files=files,
         providers=FakeServers(provider),
         policy=ToolPolicy(upstream_types=frozenset({"web_search"})),
     )
 
-    response = final(await rig.stream(tools=[F, G, server("s"), WEB], **fields))
+    response = final(await rig.stream(tools=[F, G, server("s"), WEB, SEARCH_FILES], **fields))
 
     others = ("mcp_list_tools", "message", "reasoning")
     made = [i for i in response["output"] if i["type"] not in others][taken:]
     assert ", ".join(f"`{i['type']}`, `{i['status']}`" for i in made) == (
         "" if item == "none" else item
     )
-    assert (len(provider.calls) == taken + 1) == (who == "the gateway")
+    made_here = len(provider.calls) + len(files.asked)
+    assert (made_here == taken + 1) == (who == "the gateway")
     assert (made != [] and made[0]["type"] == "function_call") == (who == "the caller")
     assert len(rig.model.bodies) == taken + (2 if then == "the model goes on" else 1)
 

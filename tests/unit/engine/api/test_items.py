@@ -246,7 +246,7 @@ def test_a_wrong_item_is_refused_at_its_place(item: Any, param: str, code: str) 
 @pytest.mark.parametrize(
     "kind",
     [
-        "file_search_call", "computer_call", "computer_call_output", "web_search_call",
+        "computer_call", "computer_call_output", "web_search_call",
         "image_generation_call", "code_interpreter_call", "local_shell_call", "shell_call",
         "apply_patch_call", "custom_tool_call", "custom_tool_call_output", "no_such_item",
     ],

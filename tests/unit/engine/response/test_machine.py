@@ -22,6 +22,7 @@ from engine.response.inputs import (
     ArgumentsDelta,
     Begin,
     Cancelled,
+    Cited,
     Content,
     ContextCompacted,
     CutShort,
@@ -98,6 +99,7 @@ EXAMPLES: dict[type, Input] = {
     WaitedLong: WaitedLong(),
     ItemStarted: ItemStarted("message"),
     TextDelta: TextDelta("a"),
+    Cited: Cited("【1】", "file-1", "a.txt"),
     RefusalDelta: RefusalDelta("a"),
     ArgumentsDelta: ArgumentsDelta("a"),
     ReasoningDelta: ReasoningDelta("a"),
@@ -120,6 +122,7 @@ EXAMPLES: dict[type, Input] = {
 # What a content input needs to be open.
 OPENERS: dict[type, Input] = {
     TextDelta: ItemStarted("message"),
+    Cited: ItemStarted("message"),
     RefusalDelta: ItemStarted("message"),
     ArgumentsDelta: ItemStarted("function_call", "f"),
     ReasoningDelta: ItemStarted("reasoning"),
@@ -171,6 +174,7 @@ ROWS: dict[tuple[Phase, type], tuple[list[type], Phase]] = {
     (Phase.CALLING, Cancelled): ([Send, Save], Phase.SAVING),
     (Phase.STREAMING, ItemStarted): ([Send], Phase.STREAMING),
     (Phase.STREAMING, TextDelta): ([Send], Phase.STREAMING),
+    (Phase.STREAMING, Cited): ([Send], Phase.STREAMING),
     (Phase.STREAMING, RefusalDelta): ([Send], Phase.STREAMING),
     (Phase.STREAMING, ArgumentsDelta): ([Send], Phase.STREAMING),
     (Phase.STREAMING, ReasoningDelta): ([Send], Phase.STREAMING),
@@ -381,7 +385,7 @@ def test_a_machine_tells_where_it_is() -> None:
 
 TEXT = st.text(max_size=4)
 DELTAS: dict[str, list[Callable[[str], Content]]] = {
-    "message": [TextDelta, RefusalDelta],
+    "message": [TextDelta, RefusalDelta, lambda text: Cited(text, "file-1", "a.txt")],
     "reasoning": [ReasoningDelta, SummaryDelta],
     "function_call": [ArgumentsDelta],
 }

@@ -89,7 +89,8 @@ def _goes_on(frame: bytes) -> bool:
     kind = frame[frame.index(b"event: ") :].partition(b"\n")[0].removeprefix(b"event: response.")
     if b'{"id":"mcpl_' in frame:
         return kind == b"output_item.added"
-    return kind in (b"mcp_call.completed", b"mcp_call.failed") or kind.startswith(b"mcp_list_tools")
+    calls = (b"mcp_call.completed", b"mcp_call.failed", b"file_search_call.completed")
+    return kind in calls or kind.startswith(b"mcp_list_tools")
 
 
 def redriven(log: list[bytes]) -> Redriven:
