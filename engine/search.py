@@ -35,6 +35,9 @@ _MOST_MATCHING = 100_000
 _MATCHING_AT_ONCE = 10_000
 _AT_ONCE = 8
 _WIDER = 4
+# Of vectors and of words. Most questions are put in other words than their answers, and share with all texts
+# what every sentence has: with equal weights a fifth of the answers was behind five such texts.
+_WEIGHTS = (1.0, 0.5)
 
 
 class VectorSearch:
@@ -137,7 +140,7 @@ class _Rankings(msgspec.Struct, frozen=True):
         by_vector = without(self.by_vector, gone)
         if asked.ranker == "none":
             return {place: min(1.0, max(0.0, self.cosines[place])) for place in by_vector}
-        of_vectors, of_words = asked.weights or (1.0, 1.0)
+        of_vectors, of_words = asked.weights or _WEIGHTS
         return fused([(by_vector, of_vectors), (without(self.by_words, gone), of_words)])
 
 
@@ -167,7 +170,7 @@ class _Looking:
         )
 
     async def _ranked(self, asked: SearchAsked, query: str, vector: bytes) -> _Rankings:
-        of_vectors, of_words = asked.weights or (1.0, 1.0)
+        of_vectors, of_words = asked.weights or _WEIGHTS
         alone = asked.ranker == "none"
         by_vector, by_words = await asyncio.gather(
             self._merged(self._by_vector(vector) if alone or of_vectors else ()),

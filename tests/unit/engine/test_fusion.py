@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,10 +12,18 @@ A, B, C = ("a", 0), ("b", 0), ("c", 0)
 
 
 def test_what_is_first_everywhere_has_one() -> None:
-    """The best that there can be, and what is first in one of two rankings has half of it."""
+    """The best that there can be."""
     scores = fused([([A, B], 1.0), ([A, C], 1.0)])
-    assert scores[A] == 1.0
-    assert fused([([A], 1.0), ([B], 1.0)]) == {A: 0.5, B: 0.5}
+    assert scores[A] == pytest.approx(1.0)
+    assert scores[B] == scores[C] < 1.0
+
+
+def test_what_a_ranking_has_not_stands_behind_its_last() -> None:
+    """The first of one ranking is before what is last in both."""
+    others = [(str(number), 0) for number in range(40)]
+    scores = fused([([A, *others, B], 1.0), ([*others, B], 1.0)])
+    assert scores[A] > scores[B]
+    assert fused([([A], 1.0), ([B], 1.0)])[A] == pytest.approx((1 / 61 + 1 / 62) / (2 / 61))
 
 
 def test_weights_shift_the_order() -> None:
@@ -22,7 +31,7 @@ def test_weights_shift_the_order() -> None:
     rankings = ([A, B], [B, A])
     assert fused([(rankings[0], 3.0), (rankings[1], 1.0)])[A] > 0.99
     alone = fused([(rankings[0], 1.0), (rankings[1], 0.0)])
-    assert alone[A] == 1.0
+    assert alone[A] == pytest.approx(1.0)
     assert alone[B] < 1.0
 
 
