@@ -23,6 +23,7 @@ from tests.support.embeddings_server import EmbeddingsServer
 from tests.support.fix_postgres import create_database
 from tests.support.jwts import AUDIENCE, Issuer
 from tests.support.library import INDEXES
+from tests.support.mcp_turns import Turns
 from tests.support.replies import call, say, text
 from tests.support.retrieving import retrieving_stack
 from tests.support.scripted_model import ScriptedModel
@@ -190,17 +191,17 @@ async def test_the_tool_finds_what_is_the_tenants_and_in_its_stores(
     somebody = people[person]
     names = [list(somebody.stores)[store] for store in stores]
     asks = call("file_search", json.dumps({"queries": queries}))
-    model = running.plays(say(asks), say(text("ok")))
+    turns = Turns(running, say(asks), say(text("ok")))
     tool: Any = {"type": "file_search", "vector_store_ids": names, "max_num_results": 50}
     response: Any = await somebody.sdk.responses.create(
-        model=model,
+        model="m",
         input="hi",
         tools=[tool if filters is None else {**tool, "filters": filters}],
         include=["file_search_call.results"],
     )
     found = {result.file_id for result in response.output[0].results}
     assert found == somebody.wanted(names, filters)
-    [told] = [i["output"] for i in running.asked(model)[1].json["input"] if "output" in i]
+    [told] = turns.outputs(1)
     others = {
         file
         for another in people
