@@ -97,10 +97,11 @@ async def test_nothing_that_was_completed_is_missing(
         files = await asyncio.gather(*(_uploaded(client, number) for number in range(FILES)))
         store = (await client.vector_stores.create()).id
         async with reading(client, store) as reader:
-            attached: Any = [{"file_id": f, "attributes": {"n": n}} for n, f in enumerate(files)]
-            await client.vector_stores.file_batches.create(
-                store, files=[{**each, "chunking_strategy": SMALL} for each in attached]
-            )
+            attached: Any = [
+                {"file_id": file, "attributes": {"n": number}, "chunking_strategy": SMALL}
+                for number, file in enumerate(files)
+            ]
+            await client.vector_stores.file_batches.create(store, files=attached)
             for kill in range(KILLS):
                 await eventually(partial(_completed, stack, store, kill * 12 + 6), timeout=PATIENCE)
                 before = {file for [file] in await stack.sql(_COMPLETED, store)}

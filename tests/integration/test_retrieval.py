@@ -179,12 +179,19 @@ def checked(response: Any, shelf: Shelf, question: Question) -> None:
     assert (search.type, search.status, search.queries) == (
         "file_search_call", "completed", [question.text],
     )  # fmt: skip
-    [right] = [r for r in search.results if r.file_id == shelf.files[question.answered_by]]
+    right = right_one(response, shelf, question)
     [known] = [each for each in LIBRARY if each.name == question.answered_by]
     assert right.filename == f"{known.name}.{known.kind}"
     assert right.attributes == attributes(known)
     assert all(paragraph in " ".join(right.text.split()) for paragraph in known.paragraphs)
     cited_at(message, right)
+
+
+def right_one(response: Any, shelf: Shelf, question: Question) -> Any:
+    """Return the result of a response's search that answers the question."""
+    results = response.output[0].results
+    [right] = [r for r in results if r.file_id == shelf.files[question.answered_by]]
+    return right
 
 
 def cited_at(message: Any, right: Any) -> None:
@@ -204,28 +211,32 @@ async def test_a_model_asks_and_cites(
     """T1, T8, R14: item, results and annotations, streamed and not; a second turn knows of the first."""
     for question in ASKED:
         turns = Turns(stack, searches(question), cites(question.answered_by))
-        given: Any = {"input": question.text, "tools": [tool(shelf)], "include": RESULTS}
-        if streamed:
-            async with client.responses.stream(model="m", **given) as events:
-                kinds = [event.type async for event in events]
-                response: Any = await events.get_final_response()
-            assert kinds.count("response.file_search_call.searching") == 1
-            assert kinds.count("response.output_text.annotation.added") == 1
-        else:
-            response = await client.responses.create(model="m", **given)
+        response = await asked(client, shelf, question.text, streamed)
         checked(response, shelf, question)
         assert len(turns.asked) == 2
-    checked(await client.responses.retrieve(response.id, include=RESULTS), shelf, question)
 
-    Turns(stack, cites(question.answered_by))
-    later: Any = await client.responses.create(
-        model="m", input="And who says so?", previous_response_id=response.id, tools=[tool(shelf)]
-    )
-    [message] = later.output
-    [right] = [
-        r for r in response.output[0].results if r.file_id == shelf.files[question.answered_by]
-    ]
-    cited_at(message, right)
+        stored: Any = await client.responses.retrieve(response.id, include=RESULTS)
+        checked(stored, shelf, question)
+        Turns(stack, cites(question.answered_by))
+        later = await asked(client, shelf, "Who says so?", streamed, previous_response_id=stored.id)
+        [message] = later.output
+        cited_at(message, right_one(stored, shelf, question))
+
+
+async def asked(
+    client: openai.AsyncOpenAI, shelf: Shelf, given: str, streamed: bool, **more: Any
+) -> Any:
+    """Ask the model, which may search the library; return the response."""
+    fields: Any = {"input": given, "tools": [tool(shelf)], "include": RESULTS, **more}
+    if not streamed:
+        return await client.responses.create(model="m", **fields)
+    async with client.responses.stream(model="m", **fields) as events:
+        kinds = [event.type async for event in events]
+        response = await events.get_final_response()
+    searches_shown = sum(item.type == "file_search_call" for item in response.output)
+    assert kinds.count("response.file_search_call.searching") == searches_shown
+    assert kinds.count("response.output_text.annotation.added") == 1
+    return response
 
 
 async def test_what_the_model_searches_is_filtered(

@@ -198,7 +198,7 @@ async def test_another_model_finds_all_after_a_reindex(
         changed = embedded_by(other)
         embeddings: Mapping[str, object] = {**changed["embeddings"], "model": "other"}
         async with (
-            running_stack(stage, database, **{**changed, "embeddings": embeddings}) as stack,
+            running_stack(stage, database, None, **{**changed, "embeddings": embeddings}) as stack,
             a_client(stack) as client,
         ):
             assert await found(client, store) == set()

@@ -164,10 +164,10 @@ async def test_a_search_finds_what_is_the_tenants_and_in_the_store(
     """X1, T8: over random tenants, stores, filters and queries, through the API."""
     somebody = people[person]
     name = list(somebody.stores)[store]
-    more = {} if filters is None else {"filters": filters}
-    page = await somebody.sdk.vector_stores.search(
-        name, query=query, max_num_results=50, ranking_options={"ranker": ranker}, **more
-    )  # type: ignore[call-overload,misc,unused-ignore]
+    more: Any = {"ranking_options": {"ranker": ranker}}
+    if filters is not None:
+        more["filters"] = filters
+    page = await somebody.sdk.vector_stores.search(name, query=query, max_num_results=50, **more)
     found = [result.file_id for result in page.data]
     assert len(found) == len(set(found))
     assert set(found) == somebody.wanted([name], filters)
@@ -193,10 +193,11 @@ async def test_the_tool_finds_what_is_the_tenants_and_in_its_stores(
     asks = call("file_search", json.dumps({"queries": queries}))
     turns = Turns(running, say(asks), say(text("ok")))
     tool: Any = {"type": "file_search", "vector_store_ids": names, "max_num_results": 50}
+    tool["filters"] = filters
     response: Any = await somebody.sdk.responses.create(
         model="m",
         input="hi",
-        tools=[tool if filters is None else {**tool, "filters": filters}],
+        tools=[tool],
         include=["file_search_call.results"],
     )
     found = {result.file_id for result in response.output[0].results}

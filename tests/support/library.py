@@ -14,7 +14,7 @@ import openai
 from tests.support import documents
 from tests.support.library_texts import LIBRARY, Text
 from tests.support.scripted_model import ScriptedModel
-from tests.support.stack import Stack, running_stack
+from tests.support.stack import Sections, Stack, running_stack
 
 _MAKERS = {"txt": "text", "md": "markdown", "py": "code"}
 # The two indexes that need no server: what `holdfast up` runs of itself, and that of its Postgres.
@@ -47,8 +47,8 @@ def reading_stack(
 ) -> AbstractAsyncContextManager[Stack]:
     """Run Envoy and two workers that make vectors themselves, with an index of `INDEXES`."""
     local = {"source": "local", "cache_dir": cache, "threads": 1}
-    own = {"embeddings": local, "index": INDEXES[index]}
-    return running_stack(model, postgres, **{**own, **sections})
+    own: Sections = {"embeddings": local, "index": INDEXES[index]}
+    return running_stack(model, postgres, None, **{**own, **sections})
 
 
 async def shelved(client: openai.AsyncOpenAI) -> Shelf:
