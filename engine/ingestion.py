@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 
 import msgspec
 
@@ -58,11 +59,13 @@ class Ingestion:
     async def stop(self) -> None:
         """End: what runs is put back, for another worker to go on with."""
         await self._claiming.stop()
-        running = list(self._running.values())
-        for task in running:
+        running = dict(self._running)
+        for task in running.values():
             task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await asyncio.gather(*running.values(), return_exceptions=True)
         await self._renewing.stop()
+        for lease in running:
+            await self._put_back(lease)
 
     async def _claim(self) -> bool:
         wanted = min(self._limits.most - len(self._running), _AT_ONCE)
@@ -70,27 +73,31 @@ class Ingestion:
             return False
         claims = await self._store.claim_ingestions(self._worker, self._limits.lease, limit=wanted)
         for claim in claims:
-            self._running[claim.lease] = asyncio.create_task(self._run(claim))
+            task = asyncio.create_task(self._run(claim))
+            self._running[claim.lease] = task
+            task.add_done_callback(partial(self._ended, claim.lease))
         return len(claims) == wanted
 
     async def _run(self, claim: IngestionClaim) -> None:
         job = IngestionJob(self._parts, claim, attempts=self._limits.attempts)
         try:
             await job.run()
-        except asyncio.CancelledError:
-            await self._put_back(claim)
         except StorageUnavailable as error:
             # Its lease runs out, and somebody goes on with it.
             _log.warning("the ingestion of %s waits: %s", claim.file_id, error)
-        finally:
-            del self._running[claim.lease]
-            self._claiming.wake()
 
-    async def _put_back(self, claim: IngestionClaim) -> None:
+    def _ended(self, lease: IngestionLease, task: asyncio.Task[None]) -> None:
+        del self._running[lease]
+        self._claiming.wake()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("an ingestion broke", exc_info=error)
+
+    async def _put_back(self, lease: IngestionLease) -> None:
+        """Give up a lease; no-op for one that has ended."""
         try:
-            await self._store.put_back_ingestion(claim.lease, seconds=0)
+            await self._store.put_back_ingestion(lease, seconds=0)
         except EngineError as error:
-            _log.warning("%s could not be put back: %s", claim.file_id, error)
+            _log.warning("%s could not be put back: %s", lease.attachment, error)
 
     async def _renew(self) -> bool:
         owned = dict(self._running)

@@ -147,6 +147,7 @@ async def attach(
                 param=each.param,
                 code="file_not_found",
             )
+    await store.touch_vector_stores(tenant, [store_id])
     return attached.attachments
 
 

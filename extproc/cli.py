@@ -79,6 +79,7 @@ Puts the files of vector stores into the index again, from their chunks in the d
 was lost or changed, and after another embedding model was chosen (their vectors are made again then).
 What is there already is left alone, so a run that was interrupted can simply be begun again; workers may
 serve meanwhile. Searches find what is in the index.
+Beside a `holdfast up` it needs no settings but DATA_DIR: it finds its database and its index.
 """
 
 
@@ -287,7 +288,7 @@ def _reindex(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     settings = _settings(arguments, environ)
     work = reindex.run(
         settings,
-        _database(settings),
+        reindex.private_database(settings) or _database(settings),
         arguments.tenant,
         clear=arguments.clear,
         progress=reindex.on_standard_error(),

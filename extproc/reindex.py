@@ -12,6 +12,7 @@ from extproc.embedding.opening import with_local_embeddings
 from extproc.retrieval import indexing_parts, open_retrieval
 from extproc.settings import Settings
 from extproc.settings_source import SettingsError
+from storage.postgres.embedded import conninfo_of
 from storage.postgres.pool import open_pool
 from storage.postgres.store import PostgresStore
 
@@ -39,6 +40,13 @@ async def run(
         if clear:
             await parts.index.clear()
         return await reindex(parts, tenant, progress)
+
+
+def private_database(settings: Settings) -> str | None:
+    """Return how to reach the Postgres of a `holdfast up` that runs, where the settings name none."""
+    if settings.postgres.url is not None:
+        return None
+    return conninfo_of(settings.data_dir / "postgres")
 
 
 def _as_up_does(settings: Settings) -> Settings:

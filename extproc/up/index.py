@@ -14,6 +14,9 @@ from extproc.up import probes
 from extproc.up.processes import Command, StartFailed, running
 from extproc.up.terminal import Report
 
+# So much of a collection is written to a file at once, some thousand chunks; what is not yet in one is
+# searched row by row, and Lite's own limit is 128 MiB.
+_MEMORY = {"MILVUS_LITE_MEMTABLE_MEMORY_LIMIT_BYTES": str(16 << 20)}
 # It reads what it has before it listens: a few seconds for a hundred thousand chunks.
 _READY_SECONDS = 180.0
 # Time to write what is only in its log: it would otherwise be read again at the next start.
@@ -54,7 +57,7 @@ def lite_command(directory: Path, socket: Path, environment: Mapping[str, str]) 
             *(sys.executable, "-m", "extproc.milvus_lite"),
             *("--data", str(directory), "--socket", str(socket)),
         ],
-        environment={**environment, "PYTHONUNBUFFERED": "1"},
+        environment={**_MEMORY, **environment, "PYTHONUNBUFFERED": "1"},
         is_ready=partial(probes.accepts, socket),
         ready_seconds=_READY_SECONDS,
         stop_seconds=_STOP_SECONDS,

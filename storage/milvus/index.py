@@ -110,7 +110,10 @@ class MilvusIndex:
 
     async def _upsert(self, rows: list[dict[str, Any]]) -> None:
         name = await self._collections.provide(len(rows[0]["embedding"]))
-        await self._client.call(lambda client: client.upsert(name, rows))
+        await self._client.call(
+            # Lite's insert takes the place of what was there, and does not look for it first.
+            lambda client: (client.insert if self._client.is_lite else client.upsert)(name, rows)
+        )
         keys = ", ".join(f'"{row["pk"]}"' for row in rows)
         for other in await self._collections.existing():
             # The model has vectors of another size now: these were put in before.

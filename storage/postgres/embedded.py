@@ -23,7 +23,13 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from storage.postgres.embedded_data import USER, DataDirectory, find_binaries, open_directory
+from storage.postgres.embedded_data import (
+    SOCKET_NAME,
+    USER,
+    DataDirectory,
+    find_binaries,
+    open_directory,
+)
 from storage.postgres.embedded_process import CannotStart, children, spawn, wait_exit
 
 __all__ = ["CannotStart", "EmbeddedPostgres", "embedded_postgres"]
@@ -87,6 +93,19 @@ class EmbeddedPostgres:
         self.kill()
 
 
+def conninfo_of(data_dir: Path) -> str | None:
+    """Return how to reach the server that runs on a directory, from another process of its user's.
+
+    None where none runs, or its socket is elsewhere because the directory's path is too long.
+    """
+    directory = data_dir.absolute() / "run"
+    try:
+        found = (directory / SOCKET_NAME).exists()
+    except PermissionError:
+        return None
+    return _conninfo(directory) if found else None
+
+
 @asynccontextmanager
 async def embedded_postgres(
     data_dir: Path,
@@ -138,8 +157,11 @@ def _start(
         with directory.log.open("ab") as log:
             return spawn(command, directory.identity, output=log, keep_open=[lock])
 
-    conninfo = make_conninfo(host=str(socket_directory), user=USER, dbname="postgres")
-    return EmbeddedPostgres(start, conninfo)
+    return EmbeddedPostgres(start, _conninfo(socket_directory))
+
+
+def _conninfo(socket_directory: Path) -> str:
+    return make_conninfo(host=str(socket_directory), user=USER, dbname="postgres")
 
 
 async def _wait_ready(server: EmbeddedPostgres, deadline: float, said: Callable[[], str]) -> None:

@@ -33,7 +33,7 @@ USER = "holdfast"
 
 _OURS = {"pgdata", "pgdata.new", "run", "postgres.log", "lock"}
 _SOCKET_PATH_BYTES = 107  # what the kernel takes, without the closing NUL
-_SOCKET_NAME = ".s.PGSQL.5432"
+SOCKET_NAME = ".s.PGSQL.5432"
 _LOG_BYTES = 1 << 20
 _POLL_SECONDS = 0.01
 _PATIENCE_SECONDS = 0.5
@@ -101,7 +101,7 @@ class DataDirectory(msgspec.Struct, frozen=True):
         server.
         """
         directory = self.path / "run"
-        length = len(os.fsencode(directory / _SOCKET_NAME))
+        length = len(os.fsencode(directory / SOCKET_NAME))
         # A comma separates hosts in a conninfo, and cannot be escaped there.
         if length <= _SOCKET_PATH_BYTES and "," not in str(directory):
             shutil.rmtree(directory, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Migration 0002 on a database that is in use."""
+"""Migrations on a database that is in use."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from storage.postgres.migrate import migrate, shipped
 from storage.postgres.pool import open_pool
 from storage.postgres.store import PostgresStore
 from tests.support.stored import an_end, history, turn
+from tests.support.vector_stores import a_vector_store, attach, ingest
 
 _OLD_ROWS = """
 INSERT INTO threads (tenant, id, root_id, tip, writer, length) VALUES
@@ -49,3 +50,22 @@ async def test_what_an_older_release_wrote_goes_on(empty_database: str) -> None:
         assert await store.renew([Lease("t", "running", 3)], 30.0) == []
         await store.finish(an_end(Lease("t", "running", 3)))
         assert await history(store, "t", "running") == ["i0", "i1", "i2", "running/out"]
+
+
+async def test_files_of_an_older_release_can_be_attached(empty_database: str) -> None:
+    """P1: migration 0008 is for those that were uploaded before it, too."""
+    await migrate(empty_database, migrations=shipped()[:7])
+    async with await psycopg.AsyncConnection.connect(empty_database) as connection:
+        await connection.execute(
+            "INSERT INTO files VALUES ('t', 'f', now(), NULL, 'assistants', 'f.txt', 3)"
+        )
+    await migrate(empty_database)
+    async with open_pool(empty_database) as pool:
+        store = PostgresStore(pool)
+        await a_vector_store(store, "t")
+        await attach(store, "t", "f")
+        await ingest(store, "text of")
+        found = await store.found("t", [("vs/f/0", 0)])
+        assert {each.text: each.filename for each in found.values()} == {"text of f": "f.txt"}
+        assert await store.delete_file("t", "f")
+        assert await store.found("t", [("vs/f/0", 0)]) == {}

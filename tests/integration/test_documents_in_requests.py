@@ -20,7 +20,7 @@ from tests.support.stack import Stack, eventually
 PARAGRAPHS = ["The café opens at nine.", "It closes at five & is shut on Mondays."]
 
 
-def the_file(**source: str) -> list[dict[str, Any]]:
+def the_file(**source: str) -> Any:
     """Return an input of one file."""
     return [{"role": "user", "content": [{"type": "input_file", **source}]}]
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from engine.ports import (
     Attached,
+    AttributeValue,
     Chunking,
     Comparison,
     IngestionClaim,
@@ -63,7 +64,9 @@ class VectorStorePlay:
         for number in range(1 + count % 3):
             self._attached += 1
             file_id = _FILES[(which + 2 * number) % 16]
-            labels = {"n": float(which), "s": file_id} if which % 3 else {"n": "text"}
+            labels: dict[str, AttributeValue] = {"n": "text"}
+            if which % 3:
+                labels = {"n": float(which), "s": file_id}
             attachment = f"{tenant}-{self._attached}"
             new.append(
                 NewAttachment(

@@ -23,6 +23,15 @@ from tests.support.retrieval import RetrievalRig
 STORES = "/v1/vector_stores"
 
 
+class Clocked(FaultyStore):
+    """A store whose clock a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+        super().__init__()
+        self._clock = lambda: self.now
+
+
 class StoreRig:
     """One worker; `parts` are what it retrieves with. `worker` and `store` as for `Rig`."""
 

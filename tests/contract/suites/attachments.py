@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
 from engine.errors import InvalidRequest, LeaseLost
-from engine.ports import Attached, Chunking, FileCounts, NewAttachment, Order, Store, TextChunk
+from engine.ports import (
+    Attached,
+    AttributeValue,
+    Chunking,
+    FileCounts,
+    NewAttachment,
+    Order,
+    Store,
+    TextChunk,
+)
 from tests.support.vector_stores import (
     HOUR,
     VECTOR,
@@ -35,7 +45,14 @@ class AttachmentContract:
     async def test_an_attached_file_reads_back(self, store: Store, tenant: str) -> None:
         """X1: for its tenant; attributes are what they were, and numbers are floats."""
         await a_vector_store(store, tenant)
-        labels = {"k": "v\n\"'ü", "$.x": 1e22, "": -0.1, "big": 1.7e308, "tiny": 5e-324, "b": False}
+        labels: dict[str, AttributeValue] = {
+            "k": "v\n\"'ü",
+            "$.x": 1e22,
+            "": -0.1,
+            "big": 1.7e308,
+            "tiny": 5e-324,
+            "b": False,
+        }
         [made] = await attach(store, tenant, "f", attributes=labels)
         assert (made.id, made.store, made.file_id) == ("vs/f/0", "vs", "f")
         assert (made.status, made.error, made.usage_bytes) == ("in_progress", None, 0)
@@ -125,10 +142,10 @@ class AttachmentContract:
         await attach(store, tenant, *"fb", to="other", batch="another")
         wanted = "badce" if order == "asc" else "ecdab"
 
-        async def page(limit: int = 9, **window: str) -> tuple[str, bool]:
+        async def page(limit: int = 9, **window: Any) -> tuple[str, bool]:
             found, more = await files_of(
                 store, tenant, limit=limit, order=order, batch=batch, **window
-            )  # type: ignore[arg-type]
+            )
             return "".join(found), more
 
         assert await page() == (wanted, False)
@@ -149,7 +166,7 @@ class AttachmentContract:
         assert await page(status="failed", after="b") == ("", False)
         for param in ("after", "before"):
             with pytest.raises(InvalidRequest) as refused:
-                await page(**{param: "f"})
+                await page(9, **{param: "f"})
             assert refused.value.param == param
 
     async def test_a_batch_lists_its_own(self, store: Store, tenant: str) -> None:

@@ -16,23 +16,13 @@ from engine.ingestion import Ingestion, IngestionLimits
 from engine.ingestion_job import IngestionParts
 from engine.retrieval_upkeep import remove_gone
 from tests.support.engine_rig import CALLER
-from tests.support.faulty_store import FaultyStore
 from tests.support.retrieval import RetrievalRig
-from tests.support.store_rig import StoreRig
+from tests.support.store_rig import Clocked, StoreRig
 
 TENANT = CALLER.tenant
 SMALL = {"type": "static", "static": {"max_chunk_size_tokens": 100, "chunk_overlap_tokens": 50}}
 LONG = " ".join(f"word{n}" for n in range(1000))
 """19 chunks of 100 words that overlap by 50."""
-
-
-class Clocked(FaultyStore):
-    """A store whose clock a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 1_700_000_000.0
-        super().__init__()
-        self._clock = lambda: self.now
 
 
 class Bench:
@@ -153,6 +143,16 @@ async def test_a_drain_puts_back_what_runs(bench: Bench) -> None:
     assert (await bench.ended())["status"] == "completed"
     await staying.stop()
     assert bench.parts.extraction.read == ["long.txt"]
+
+
+async def test_what_was_only_claimed_is_put_back_too(bench: Bench) -> None:
+    """E4: a worker that leaves between the claim and the first step of its work."""
+    leaving = bench.worker("leaving", attempts=1)
+    assert not await leaving._claim()
+    await leaving.stop()
+    assert not leaving._running
+    [claim] = await bench.clocked.claim_ingestions("staying", 30, limit=1)
+    assert claim.attempts == 1
 
 
 @pytest.mark.parametrize(

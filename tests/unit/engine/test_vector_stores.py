@@ -12,7 +12,7 @@ from tests.support import replies
 from tests.support.engine_rig import Rig
 from tests.support.fake_model import FakeModel, frames_of
 from tests.support.replies import text
-from tests.support.store_rig import StoreRig
+from tests.support.store_rig import Clocked, StoreRig
 
 HEX = "0" * 32
 
@@ -322,6 +322,27 @@ async def test_rewriting_without_a_model_is_refused() -> None:
     error = await rig.refused("POST", f"/{store}/search", {"query": "a", "rewrite_query": True})
     assert (error["status"], error["param"]) == (400, "rewrite_query")
     assert "HOLDFAST_RETRIEVAL__REWRITE_MODEL" in error["message"]
+
+
+async def test_attaching_and_searching_keep_a_store_alive() -> None:
+    """Its days count from the last of these; when they have passed, what would use it is a 404."""
+    clocked = Clocked()
+    rig = StoreRig(store=clocked)
+    store = (await rig.made(expires_after={"anchor": "last_active_at", "days": 1}))["id"]
+    file_id = await rig.upload("hello")
+    for path, body in (
+        ("files", {"file_id": file_id}),
+        ("file_batches", {"file_ids": [file_id]}),
+        ("search", {"query": "hello"}),
+    ):
+        clocked.now += 80_000
+        await rig.made(f"/{store}/{path}", **body)
+        assert (await rig.got(f"/{store}"))["last_active_at"] == clocked.now
+    clocked.now += 86_401
+    assert (await rig.got(f"/{store}"))["status"] == "expired"
+    for path, body in (("files", {"file_id": file_id}), ("search", {"query": "hello"})):
+        error = await rig.refused("POST", f"/{store}/{path}", body)
+        assert (error["status"], "has expired" in error["message"]) == (404, True)
 
 
 async def test_content_is_there_when_the_file_is_done() -> None:

@@ -174,6 +174,8 @@ DECLARE
     next_one record;
     wanted integer := at_most;
 BEGIN
+    -- A long line that came at once is unknown to the statistics: it would be read whole and sorted.
+    PERFORM set_config('enable_bitmapscan', 'off', true);
     FOR next_one IN
         SELECT i.tenant, i.attachment
         FROM ingestions i
