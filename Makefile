@@ -66,6 +66,7 @@ proto: $(DEV) ## make extproc/pb from proto/
 
 docs: $(DEV) ## bring the generated parts of the documents and of the chart up to date
 	$(BIN)/python -m extproc.settings_docs > docs/settings.md
+	$(BIN)/python -m extproc.metrics.docs
 	$(BIN)/python -m tests.support.machine_drawing
 	$(BIN)/python -m tests.support.coverage_table
 	$(BIN)/python -m tests.support.chart_files
@@ -76,7 +77,7 @@ lock: $(DEV) ## make all lock files from pyproject.toml
 		--no-emit-index-url --no-emit-find-links --no-header -o requirements-dev.lock
 	$(BIN)/uv pip compile pyproject.toml --extra up --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header -c requirements-dev.lock -o requirements.lock
-	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	$(BIN)/uv pip compile pyproject.toml --extra traces --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header -c requirements-dev.lock \
 		-o deploy/docker/requirements.lock
 	$(BIN)/uv pip compile deploy/docker/build.in --universal --python-version 3.11 --generate-hashes \

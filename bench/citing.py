@@ -34,7 +34,7 @@ _TEXTS = {
 }
 
 
-def run() -> None:
+async def run() -> None:
     """Print nanoseconds per delta, without and with."""
     found = [Found(f"file-{number}", f"{number}.txt", "text") for number in range(10)]
     replay = call_and_output("fs_1", "file_search", "{}", told(found, 1))

@@ -62,6 +62,7 @@ class Background:
         except EngineError as error:
             # Its lease runs out, and somebody tries again.
             _log.warning("%s could not be run: %s", claim.lease.response_id, error)
+            self._live.means.meters.takeover_failed()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 
@@ -18,7 +19,7 @@ from engine.response.inputs import (
     TextDelta,
 )
 from engine.response.turn import TurnRules
-from engine.upstream.care import Care
+from engine.upstream.care import Care, Made
 from engine.upstream.rules import Outcome
 
 _DELTAS = (TextDelta, RefusalDelta, ArgumentsDelta, ReasoningDelta, SummaryDelta)
@@ -74,6 +75,11 @@ class CarefulCall:
             return judged
         return msgspec.structs.replace(judged, usage=first + judged.usage)
 
+    @property
+    def made(self) -> Made:
+        """What was let through."""
+        return self._call.made
+
     async def open(self) -> None:
         """Send the request and wait for a 200; raises UpstreamRefused, UpstreamFailed."""
         await self._call.open()
@@ -128,3 +134,12 @@ class CarefulCall:
                 for piece in contents:
                     self._kept.append(piece)
                     self._size += len(piece.text) if isinstance(piece, _DELTAS) else 0
+
+
+async def give_up(opening: asyncio.Future[None]) -> None:
+    """Cancel a call whose answer nobody waits for; an answer that came just now is closed by its caller."""
+    opening.cancel()
+    try:
+        await opening
+    except (asyncio.CancelledError, EngineError):
+        return

@@ -69,7 +69,9 @@ class Compacting:
         users = await self._said_by_users(caller.tenant, found)
         asked = self._choice.asking(request, caller.tenant)
         turn = self._summaries.turn(asked, found.replay, found.headers)
-        summary = await self._summaries.summed_up(turn, own_id)
+        summary = await self._summaries.summed_up(
+            turn, own_id, model=request.model, tenant=caller.tenant
+        )
         usage = Usage() if summary.usage is None else summary.usage
         sealed = seals.seal(pack([summary_message(summary.text)], covers=False), COMPACTION)
         compacted = {"id": ids.mint("cmp"), "type": COMPACTION, "encrypted_content": sealed}

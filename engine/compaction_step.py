@@ -45,6 +45,10 @@ class CompactionStep:
             await asyncio.wait({looking})
 
     async def _looked(self, wanted: Compaction) -> ContextCompacted | Fits:
+        with self._run.account.step("compact"):
+            return await self._compacted(wanted)
+
+    async def _compacted(self, wanted: Compaction) -> ContextCompacted | Fits:
         counted = await self._means.counting.counted(
             wanted.request, wanted.context.whole, wanted.headers
         )
@@ -52,7 +56,10 @@ class CompactionStep:
             raise cannot_count("context_management", "Invalid 'context_management': it")
         if counted.count <= _most(wanted, counted) or not wanted.context.covered:
             return Fits()
-        summary = await self._means.summaries.summed_up(wanted.turn(), self._run.id)
+        account = self._run.account
+        summary = await self._means.summaries.summed_up(
+            wanted.turn(), self._run.id, model=account.model, tenant=account.tenant
+        )
         return ContextCompacted(wanted.summarised(summary.text), summary.usage)
 
 

@@ -112,7 +112,11 @@ class Custody:
         run = self._run
         if run.claim is not None:
             await self._store.take_answers(run.claim)
-        self.lease = run.lease if run.new is None else await self._store.accept(run.new)
+        if run.new is None:
+            self.lease = run.lease
+        else:
+            with run.account.step("accept"):
+                self.lease = await self._store.accept(run.new)
         if self.log is not None and self.lease is not None:
             self.log.open(self.lease)
 
@@ -131,7 +135,14 @@ def lease_lost() -> LeaseLost:
 def _event_log(run: Run, means: Means, failed: Callable[[EngineError], None]) -> EventLog:
     made = run.unlogged
     first = run.machine.sequence if made is None else made.first
-    log = EventLog(means.store, means.limits, first=first, notify=means.notify, failed=failed)
+    log = EventLog(
+        means.store,
+        means.limits,
+        first=first,
+        notify=means.notify,
+        failed=failed,
+        meters=means.meters,
+    )
     if made is not None:
         log.add(made.frames, made.last)
     return log

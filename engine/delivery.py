@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from engine.account import Account
 from engine.eventlog import EventLog
 from engine.pipe import Pipe
 from engine.response.effects import Send
@@ -16,9 +17,16 @@ class Delivery:
     """Of one run. Without a `log` nothing is logged, and without `stream` nothing goes to the pipe."""
 
     def __init__(
-        self, machine: ResponseMachine, pipe: Pipe, log: EventLog | None, *, stream: bool
+        self,
+        machine: ResponseMachine,
+        pipe: Pipe,
+        log: EventLog | None,
+        account: Account,
+        *,
+        stream: bool,
     ) -> None:
         self.log = log
+        self._account = account
         self.deltas = 0
         """Events that content has made."""
         self._machine = machine
@@ -35,7 +43,9 @@ class Delivery:
         if self.log is not None:
             self.log.add(frames, last)
         if self._stream:
-            await self._pipe.write(without_held(frames) if held else frames, last)
+            shown = without_held(frames) if held else frames
+            self._account.sent += len(shown)
+            await self._pipe.write(shown, last)
 
     async def feed(
         self, inputs: Iterable[Content | ModelAnswered | WaitedLong | ToolEnded]

@@ -6,13 +6,16 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from engine.ports.meters import NO_METERS, Meters
+
 _log = logging.getLogger(__name__)
 
 
 class Detached:
     """Counts over the life of a worker. `tokens` are output tokens, as far as the model tells them."""
 
-    def __init__(self) -> None:
+    def __init__(self, meters: Meters = NO_METERS) -> None:
+        self._meters = meters
         self.runs = 0
         self.seconds = 0.0
         self.tokens = 0
@@ -22,6 +25,7 @@ class Detached:
         self.runs += 1
         self.seconds += seconds
         self.tokens += tokens
+        self._meters.detached(seconds, tokens)
         _log.info(
             "%s ran on for %.1f s and %d tokens after its client left",
             response_id,

@@ -15,6 +15,7 @@ from engine.errors import EngineError, StorageUnavailable
 from engine.limits import Limits
 from engine.outage import outlast
 from engine.ports import EventBatch, Lease, RunStore
+from engine.ports.meters import NO_METERS, Meters
 
 _log = logging.getLogger(__name__)
 
@@ -36,11 +37,15 @@ class EventLog:
         first: int,
         notify: Notify,
         failed: Callable[[EngineError], None],
+        meters: Meters = NO_METERS,
     ) -> None:
         self._store = store
         self._limits = limits
         self._notify = notify
         self._failed = failed
+        self._meters = meters
+        self._clock = asyncio.get_running_loop().time
+        self._since = 0.0
         self._lease: Lease | None = None
         self._frames: list[bytes] = []
         self._size = 0
@@ -60,11 +65,18 @@ class EventLog:
 
     def add(self, frames: bytes, last: int) -> None:
         """Take whole events, the last of which has this number; nothing is written here."""
+        if not self._frames:
+            self._since = self._clock()
         self._frames.append(frames)
         self._size += len(frames)
         self._last = last
         if self._timer is None or self._size >= self._limits.log_bytes:
             self._schedule()
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that are not being written yet."""
+        return self._size
 
     @property
     def crowded(self) -> bool:
@@ -136,7 +148,8 @@ class EventLog:
     def _write(self) -> None:
         assert self._lease is not None
         self._stop_timer()
-        writing = self._append(self._lease, self._take())
+        since = self._since
+        writing = self._append(self._lease, self._take(), since)
         self._writing = asyncio.get_running_loop().create_task(writing)
 
     def _take(self) -> EventBatch:
@@ -146,8 +159,11 @@ class EventLog:
         self._size = 0
         return batch
 
-    async def _append(self, lease: Lease, batch: EventBatch) -> None:
-        """Write a batch, however long it takes: what follows it must not be there without it."""
+    async def _append(self, lease: Lease, batch: EventBatch, since: float) -> None:
+        """Write a batch, however long it takes: what follows it must not be there without it.
+
+        `since` is when its first event was made.
+        """
         try:
             await outlast(lambda _again: self._try(lease, batch), lease.response_id)
         except EngineError as error:
@@ -156,6 +172,7 @@ class EventLog:
             _log.exception("the events of %s could not be written", lease.response_id)
             self._fail(EngineError("The gateway failed; see its log."))
         else:
+            self._meters.logged(self._clock() - since, len(batch.frames))
             self._notify(lease.response_id)
             self._writing = None
             self._schedule()

@@ -111,6 +111,7 @@ class Files:
         await reply.begin(200 if asked is None else 206, content_headers(file, asked))
         async for piece in self._keeping.read(blobs, start, end):
             await reply.write(piece)
+        self._keeping.given(end - start)
         await reply.end()
 
     async def open(self, tenant: str, wanted: str) -> tuple[StoredFile, AsyncIterator[bytes]]:

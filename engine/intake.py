@@ -10,6 +10,7 @@ from itertools import chain
 import msgspec
 
 from engine import affinity
+from engine.account import Account
 from engine.api.headers import OnDisconnect, read_idempotency_key, read_on_disconnect
 from engine.api.items import require_pairs
 from engine.api.json import read_object
@@ -39,6 +40,7 @@ from engine.ports import (
     Store,
     StoredItem,
 )
+from engine.ports.tracing import NO_SPAN, Span
 from engine.references import Attach, resolve
 from engine.response.consent import Asking
 from engine.response.effects import Send
@@ -53,13 +55,22 @@ from engine.work import pack
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Whose request it is, which of its headers its model turns carry, and those that are for us."""
+    """Whose request it is, which of its headers its model turns carry, and those that are for us.
+
+    `span` is what its response is traced by.
+    """
 
     tenant: str
     model_headers: Mapping[str, str] = {}
     on_disconnect: str | None = None
     idempotency_key: str | None = None
     byte_range: str | None = None
+    span: Span = NO_SPAN
+
+    @property
+    def request_id(self) -> str:
+        """What Envoy calls the request; "" where nobody said."""
+        return self.model_headers.get("x-request-id", "")
 
 
 Expand = Callable[[str, Fields], Awaitable[Fields]]
@@ -124,8 +135,7 @@ class Intake:
         providers = self._tools.open(request, caller.tenant)
         on_disconnect = read_on_disconnect(caller.on_disconnect, self._on_disconnect)
         key = read_idempotency_key(caller.idempotency_key, store=request.store)
-        items = await resolve(self._store, self._attach, caller.tenant, request.input)
-        before = await continuation(self._store, caller.tenant, request, key, visit)
+        items, before = await self._loaded(caller, request, key, visit)
         asking = Asking(stored=request.store, keys=self._consent_keys(caller.tenant))
         consents = await self._consents(caller.tenant, request, items, before, asking, key)
         items = consents.items
@@ -194,7 +204,27 @@ class Intake:
             providers=providers,
             claim=claim,
             approved=bool(consents.approved),
+            account=Account(
+                own_id,
+                caller.tenant,
+                request.model,
+                span=caller.span,
+                request_id=caller.request_id,
+            ),
         )
+
+    async def _loaded(
+        self, caller: Caller, request: CreateRequest, key: str | None, visit: Visit
+    ) -> tuple[list[StoredItem], Continuation]:
+        """Return the input with what it refers to, and what the request continues."""
+        span = caller.span.child("load history")
+        try:
+            items = await resolve(self._store, self._attach, caller.tenant, request.input)
+            before = await continuation(self._store, caller.tenant, request, key, visit)
+            span.put("holdfast.history.items", len(before.items))
+            return items, before
+        finally:
+            span.end()
 
     async def _checked(
         self, caller: Caller, fields: Fields, ids: ItemIds, seals: Seals

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from engine.errors import StorageUnavailable, TooLarge
 from engine.ids import RANDOM_BYTES
 from engine.ports import Blob, BlobStore, FileStore
+from engine.ports.meters import NO_METERS, Meters
 
 # How long a client may take to send one file.
 _ANNOUNCED_SECONDS = 6 * 3600
@@ -17,11 +18,16 @@ class Keeping:
     """Blobs with their rows."""
 
     def __init__(
-        self, store: FileStore, blobs: BlobStore, randomness: Callable[[int], bytes]
+        self,
+        store: FileStore,
+        blobs: BlobStore,
+        randomness: Callable[[int], bytes],
+        meters: Meters = NO_METERS,
     ) -> None:
         self._store = store
         self._blobs = blobs
         self._randomness = randomness
+        self._meters = meters
 
     async def keep(
         self, tenant: str, pieces: AsyncIterator[bytes], *, most: int, what: str
@@ -32,7 +38,13 @@ class Keeping:
         """
         key = self._randomness(RANDOM_BYTES).hex()
         await self._store.reserve_blob(tenant, key, _ANNOUNCED_SECONDS)
-        return await self._blobs.put(key, _bounded(pieces, most, what))
+        blob = await self._blobs.put(key, _bounded(pieces, most, what))
+        self._meters.file_bytes("up", blob.size)
+        return blob
+
+    def given(self, size: int) -> None:
+        """Count what a client has fetched."""
+        self._meters.file_bytes("down", size)
 
     async def drop(self, blob: Blob) -> None:
         """Remove a blob that nothing could take: its row has gone, or will."""

@@ -11,6 +11,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+import msgspec
+
 from engine.errors import StorageUnavailable
 from engine.loop import Loop
 from engine.pipe import Pipe
@@ -24,6 +26,18 @@ _log = logging.getLogger(__name__)
 _RETRY = 1.0
 
 
+class Census(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker runs at one moment: responses by kind, leases, and bytes that wait."""
+
+    foreground: int
+    detached: int
+    background: int
+    unstored: int
+    leases: int
+    pipe_bytes: int
+    log_bytes: int
+
+
 class Live:
     """Starts runs as tasks of their own and brings them the news of the store; `worker` is our name."""
 
@@ -32,6 +46,8 @@ class Live:
         self.worker = worker
         self._runs = Runs()
         self._loops: dict[asyncio.Task[None], Loop] = {}
+        self._pipes: dict[asyncio.Task[None], Pipe] = {}
+        self._running: dict[str, Loop] = {}
         self._chores: list[asyncio.Task[None]] = []
 
     def __len__(self) -> int:
@@ -45,11 +61,34 @@ class Live:
             pipe.abandon()
         loop = Loop(run, pipe, self.means)
         task = self._runs.start(loop.run())
+        self._pipes[task] = pipe
+        task.add_done_callback(self._pipes.__delitem__)
+        self._running[run.id] = loop
+        task.add_done_callback(lambda _: self._forget(loop))
         if run.stored:
             self._loops[task] = loop
             task.add_done_callback(self._ended)
             self._begin_chores()
         return task
+
+    def census(self) -> Census:
+        """Return what there is now."""
+        loops = self._loops.values()
+        background = sum(loop.run_of.background for loop in loops)
+        detached = sum(loop.detached for loop in loops)
+        return Census(
+            foreground=len(loops) - background - detached,
+            detached=detached,
+            background=background,
+            unstored=len(self._runs) - len(loops),
+            leases=sum(loop.lease is not None for loop in loops),
+            pipe_bytes=sum(pipe.size for pipe in self._pipes.values()),
+            log_bytes=sum(loop.unlogged for loop in loops),
+        )
+
+    def running(self, response_id: str) -> Loop | None:
+        """Return the run of a response, if it runs here."""
+        return self._running.get(response_id)
 
     def cancel(self, tenant: str, response_id: str) -> None:
         """End a response as cancelled at once, if it runs here and is accepted."""
@@ -70,6 +109,11 @@ class Live:
         Those are brought to a terminal state.
         """
         await self._runs.drain(seconds, self.hand_over)
+
+    def _forget(self, loop: Loop) -> None:
+        # Perhaps it runs again here, by another loop.
+        if self._running.get(loop.run_of.id) is loop:
+            del self._running[loop.run_of.id]
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._loops[task]
@@ -96,6 +140,7 @@ class Live:
             return
         for lease in await self.means.store.renew(list(owned), self.means.limits.lease):
             _log.warning("the lease of %s is lost", lease.response_id)
+            self.means.meters.lease_lost()
             owned[lease].lose_lease()
 
     async def _ask_cancelled(self) -> None:

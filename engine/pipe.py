@@ -55,6 +55,11 @@ class Pipe:
             await self._writable.wait()
 
     @property
+    def size(self) -> int:
+        """Bytes that wait for the reader."""
+        return self._size
+
+    @property
     def unread(self) -> bool:
         """True while something waits for the reader."""
         return bool(self._frames)

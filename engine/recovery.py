@@ -47,14 +47,16 @@ class Recovery:
 
     async def _sweep(self) -> bool:
         """Take over some; True if there may be more."""
-        worker = self._live.worker
+        worker, meters = self._live.worker, self._live.means.meters
         if not self._inherited:
             claims = await self._store.inherit(worker, self._lease, limit=_AT_ONCE)
             self._inherited = len(claims) < _AT_ONCE
+            meters.recovered("inherited", len(claims))
         elif await self._is_patient():
             return False
         else:
             claims = await self._expired()
+            meters.recovered("expired", len(claims))
         if claims:
             _log.warning("taking over %d runs", len(claims))
         async with asyncio.TaskGroup() as group:
@@ -90,6 +92,8 @@ class Recovery:
                 await self._store.release(claim.lease)
         except EngineError as error:
             # Its lease runs out again, and somebody tries again.
+            self._live.means.meters.takeover_failed()
             _log.warning("%s could not be taken over: %s", claim.lease.response_id, error)
         except Exception:
+            self._live.means.meters.takeover_failed()
             _log.exception("%s could not be taken over", claim.lease.response_id)

@@ -7,6 +7,7 @@ Errors are raised as EngineError; the adapter has one place that answers them.
 from __future__ import annotations
 
 import asyncio
+import time
 
 import msgspec
 
@@ -77,16 +78,35 @@ class Responses:
         `model` makes the turns of this response alone, while its client stays; None: the worker's.
         """
         no_parameters(query)
+        began = time.monotonic()
         with self._lines.visit() as visit:
             while True:
-                admitted = await self._intake.admit(caller, body, visit)
+                admitted = await self._admitted(caller, body, visit)
                 run = msgspec.structs.replace(admitted, model=model)
+                # Also where it waited for its conversation, and was admitted again.
+                run.account.began = began
+                reply.tell(run.account)
                 try:
                     await self._carry_out(caller.tenant, run, visit, reply)
                     return
                 except ConversationMoved:
                     # Another worker's turn came first, and is waited for: nothing was done yet.
                     continue
+
+    async def _admitted(self, caller: Caller, body: bytes, visit: Visit) -> Run:
+        """Return the run of a request that is not refused, in a trace that ends with it."""
+        span = self._live.means.tracer.begin("response", "server", caller.model_headers)
+        traced = msgspec.structs.replace(
+            caller, span=span, model_headers={**caller.model_headers, **span.headers}
+        )
+        try:
+            run = await self._intake.admit(traced, body, visit)
+        except BaseException as error:
+            code = error.code if isinstance(error, EngineError) else None
+            span.fail(code or type(error).__name__)
+            span.end()
+            raise
+        return run
 
     async def _carry_out(self, tenant: str, run: Run, visit: Visit, reply: Reply) -> None:
         if run.background:
@@ -106,11 +126,16 @@ class Responses:
         """Accept a run for the queue; its client is shown that it waits, or follows its log."""
         assert run.new is not None
         try:
-            await self._store.accept(run.new)
+            with run.account.step("accept"):
+                await self._store.accept(run.new)
+            run.account.close("queued", None)
         except AlreadyAccepted as earlier:
             await self._repeat(tenant, run, earlier, visit, reply)
             return
+        finally:
+            run.account.end_span()
         visit.leave()
+        self._live.means.meters.queued()
         self._background.wake()
         if run.stream:
             await self._following.follow(tenant, run.id, -1, reply)
@@ -125,12 +150,15 @@ class Responses:
             await reply.answer(answer)
             return
         heartbeat = Heartbeat(pipe, sse.KEEP_ALIVE, self._limits.heartbeat)
+        size = 0
         try:
             await reply.open()
             while (frames := await pipe.read()) is not None:
                 await reply.write(frames)
+                size += len(frames)
         finally:
             heartbeat.stop()
+            self._live.means.meters.streamed(size, spilled=pipe.spilled)
         if pipe.spilled:
             # It reads slower than the model writes: the log is its buffer (rule E6).
             await self._following.follow(tenant, run.id, pipe.taken, _Opened(reply))
@@ -146,6 +174,7 @@ class Responses:
         assert run.new.idempotency is not None
         if earlier.digest != run.new.idempotency.digest:
             raise earlier
+        run.account.response_id = earlier.response_id
         try:
             if run.stream:
                 await self._following.follow(tenant, earlier.response_id, -1, reply)
@@ -253,6 +282,7 @@ class _Opened:
 
     def __init__(self, reply: Reply) -> None:
         self.answer = reply.answer
+        self.tell = reply.tell
         self.write = reply.write
         self.end = reply.end
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import msgspec
 
 from engine.errors import EngineError, UpstreamFailed
+from engine.ports.meters import NO_METERS, Meters
 from engine.response.turn import TurnRequest
 
 _log = logging.getLogger(__name__)
@@ -28,11 +29,12 @@ class RetryBudget:
 
     SHARE = 0.2
 
-    def __init__(self, most: int = 10) -> None:
+    def __init__(self, most: int = 10, meters: Meters = NO_METERS) -> None:
         self.spent = 0
         """Turns that were asked for again in this worker's life."""
         self._left = float(most)
         self._most = most
+        self._meters = meters
 
     def earn(self) -> None:
         """Count a turn that went well."""
@@ -40,7 +42,9 @@ class RetryBudget:
 
     def spend(self, run: str, error: EngineError) -> bool:
         """Return whether a turn of `run` that failed may be asked for again; it is counted and logged."""
-        if self._left < 1:
+        granted = self._left >= 1
+        self._meters.retry(granted=granted)
+        if not granted:
             _log.warning("%s: a turn failed, and the budget of retries is spent: %s", run, error)
             return False
         self._left -= 1

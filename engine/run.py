@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from engine.account import Account
 from engine.api.headers import OnDisconnect
 from engine.counting import Counting
 from engine.detached import Detached
@@ -22,6 +23,8 @@ from engine.ports import (
     Store,
     ToolProvider,
 )
+from engine.ports.meters import NO_METERS, Meters
+from engine.ports.tracing import NO_TRACES, Tracer
 from engine.response.inputs import Input
 from engine.response.machine import ResponseMachine
 from engine.retries import RetryBudget
@@ -45,7 +48,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     `claim` are answers to requests for consent that it takes without being stored; `approved` says that
     calls come before its first turn.
 
-    `model` makes its turns; None: the worker's own way.
+    `model` makes its turns; None: the worker's own way. `account` says what became of it.
     """
 
     id: str
@@ -62,6 +65,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     providers: tuple[ToolProvider, ...] = ()
     claim: AnswerClaim | None = None
     approved: bool = False
+    account: Account = msgspec.field(default_factory=Account)
 
     @property
     def stored(self) -> bool:
@@ -91,3 +95,5 @@ class Means:
     counting: Counting
     summaries: Summaries
     retries: RetryBudget = field(default_factory=RetryBudget)
+    meters: Meters = NO_METERS
+    tracer: Tracer = NO_TRACES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -9,9 +10,10 @@ import msgspec
 from engine.api.request import CreateRequest
 from engine.api.response_object import Usage
 from engine.context.summaries import PROMPT, asking, summary_request
-from engine.errors import UpstreamFailed
+from engine.errors import EngineError, UpstreamFailed
 from engine.limits import Limits
 from engine.ports import ModelClient
+from engine.ports.meters import NO_METERS, Meters
 from engine.response.turn import TurnRequest, TurnRules
 from engine.retries import RetryBudget
 from engine.spoken import Spoken
@@ -37,8 +39,10 @@ class Summaries:
         budget: RetryBudget,
         prompt: str = PROMPT,
         most_tokens: int | None = None,
+        meters: Meters = NO_METERS,
     ) -> None:
         self._spoken = Spoken(model, limits, budget)
+        self._meters = meters
         self._choice = choice
         self._prompt = prompt
         self._most_tokens = most_tokens
@@ -52,12 +56,25 @@ class Summaries:
         body = dialect.encode(summing, asking(request, replay, self._prompt))
         return TurnRequest(body, headers, TurnRules(declared=()), dialect.name)
 
-    async def summed_up(self, turn: TurnRequest, run: str) -> Summary:
+    async def summed_up(
+        self, turn: TurnRequest, run: str, *, model: str = "", tenant: str = ""
+    ) -> Summary:
         """Make the turn of `run`; a text that is cut is used as it is.
 
+        `model` and `tenant` are for the meters.
         Raises UpstreamRefused, UpstreamFailed.
         """
-        text, usage = await self._spoken.text(turn, run)
+        clock = asyncio.get_running_loop().time
+        began, error = clock(), "cancelled"
+        usage: Usage | None = None
+        try:
+            text, usage = await self._spoken.text(turn, run)
+            error = ""
+        except EngineError as failure:
+            error = type(failure).__name__
+            raise
+        finally:
+            self._meters.turn(model, tenant, error, clock() - began, usage, ())
         if not text:
             raise UpstreamFailed("The model has written no summary of the conversation.")
         return Summary(text, usage)

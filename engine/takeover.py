@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import msgspec
 
+from engine.account import Account
 from engine.api.request import CreateRequest
 from engine.api.response_object import ResponseObject
 from engine.context.history import usable_history
@@ -61,6 +62,8 @@ class _Accepted(msgspec.Struct, frozen=True):
     """What is read of a response's head as it was accepted."""
 
     status: str
+    model: str = ""
+    created_at: int = 0
 
 
 _read_accepted = msgspec.json.Decoder(_Accepted).decode
@@ -86,6 +89,11 @@ class TakeOver:
 
     async def _run(self, claim: Claim) -> Run:
         work = unpack(claim.work)
+        accepted = _read_accepted(claim.head)
+        if accepted.status == "queued" and claim.attempts == 1:
+            waited = self._live.means.clock() - accepted.created_at
+            self._live.means.meters.queue_wait(max(0, waited))
+        account = self._account(claim, work)
         unlogged = None
         first: Input | None = None
         asked = await self._asked(claim, work)
@@ -110,6 +118,20 @@ class TakeOver:
             approved=bool(work.approved),
             unlogged=unlogged,
             background=True,
+            account=account,
+        )
+
+    def _account(self, claim: Claim, work: Work) -> Account:
+        """Return what is told of it, in the trace in which it was accepted."""
+        span = self._live.means.tracer.begin("response taken over", "internal", work.headers)
+        span.put("holdfast.attempt", claim.attempts)
+        lease = claim.lease
+        return Account(
+            lease.response_id,
+            lease.tenant,
+            _read_accepted(claim.head).model,
+            span=span,
+            request_id=work.headers.get("x-request-id", ""),
         )
 
     def _machine(self, claim: Claim, work: Work, asked: _Asked) -> ResponseMachine:

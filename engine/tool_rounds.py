@@ -30,7 +30,7 @@ class ToolRounds:
         if self._run.answers:
             # Whoever comes second with the same answer must not have its tool called.
             await self._custody.accepted()
-        listing = asyncio.ensure_future(self._means.tools.list(self._run.providers))
+        listing = asyncio.ensure_future(self._listing())
         try:
             if not await came(self._run, listing, self._means.limits.open_after):
                 await self._custody.accepted()
@@ -38,6 +38,10 @@ class ToolRounds:
             return await listing
         finally:
             listing.cancel()
+
+    async def _listing(self) -> ToolsListed:
+        with self._run.account.step("list tools"):
+            return await self._means.tools.list(self._run.providers)
 
     async def run(self, asked: RunTools) -> RoundEnded:
         """Run the calls of one turn. What they answered is stored before it is used in the background.
@@ -51,7 +55,8 @@ class ToolRounds:
         log = self._delivery.log if self._run.background else None
         if log is not None and self._run.approved:
             await log.written()
-        await self._means.tools.run(self._run.providers, asked.calls, ended)
+        run = self._run
+        await self._means.tools.run(run.providers, asked.calls, ended, run.account)
         most = self._means.limits.response_bytes
         if self._run.machine.held > most:
             raise UpstreamFailed(f"The output is over {most} bytes.")

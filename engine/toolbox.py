@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 
-from engine.api.file_search import FileSearchTool
+from engine.account import Account
+from engine.api.file_search import FILE_SEARCH, FileSearchTool
 from engine.api.json import encode
 from engine.api.mcp import McpTool
 from engine.api.ownership import NO_POLICY, ToolPolicy
@@ -17,7 +18,14 @@ from engine.api.tools import OwnedTool
 from engine.errors import ToolsUnavailable
 from engine.file_search import FileSearch
 from engine.limits import Limits
-from engine.ports import OpenProvided, ToolDeclaration, ToolOutcome, ToolProvider
+from engine.ports import (
+    OpenProvided,
+    ToolDeclaration,
+    ToolOutcome,
+    ToolProvider,
+    TracedProvider,
+)
+from engine.ports.meters import NO_METERS, Meters, ToolEnd
 from engine.registry import Registry
 from engine.response.agenda import Listing
 from engine.response.effects import ToolCall
@@ -47,6 +55,7 @@ class Toolbox:
         provided: Mapping[str, OpenProvided] | None = None,
         policy: ToolPolicy = NO_POLICY,
         file_search: FileSearch | None = None,
+        meters: Meters = NO_METERS,
     ) -> None:
         """`provided` are what the operator added, by type; `policy` says what is the model server's.
 
@@ -57,6 +66,7 @@ class Toolbox:
         self.policy = msgspec.structs.replace(
             policy, provided=frozenset(self._provided), file_search=file_search is not None
         )
+        self._meters = meters
         self._open_provider = open_provider
         self._registry = registry
         self._limits = limits
@@ -98,12 +108,13 @@ class Toolbox:
         providers: Sequence[ToolProvider],
         calls: Sequence[ToolCall],
         ended: Callable[[ToolEnded], Awaitable[None]],
+        account: Account,
     ) -> None:
         """Run the calls side by side and tell of each as it ends; cancelled, it gives up the others."""
         by_label = {provider.label: provider for provider in providers}
         own = asyncio.Semaphore(self._limits.response_tool_calls)
         loop = asyncio.get_running_loop()
-        tasks = [loop.create_task(self._one(by_label, call, own)) for call in calls]
+        tasks = [loop.create_task(self._one(by_label, call, own, account)) for call in calls]
         try:
             for ending in asyncio.as_completed(tasks):
                 await ended(await ending)
@@ -129,26 +140,58 @@ class Toolbox:
         )
 
     async def _one(
-        self, providers: dict[str, ToolProvider], call: ToolCall, own: asyncio.Semaphore
+        self,
+        providers: dict[str, ToolProvider],
+        call: ToolCall,
+        own: asyncio.Semaphore,
+        account: Account,
     ) -> ToolEnded:
         if call.refused is not None:
+            self._meters.tool_call(self._kind(call), "refused", 0)
             return ToolEnded(call.item_id, _failure(f"The call was not made: {call.refused}"))
         provider = providers.get(call.label)
         if provider is None:
+            self._meters.tool_call(self._kind(call), "refused", 0)
             return ToolEnded(call.item_id, _failure("There is no such tool any more."))
         async with own, self._slots:
-            return ToolEnded(call.item_id, await self._outcome(provider, call))
+            return ToolEnded(call.item_id, await self._told(provider, call, account))
+
+    async def _told(self, provider: ToolProvider, call: ToolCall, account: Account) -> ToolOutcome:
+        with account.call(call.label, call.name, call.item_id) as step:
+            span = step.span
+            if span.content:
+                span.put("gen_ai.tool.call.arguments", call.arguments.decode("utf-8", "replace"))
+            if isinstance(provider, TracedProvider) and (carried := span.headers):
+                provider = provider.within(carried)
+            outcome = await self._outcome(provider, call)
+            if span.content:
+                span.put("gen_ai.tool.call.result", outcome.text)
+            if outcome.failed:
+                span.fail("tool_error")
+            return outcome
 
     async def _outcome(self, provider: ToolProvider, call: ToolCall) -> ToolOutcome:
         seconds = self._limits.tool_call
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        end: ToolEnd = "error"
         try:
             async with asyncio.timeout(seconds + _GRACE):
-                return await provider.call(call.name, call.arguments, timeout=seconds)
+                outcome = await provider.call(call.name, call.arguments, timeout=seconds)
+            end = "ok" if outcome.error is None else "error"
         except TimeoutError:
-            return _failure(f"No answer came within {seconds:g} seconds.")
+            end = "timeout"
+            outcome = _failure(f"No answer came within {seconds:g} seconds.")
         except Exception:
             _log.exception("a call of a tool broke")
-            return _failure("The gateway failed; see its log.")
+            outcome = _failure("The gateway failed; see its log.")
+        self._meters.tool_call(self._kind(call), end, clock() - began)
+        return outcome
+
+    def _kind(self, call: ToolCall) -> str:
+        """Return the type of the tool: the label of a server is its client's to choose."""
+        own = call.label in self._provided or call.label == FILE_SEARCH
+        return call.label if own else "mcp"
 
 
 def _failure(why: str) -> ToolOutcome:

@@ -5,43 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Protocol
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
-from engine.api.ownership import ToolPolicy
-from engine.attachments import Attachments, FetchUrl, NothingExtracted, nothing_fetched
-from engine.background import Background
-from engine.connectors import Connectors
-from engine.conversations import Conversations
-from engine.detached import Detached
-from engine.file_search import FileSearch
-from engine.file_sweep import FileSweep
-from engine.files import Files
-from engine.following import Following
-from engine.intake import Intake
-from engine.keeping import Keeping
-from engine.limits import Limits
-from engine.lines import Lines
-from engine.live import Live
-from engine.ports import BlobStore, ModelClient, Sealing, Store
-from engine.ports.extraction import Extraction
-from engine.prompts import Prompts
-from engine.recovery import Recovery
-from engine.registry import Registry
-from engine.responses import Responses
-from engine.retries import RetryBudget
-from engine.run import Means
-from engine.takeover import TakeOver
-from engine.toolbox import OpenProvider, Toolbox
-from engine.truncation import Truncation
-from engine.upkeep import Upkeep
-from engine.uploads import Uploads
+from engine.ports import ModelClient
+from engine.ports.meters import NO_METERS
 from engine.upstream.choice import Choice
 from extproc.admission import Admission
-from extproc.connectors import shared_connectors, shared_policies
-from extproc.context_operations import ContextParts
+from extproc.connectors import shared_policies
+from extproc.debugging import window
+from extproc.engine_parts import Engine
 from extproc.exchange import Exchanges
 from extproc.extraction.documents import open_extraction
 from extproc.files import file_store, url_fetcher
@@ -54,19 +27,20 @@ from extproc.identity import (
     Identify,
 )
 from extproc.mcp.worker import McpServers, mcp_servers
+from extproc.metrics.counted import UNCOUNTED, Door
+from extproc.metrics.counting import counting
+from extproc.metrics.meters import RequestMeters
+from extproc.metrics.sampling import Sampling
 from extproc.model_client import HttpModelClient, NoModelClient, turn_headers
 from extproc.operations import Endpoints
-from extproc.provided_tools import load_providers
-from extproc.retrieval import NO_RETRIEVAL, RetrievalMeans, RetrievalParts, open_retrieval
+from extproc.retrieval import open_retrieval
 from extproc.scout import Scout
-from extproc.sealing import NoSealing
 from extproc.settings import Settings, SettingsError
+from extproc.tracing.worker import traces
 from extproc.transport import Together, Transport
 from extproc.values import (
-    consent_keys,
     dialect_choice,
     identity_source,
-    limits_of,
     mcp_limits,
     model_client,
     model_key,
@@ -75,9 +49,11 @@ from extproc.values import (
 )
 from storage.postgres.pool import open_pool
 from storage.postgres.store import PostgresStore
+from storage.postgres.writer import Writer
 
 _log = logging.getLogger(__name__)
 
+_UNCOUNTED = {"ext_proc": UNCOUNTED, "http": UNCOUNTED}
 # Seconds for the terminal events of stopped runs to reach their clients.
 _LAST_WORDS = 2.0
 # Longer than any run: what ends the streams is that their runs have ended.
@@ -88,7 +64,14 @@ _DAY = 86_400.0
 class Worker:
     """A worker that is built and not yet serving."""
 
-    def __init__(self, transport: Transport, engine: Engine, settings: Settings) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        engine: Engine,
+        settings: Settings,
+        sampling: Sampling | None = None,
+    ) -> None:
+        self._sampling = sampling
         self._transport = transport
         self._engine = engine
         self._sidecar = settings.sidecar
@@ -97,10 +80,16 @@ class Worker:
         """Serve until `stop` is set, then drain (rule E4)."""
         await self._transport.start()
         self._engine.start()
+        if self._sampling is not None:
+            self._sampling.start()
         _log.info("serving")
         await stop.wait()
+        if self._sampling is not None:
+            self._sampling.draining = True
         _log.info("draining, %d responses running", len(self._engine.live))
         await self._drain()
+        if self._sampling is not None:
+            await self._sampling.stop()
         _log.info("stopped")
 
     async def _drain(self) -> None:
@@ -131,164 +120,6 @@ class Worker:
         await asyncio.wait({chores}, timeout=_LAST_WORDS)
 
 
-class Doer(Protocol):
-    """Does something beside the requests, from `start` to `stop`."""
-
-    def start(self) -> None: ...
-
-    async def stop(self) -> None: ...
-
-
-class Engine:
-    """The engine of one worker, its parts put together."""
-
-    def __init__(
-        self,
-        store: Store,
-        blobs: BlobStore,
-        model: ModelClient,
-        open_provider: OpenProvider,
-        settings: Settings,
-        worker_name: str,
-        choice: Choice,
-        *,
-        scouts: Sequence[Scout] = (),
-        open_anew: OpenProvider | None = None,
-        sealing: Sealing | None = None,
-        fetch: FetchUrl = nothing_fetched,
-        retrieval: RetrievalMeans = NO_RETRIEVAL,
-        extraction: Extraction | None = None,
-    ) -> None:
-        extraction = NothingExtracted() if extraction is None else extraction
-        limits = limits_of(settings)
-        retries = RetryBudget(settings.routing.retry_budget)
-        context = ContextParts(settings.context, model, limits, choice, retries)
-        truncation = Truncation(context.counting)
-        shared = shared_connectors(settings.connectors.shared)
-        sealing = NoSealing() if sealing is None else sealing
-        registry = Registry(store, sealing, shared)
-        keeping = Keeping(store, blobs, os.urandom)
-        files = Files(store, keeping, randomness=os.urandom, limits=limits)
-        vectors = RetrievalParts(
-            store, files, extraction, retrieval, settings.retrieval, worker_name
-        )
-        tools = _toolbox(settings, open_provider, limits, registry, vectors.file_search(limits))
-        self.following = Following(store, limits)
-        means = Means(
-            model=model,
-            tools=tools,
-            sealing=sealing,
-            store=store,
-            clock=_now,
-            limits=limits,
-            notify=self.following.notify,
-            detached=Detached(),
-            choice=choice,
-            truncation=truncation,
-            counting=context.counting,
-            summaries=context.summaries,
-            retries=retries,
-        )
-        self.live = Live(means, worker_name)
-        takeover = TakeOver(self.live)
-        more_turns = settings.model.via != "request"
-        most = settings.background.concurrency if more_turns else 0
-        background = Background(self.live, takeover, most=most)
-        recovery = Recovery(self.live, takeover, background)
-        self._chores: tuple[Doer, ...] = (
-            background,
-            recovery,
-            Upkeep(store),
-            FileSweep(store, blobs),
-            *vectors.chores,
-            *scouts,
-        )
-        attach = Attachments(files, fetch, extraction, limits).attach
-        self.lines = Lines(store, limits.conversation_wait)
-        conversations = Conversations(
-            store=store, lines=self.lines, sealing=sealing, attach=attach, randomness=os.urandom
-        )
-        prompts = Prompts(store, randomness=os.urandom, limits=limits, policy=tools.policy)
-        responses = Responses(
-            store=store,
-            lines=self.lines,
-            intake=Intake(
-                store,
-                tools=tools,
-                sealing=sealing,
-                clock=_now,
-                randomness=os.urandom,
-                limits=limits,
-                worker=worker_name,
-                choice=choice,
-                truncation=truncation,
-                summaries=context.summaries,
-                expand=prompts.expand,
-                attach=attach,
-                on_disconnect=settings.sidecar.on_disconnect,
-                consent_keys=consent_keys(settings),
-                more_turns=more_turns,
-            ),
-            live=self.live,
-            following=self.following,
-            takeover=takeover,
-            background=background,
-        )
-        connectors = Connectors(
-            store,
-            registry,
-            open_provider=open_provider,
-            open_anew=open_provider if open_anew is None else open_anew,
-            tools=tools,
-            clock=_now,
-            randomness=os.urandom,
-        )
-        uploads = Uploads(store, keeping, clock=_now, randomness=os.urandom, limits=limits)
-        of_contexts = context.operations(store, self.lines, tools, sealing, attach, _now)
-        vector_stores, store_files, batches = vectors.operations(model, limits, choice, retries)
-        self.endpoints = Endpoints(
-            responses,
-            conversations,
-            connectors,
-            prompts,
-            files,
-            uploads,
-            *of_contexts,
-            vector_stores,
-            store_files,
-            batches,
-        )
-
-    def start(self) -> None:
-        """Begin with what is done beside the requests."""
-        for chore in self._chores:
-            chore.start()
-
-    async def stop_chores(self) -> None:
-        """Take nothing more in hand."""
-        await asyncio.gather(*(chore.stop() for chore in self._chores))
-
-
-def _toolbox(
-    settings: Settings,
-    open_provider: OpenProvider,
-    limits: Limits,
-    registry: Registry,
-    file_search: FileSearch | None,
-) -> Toolbox:
-    return Toolbox(
-        open_provider,
-        limits,
-        registry,
-        provided=load_providers(settings.tools.providers),
-        policy=ToolPolicy(
-            upstream_types=frozenset(settings.tools.upstream_types),
-            upstream_labels=frozenset(settings.tools.upstream_labels),
-        ),
-        file_search=file_search,
-    )
-
-
 @asynccontextmanager
 async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
     """Build worker `index`; its connections are closed on exit. Raises SettingsError without a database."""
@@ -296,22 +127,28 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
         raise SettingsError(["HOLDFAST_POSTGRES__URL is not set"])
     # What follows the # is another each time, so that a new life can tell what its predecessor left.
     name = f"{settings.sidecar.name}/{index}#{os.urandom(4).hex()}"
+    parts = AsyncExitStack()
+    meters = parts.enter_context(counting(settings, index))
+    doors = {way: Door(meters or RequestMeters()) for way in ("ext_proc", "http")}
     async with (
+        parts,
         open_pool(
             settings.postgres.url.get_secret_value(),
             min_size=min(2, settings.postgres.pool_size),
             max_size=settings.postgres.pool_size,
             timeout=settings.postgres.timeout_seconds,
+            meters=meters or NO_METERS,
         ) as pool,
         model_client(settings) as model,
         _servers(settings) as servers,
         url_fetcher(settings.files, outbound_policy(settings)) as fetch,
         open_retrieval(settings) as retrieval,
         open_extraction(settings.extraction) as extraction,
+        traces(settings.traces, name) as tracer,
     ):
         choice = dialect_choice(settings)
         engine = Engine(
-            PostgresStore(pool),
+            PostgresStore(pool, Writer(pool, meters or NO_METERS)),
             file_store(settings.files),
             model,
             servers.open,
@@ -324,8 +161,17 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
             fetch=fetch,
             retrieval=retrieval,
             extraction=extraction,
+            meters=meters or NO_METERS,
+            tracer=tracer,
         )
-        yield Worker(transport_of(settings, index, engine.endpoints, model), engine, settings)
+        sampling = None
+        if meters is not None:
+            sampling = Sampling(
+                meters, live=engine.live, background=engine.background, pool=pool, doors=doors
+            )
+        transport = transport_of(settings, index, engine.endpoints, model, doors)
+        async with window(settings.debug_socket(index), engine.live):
+            yield Worker(transport, engine, settings, sampling)
 
 
 def _scouts(
@@ -337,12 +183,12 @@ def _scouts(
     return (Scout(model.get, choice, seconds=settings.model.probe_seconds),)
 
 
-def _now() -> int:
-    return int(time.time())
-
-
 def transport_of(
-    settings: Settings, index: int, endpoints: Endpoints, model: ModelClient
+    settings: Settings,
+    index: int,
+    endpoints: Endpoints,
+    model: ModelClient,
+    doors: Mapping[str, Door] = _UNCOUNTED,
 ) -> Transport:
     """Return ext_proc, HTTP for downloads, and HTTP for all where it is asked for: one health, the first's.
 
@@ -350,14 +196,17 @@ def transport_of(
     """
     admission = _admission(settings, identity_source(settings))
     riding = Riding(turn_headers(model_key(settings)), settings.model.silence_seconds, onward=model)
-    exchanges = Exchanges(endpoints, admission, riding)
+    exchanges = Exchanges(endpoints, admission, riding, doors["ext_proc"])
     ext_proc = GrpcTransport(settings.worker_addresses(index), exchanges.serve)
-    downloads = HttpExchanges(endpoints, _admission(settings, handed_over), content_alone=True)
+    http = doors["http"]
+    downloads = HttpExchanges(
+        endpoints, _admission(settings, handed_over), content_alone=True, door=http
+    )
     socket = UnixAddress(settings.content_socket(index).absolute())
     others: list[Transport] = [HttpTransport(socket, downloads)]
     address = settings.http_address(index)
     if address is not None:
-        others.append(HttpTransport(address, HttpExchanges(endpoints, admission)))
+        others.append(HttpTransport(address, HttpExchanges(endpoints, admission, door=http)))
     return Together(*others, ext_proc)
 
 

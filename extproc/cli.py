@@ -42,6 +42,8 @@ examples:
 
   holdfast doctor --backend http://localhost:8000    what of a model server works, and what is repaired
 
+  holdfast debug resp_…                        what a response that runs is at, and each step from now on
+
   holdfast config                              the settings in force, as a settings file
   holdfast config --envoy > envoy.yaml         the Envoy config that goes with them
 
@@ -94,6 +96,13 @@ Asks a model server for everything that Holdfast needs of it, and tells what wor
 and what stays broken, with the issue behind it and the settings to use. It generates a few hundred tokens.
 Exit status: 0 all works or is repaired, 1 something is broken, 2 the server cannot be reached.
 A key is taken from HOLDFAST_MODEL__API_KEY.
+"""
+
+
+_DEBUG = """\
+Shows what a running response is at (phase, turns, calls under way, for how long the model was silent), and
+then each step until its end: a JSON object a line, kinds and sizes, no content. Asks the workers of this run
+directory; nothing has to be restarted or set. Exit status: 1 if it does not run here.
 """
 
 
@@ -173,6 +182,8 @@ def _parser() -> argparse.ArgumentParser:
         "--least", metavar="SECONDS", type=float, default=5.0, help="wait so long in any case"
     )
     drain.add_argument("--most", metavar="SECONDS", type=float, default=60.0, help="then give up")
+    debug = add("debug", _debug, "show what a running response is at", _DEBUG)
+    debug.add_argument("response", metavar="RESPONSE_ID", help="id of the response")
     doctor = add("doctor", _doctor, "examine a model server", _DOCTOR)
     doctor.add_argument("--backend", metavar="URL", help="base URL of the server (model.url)")
     doctor.add_argument(
@@ -326,6 +337,26 @@ def _doctor(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     return command.run(
         settings, arguments.model, as_json=arguments.json, deadline=arguments.deadline
     )
+
+
+def _debug(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    from extproc.debugging import look
+
+    settings, wanted = _settings(arguments, environ), arguments.response
+
+    async def show() -> int:
+        lines = 0
+        for index in range(settings.sidecar.workers):
+            async for line in look(settings.debug_socket(index), wanted):
+                say(line)
+                lines += 1
+        return lines
+
+    try:
+        if asyncio.run(show()) == 0:
+            raise StartFailed(f"{wanted} does not run here; the table `runs` says where it does")
+    except KeyboardInterrupt:
+        say("")
 
 
 def _config(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:

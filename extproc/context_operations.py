@@ -10,6 +10,7 @@ from engine.counting import Counting
 from engine.limits import Limits
 from engine.lines import Lines
 from engine.ports import Clock, ModelClient, Sealing, Store
+from engine.ports.meters import NO_METERS, Meters
 from engine.references import Attach
 from engine.retries import RetryBudget
 from engine.summaries import Summaries
@@ -29,6 +30,7 @@ class ContextParts:
         limits: Limits,
         choice: Choice,
         budget: RetryBudget,
+        meters: Meters = NO_METERS,
     ) -> None:
         file = settings.summary_prompt_file
         self.counting = Counting(model, estimates=settings.estimate_tokens)
@@ -39,6 +41,7 @@ class ContextParts:
             budget=budget,
             prompt=PROMPT if file is None else read_prompt(file),
             most_tokens=settings.summary_tokens,
+            meters=meters,
         )
         self._limits = limits
         self._choice = choice

@@ -14,13 +14,16 @@ from collections.abc import AsyncIterator
 from engine.answers import Answer
 from engine.errors import EngineError
 from engine.intake import Caller
+from engine.ports import Told
 from extproc import messages, routes
 from extproc.admission import Admission
 from extproc.file_operations import perform_form
 from extproc.handover import hand_over
 from extproc.held_request import HeldRequest, Riding
 from extproc.inline import InlineReply, side_by_side
+from extproc.known import Known
 from extproc.messages import Head
+from extproc.metrics.counted import UNCOUNTED, Door, Visit
 from extproc.operations import STREAM_HEADERS, Endpoints, answer_errors, perform
 from extproc.passing import pass_all
 from extproc.pb.ext_proc_pb2 import ProcessingMode, ProcessingRequest
@@ -29,23 +32,33 @@ from extproc.transport import MessageStream
 
 
 class ExtProcReply:
-    """The client's side of an exchange, over ext_proc messages."""
+    """The client's side of an exchange, over ext_proc messages; `known` is what Envoy is told of it."""
 
     def __init__(self, stream: MessageStream) -> None:
+        self.known = Known()
         self._stream = stream
         self._streaming = False
+        self.status: int | None = None
+        """What was answered."""
+
+    def tell(self, told: Told) -> None:
+        """Let Envoy know what becomes of a response: when its answer begins, and when it ends."""
+        self.known.told = told
 
     async def answer(self, answer: Answer) -> None:
         """Send a whole answer; where a stream was begun there is nothing left to say it with."""
         if self._streaming:
-            await self._stream.write(messages.stream_end())
+            message = messages.stream_end()
         else:
-            await self._stream.write(messages.immediate(answer))
+            self.status = answer.status
+            message = messages.immediate(answer)
+        await self._stream.write(self.known.within(message))
 
     async def open(self) -> None:
         """Start a 200 with an event stream."""
         self._streaming = True
-        await self._stream.write(messages.stream_head(STREAM_HEADERS))
+        self.status = 200
+        await self._stream.write(self.known.within(messages.stream_head(STREAM_HEADERS)))
 
     async def write(self, frames: bytes) -> None:
         """Send whole events."""
@@ -53,20 +66,35 @@ class ExtProcReply:
 
     async def end(self) -> None:
         """End the event stream."""
-        await self._stream.write(messages.stream_end())
+        await self._stream.write(self.known.within(messages.stream_end()))
 
 
 class Exchanges:
     """Serves ext_proc streams, one exchange each; `riding` tells how a request is sent on inline."""
 
-    def __init__(self, endpoints: Endpoints, admission: Admission, riding: Riding) -> None:
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        admission: Admission,
+        riding: Riding,
+        door: Door = UNCOUNTED,
+    ) -> None:
+        self._door = door
         self._endpoints = endpoints
         self._admission = admission
         self._riding = riding
 
     async def serve(self, stream: MessageStream) -> None:
         """Serve one stream to its end."""
+        visit = self._door.enter()
+        try:
+            await self._serve(stream, visit)
+        finally:
+            visit.leave()
+
+    async def _serve(self, stream: MessageStream, visit: Visit) -> None:
         first = await stream.read()
+        visit.counts = first is not None and first.WhichOneof("request") == "request_headers"
         if first is None:
             return
         if first.WhichOneof("request") != "request_headers":
@@ -74,16 +102,24 @@ class Exchanges:
             await pass_all(stream, first)
             return
         reply = ExtProcReply(stream)
-        await answer_errors(self._exchange(stream, first, reply), reply)
+        try:
+            await answer_errors(self._exchange(stream, first, reply, visit), reply)
+        finally:
+            visit.status = visit.status or reply.status
 
     async def _exchange(
-        self, stream: MessageStream, first: ProcessingRequest, reply: ExtProcReply
+        self, stream: MessageStream, first: ProcessingRequest, reply: ExtProcReply, visit: Visit
     ) -> None:
-        tenant = self._admission.identify(first)
+        visit.tenant = tenant = self._admission.identify(first)
         head = messages.read_head(first.request_headers)
+        reply.known.tenant = tenant
         match = routes.find(head.method, head.target)
+        visit.asks(match.operation)
+        reply.known.operation = match.operation.value
         caller = self._admission.caller(tenant, head)
         if match.operation is Operation.FILE_CONTENT:
+            # Where it arrives it is counted.
+            visit.counts = False
             await stream.write(hand_over(tenant))
             return
         if match.takes_form:
@@ -103,20 +139,30 @@ class Exchanges:
             if ended_by == "request_trailers":
                 # Behind trailers Envoy (1.40) sends a body twice, where the route has a retry policy.
                 held.keep()
-            await self._inline(stream, held, match, caller, body)
+            await self._inline(stream, held, match, caller, body, visit, reply.known)
         else:
             await perform(self._endpoints, match, caller, body, reply)
 
     async def _inline(
-        self, stream: MessageStream, held: HeldRequest, match: Match, caller: Caller, body: bytes
+        self,
+        stream: MessageStream,
+        held: HeldRequest,
+        match: Match,
+        caller: Caller,
+        body: bytes,
+        visit: Visit,
+        known: Known,
     ) -> None:
-        reply = InlineReply(stream, held)
+        reply = InlineReply(stream, held, known)
 
         async def work() -> None:
             create = perform(self._endpoints, match, caller, body, reply, model=held)
             await answer_errors(create, reply)
 
-        await side_by_side(stream, held, reply, work())
+        try:
+            await side_by_side(stream, held, reply, work())
+        finally:
+            visit.status = reply.status
 
     async def _body(
         self, stream: MessageStream, first: ProcessingRequest, head: Head

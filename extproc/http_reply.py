@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from aiohttp import web
 
 from engine.answers import Answer
+from engine.ports import Told
 from extproc.messages import JSON
 from extproc.operations import STREAM_HEADERS
 
@@ -31,6 +32,9 @@ class HttpReply:
         self.closing = False
         self._request = request
         self._headers = {"server": SERVER, "x-request-id": request_id}
+
+    def tell(self, told: Told) -> None:
+        """Over HTTP there is nobody to be told."""
 
     async def answer(self, answer: Answer) -> None:
         """Send a whole answer; where a stream was begun there is nothing left to say it with."""

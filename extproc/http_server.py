@@ -24,6 +24,7 @@ from extproc.file_operations import perform_content, perform_form
 from extproc.http_address import HttpAddress, UnixAddress
 from extproc.http_reply import HttpReply
 from extproc.messages import Head
+from extproc.metrics.counted import UNCOUNTED, Door, Visit
 from extproc.operations import Endpoints, answer_errors, perform
 from extproc.pb.ext_proc_pb2 import ProcessingRequest
 from extproc.routes import Operation
@@ -46,8 +47,14 @@ class HttpExchanges:
     """Serves HTTP requests, one exchange each; `content_alone`: no other operation than that."""
 
     def __init__(
-        self, endpoints: Endpoints, admission: Admission, *, content_alone: bool = False
+        self,
+        endpoints: Endpoints,
+        admission: Admission,
+        *,
+        content_alone: bool = False,
+        door: Door = UNCOUNTED,
     ) -> None:
+        self._door = door
         self._content_alone = content_alone
         self._endpoints = endpoints
         self._admission = admission
@@ -62,21 +69,32 @@ class HttpExchanges:
         if request.path == HEALTH and request.method in ("GET", "HEAD"):
             await reply.answer(self._health())
         else:
-            await answer_errors(self._exchange(request, request_id, reply), reply)
+            await self._counted(request, request_id, reply)
         assert reply.response is not None
         return reply.response
+
+    async def _counted(self, request: web.BaseRequest, request_id: str, reply: HttpReply) -> None:
+        visit = self._door.enter()
+        try:
+            await answer_errors(self._exchange(request, request_id, reply, visit), reply)
+        finally:
+            visit.status = None if reply.response is None else reply.response.status
+            visit.leave()
 
     def _health(self) -> Answer:
         if self.draining:
             return Answer(503, b'{"status":"draining"}')
         return Answer(200, b'{"status":"serving"}')
 
-    async def _exchange(self, request: web.BaseRequest, request_id: str, reply: HttpReply) -> None:
+    async def _exchange(
+        self, request: web.BaseRequest, request_id: str, reply: HttpReply, visit: Visit
+    ) -> None:
         first = _first(request, request_id)
         try:
-            tenant = self._admission.identify(first)
+            visit.tenant = tenant = self._admission.identify(first)
             head = messages.read_head(first.request_headers)
             match = routes.find(head.method, head.target)
+            visit.asks(match.operation)
             caller = self._admission.caller(tenant, head)
             if match.operation is Operation.FILE_CONTENT:
                 await perform_content(self._endpoints, match, caller, reply)

@@ -11,8 +11,10 @@ import asyncio
 from collections.abc import Coroutine
 
 from engine.answers import Answer
+from engine.ports import Told
 from extproc import inline_messages, messages
 from extproc.held_request import HeldRequest
+from extproc.known import Known
 from extproc.operations import STREAM_HEADERS
 from extproc.passing import pass_all
 from extproc.pb.ext_proc_pb2 import ProcessingResponse
@@ -29,21 +31,29 @@ class InlineReply:
     there is none (no answer came, or one without a body), the events are kept and sent as one answer.
     """
 
-    def __init__(self, stream: MessageStream, held: HeldRequest) -> None:
+    def __init__(self, stream: MessageStream, held: HeldRequest, known: Known) -> None:
+        self.known = known
         self._stream = stream
         self._held = held
         self._relayed = False
         self._rewriting = False
         self._kept: list[bytes] = []
         self._begun = False
+        self.status: int | None = None
+        """What was answered."""
         self.ended = False
         """True once the last message is being sent: Envoy ends the stream behind it."""
+
+    def tell(self, told: Told) -> None:
+        """Let Envoy know what becomes of a response: when its answer begins, and when it ends."""
+        self.known.told = told
 
     async def answer(self, answer: Answer) -> None:
         """Send a whole answer; where a stream was begun there is nothing left to say it with."""
         if self._begun:
             await self.end()
             return
+        self.status = answer.status
         self._held.keep()
         await self._held.settled()
         await self._last(messages.immediate(answer))
@@ -51,14 +61,16 @@ class InlineReply:
     async def open(self) -> None:
         """Start a 200 with an event stream."""
         self._begun = True
+        self.status = 200
         if self._held.keep():
             self._relayed = True
-            await self._stream.write(messages.stream_head(STREAM_HEADERS))
+            await self._stream.write(self.known.within(messages.stream_head(STREAM_HEADERS)))
             return
         head = await self._held.head_to_rewrite()
         if head is not None:
             self._rewriting = True
-            await self._stream.write(inline_messages.answer_head(head, STREAM_HEADERS))
+            opened = inline_messages.answer_head(head, STREAM_HEADERS)
+            await self._stream.write(self.known.within(opened))
 
     async def write(self, frames: bytes) -> None:
         """Send whole events."""
@@ -85,7 +97,7 @@ class InlineReply:
 
     async def _last(self, message: ProcessingResponse) -> None:
         self.ended = True
-        await self._stream.write(message)
+        await self._stream.write(self.known.within(message))
 
 
 async def side_by_side(

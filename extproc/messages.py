@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from engine.account import Fact
 from engine.answers import Answer
 from extproc.pb.ext_proc_pb2 import (
     HeaderMap,
@@ -20,6 +21,8 @@ from extproc.pb.ext_proc_pb2 import (
 
 _SET = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 JSON = "application/json"
+NAMESPACE = "holdfast"
+"""Of the dynamic metadata by which Envoy is told of an exchange."""
 ATTRIBUTES = "envoy.filters.http.ext_proc"
 """Under which name a message carries the attributes that the filter's config asks for."""
 
@@ -109,6 +112,17 @@ def stream_end() -> ProcessingResponse:
     """Return the end of a streamed answer."""
     message = ProcessingResponse()
     message.streamed_immediate_response.body_response.end_of_stream = True
+    return message
+
+
+def with_facts(message: ProcessingResponse, facts: Mapping[str, Fact]) -> ProcessingResponse:
+    """Return the message with what Envoy may know of the exchange: its dynamic metadata `holdfast`.
+
+    Envoy takes it of every kind of message and adds it to what came before (measured with 1.40), so
+    that access logs and rate limits have it when the exchange ends.
+    """
+    if facts:
+        message.dynamic_metadata.get_or_create_struct(NAMESPACE).update(facts)
     return message
 
 

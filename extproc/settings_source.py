@@ -24,6 +24,9 @@ ALIASES = {
     "PORT": "HOLDFAST_LISTEN__PORT",
     "DATA_DIR": "HOLDFAST_DATA_DIR",
     "DATABASE_URL": "HOLDFAST_POSTGRES__URL",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "HOLDFAST_TRACES__ENDPOINT",
+    "OTEL_EXPORTER_OTLP_HEADERS": "HOLDFAST_TRACES__HEADERS",
+    "OTEL_SERVICE_NAME": "HOLDFAST_TRACES__SERVICE_NAME",
 }
 
 # Kubernetes puts the address of each Service into the environment of each pod of the namespace: for

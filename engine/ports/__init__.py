@@ -82,6 +82,7 @@ from engine.ports.responses import (
 )
 from engine.ports.runs import (
     RunStore,
+    Waiting,
 )
 from engine.ports.sealing import (
     SealBroken,
@@ -104,6 +105,7 @@ from engine.ports.tools import (
     ToolDefinition,
     ToolOutcome,
     ToolProvider,
+    TracedProvider,
 )
 from engine.ports.vector_index import (
     Hit,
@@ -135,6 +137,7 @@ from engine.ports.world import (
     ModelAnswer,
     ModelClient,
     Reply,
+    Told,
 )
 
 
@@ -239,12 +242,15 @@ __all__ = [
     "StoredVectorStore",
     "TextChunk",
     "ThreadPoint",
+    "Told",
     "ToolDeclaration",
     "ToolDefinition",
     "ToolOutcome",
     "ToolProvider",
+    "TracedProvider",
     "UnknownSealingKey",
     "VectorIndex",
     "VectorStorePage",
     "VectorStoreStore",
+    "Waiting",
 ]

@@ -8,7 +8,7 @@ calls go at once, what the client's stream shows. One class with two methods is 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -82,6 +82,15 @@ class ToolProvider(Protocol):
         CancelledError: then the call is given up, the other end is told where it can be, and the provider
         stays usable. A call that may have had its effect is never repeated.
         """
+        ...
+
+
+@runtime_checkable
+class TracedProvider(Protocol):
+    """A provider that tells its servers which trace a call belongs to."""
+
+    def within(self, trace: Mapping[str, str]) -> ToolProvider:
+        """Return the same provider, whose calls carry these headers (`traceparent`, `tracestate`)."""
         ...
 
 

@@ -42,8 +42,23 @@ class ModelClient(Protocol):
         ...
 
 
+class Told(Protocol):
+    """What may be known of a response: ids, names and counts, as far as it has come."""
+
+    def facts(self) -> Mapping[str, str | int | float | bool]:
+        """Return it by name; what is not known yet is left out."""
+        ...
+
+
 class Reply(Protocol):
     """The client's side of one exchange, as the engine sees it."""
+
+    def tell(self, told: Told) -> None:
+        """Take what becomes of the response, for whoever accounts for the exchange besides its client.
+
+        It is read when the answer begins and when it ends.
+        """
+        ...
 
     async def answer(self, answer: Answer) -> None:
         """Send a whole answer; nothing can follow it."""

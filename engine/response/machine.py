@@ -56,6 +56,9 @@ from engine.response.rounds import Rounds
 from engine.response.transitions import TRANSITIONS
 from engine.response.turn import TurnRequest
 
+Observe = Callable[[Input, Phase, list[Effect]], None]
+"""Is shown an input, the phase that it met, and what came of it."""
+
 
 class IllegalInput(Exception):
     """An input that has no row in the table for the machine's phase."""
@@ -84,6 +87,8 @@ class ResponseMachine:
         self._context: list[bytes] | None = None
         """What the model is sent of history and input, once that is decided; None where nobody asks."""
         self._end: End | None = None
+        self.observers: tuple[Observe, ...] = ()
+        """Who is shown each step (`engine.observer`)."""
         self._unshown: tuple[Listing, ...] = ()
         """Lists of tools that stand behind the first events, which are not sent yet."""
 
@@ -147,6 +152,8 @@ class ResponseMachine:
         if self.phase is not before:
             assert self.phase in allowed, f"{before} -> {self.phase} by {received!r}"
             self._rows = _ROWS[self.phase]
+        for observe in self.observers:
+            observe(received, before, effects)
         return effects
 
     # -- beginning ------------------------------------------------------------------------------

@@ -47,11 +47,15 @@ class CallQueue:
     """Lets calls through one at a time, in the order in which they became certain.
 
     `allowed` holds the names that may be called (None: any); `most` the number of calls of the turn.
+    `repairs` takes the kinds of what had to be put right.
     """
 
-    def __init__(self, allowed: frozenset[str] | None, most: int | None) -> None:
+    def __init__(
+        self, allowed: frozenset[str] | None, most: int | None, repairs: set[str] | None = None
+    ) -> None:
         self._allowed = allowed
         self._most = most
+        self._repairs = set() if repairs is None else repairs
         self._calls: list[Call] = []
         self._live: Call | None = None
         self._count = 0
@@ -137,12 +141,15 @@ class CallQueue:
         for call in self._calls:
             if (call.waiting or call.certain) and not call.started:
                 content += self._send(call, "")
+        told = terminal is not None
         if terminal is None:
             terminal = [entry for call in self._calls for entry in _announced(call)]
         unseen = [entry for name, given in terminal for entry in _separate(name, given)]
         for call in self._calls:
             if call.started:
                 _take(unseen, call)
+        if unseen and told:
+            self._repairs.add("calls_unstreamed")
         for name, arguments in unseen:
             content += self._send(Call("", name), arguments or "{}")
         return content
@@ -155,6 +162,7 @@ class CallQueue:
         sent = {call.sent for call in self._calls}
         for name, arguments in terminal:
             if name == live.name and arguments.startswith(live.sent) and arguments not in sent:
+                self._repairs.add("arguments_completed")
                 return self._send(live, arguments[len(live.sent) :])
         return []
 
@@ -203,6 +211,7 @@ class CallQueue:
         if not call.started:
             call.started = True
             if not self._admit(call):
+                self._repairs.add("call_not_allowed")
                 call.ended = True
                 return []
             content.append(ItemStarted("function_call", call.name))
@@ -218,6 +227,7 @@ class CallQueue:
 
     def _keep_extra(self, call: Call, text: str) -> None:
         if text.strip():
+            self._repairs.add("arguments_joined")
             call.extra.append(text)
             self.held += len(text)
 

@@ -29,12 +29,16 @@ _Checker = extend(
 
 
 class Made(msgspec.Struct, frozen=True):
-    """What a turn let through: its text, and how many characters of text, calls and reasoning."""
+    """What a turn let through: its text, and how many characters of text, calls and reasoning.
+
+    `repairs` are the kinds of quirks of the server that were put right on the way.
+    """
 
     text: str
     shown: int
     thought: int
     called: bool
+    repairs: frozenset[str] = frozenset()
 
 
 class Care(msgspec.Struct, frozen=True, kw_only=True):

@@ -70,6 +70,7 @@ class ChatStream:
         try:
             chunk = read_chunk(data)
         except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+            self._turn.repairs.add("event_invalid")
             message = f"The model server sent an event that is not valid: {exc}."
             return self._turn.fail(UpstreamFailed(message))
         problem = _problem(chunk)
@@ -88,6 +89,7 @@ class ChatStream:
         problem = _problem(chunk)
         if problem is None and not chunk.choices:
             raise UpstreamFailed("The model server's answer is not valid: it is no completion.")
+        self._turn.repairs.add("not_streamed")
         return self.receive(body) + self._close("The model server's answer has no message.")
 
     def end(self) -> list[Content]:
@@ -95,6 +97,7 @@ class ChatStream:
         if self._turn.outcome is not None:
             return []
         if self._reason is None:
+            self._turn.repairs.add("stream_unfinished")
             return self._split_end() + self._turn.fail(UpstreamFailed(_NOTHING))
         return self._close(_NOTHING)
 

@@ -84,14 +84,22 @@ class ResponsesStream:
             response = read_response(body)
             if self._passing is not None:
                 self._passing.take_whole(msgspec.json.decode(body))
-            return self.finish(response)
+            return self._finish_whole(response)
         except (msgspec.DecodeError, UnicodeDecodeError) as exc:
             raise UpstreamFailed(f"The model server's answer is not valid: {exc}.") from exc
+
+    def _finish_whole(self, response: Response) -> list[Content]:
+        content = self.finish(response)
+        # What no stream told is not missing from one.
+        self._turn.repairs -= {"calls_unstreamed", "output_unstreamed"}
+        self._turn.repairs.add("not_streamed")
+        return content
 
     def end(self) -> list[Content]:
         """Take the end of the stream: without a terminal event before it, the turn failed (rule R1)."""
         if self._turn.outcome is not None:
             return []
+        self._turn.repairs.add("stream_unfinished")
         return self._turn.fail(UpstreamFailed(_NOTHING, passing=True))
 
     def _unreadable(self, data: bytes, why: Exception) -> list[Content]:
@@ -101,6 +109,7 @@ class ResponsesStream:
         kind = read_type(data)
         if kind is not None and kind not in _EVENTS:
             return []
+        self._turn.repairs.add("event_invalid")
         message = f"The model server sent an event that is not valid: {why}."
         return self._turn.fail(UpstreamFailed(message))
 
@@ -153,7 +162,10 @@ class ResponsesStream:
         if response.status in ("failed", "cancelled"):
             return self._turn.fail(stream_failure(response.error))
         usage = response.usage.usage() if response.usage else None
-        cut = cut or response.status == "incomplete" or self._is_full(usage)
+        cut = cut or response.status == "incomplete"
+        if not cut and self._is_full(usage):
+            cut = True
+            self._turn.repairs.add("cut_untold")
         content = self._owed(response.output, cut=cut)
         details = response.incomplete_details
         reason = (details.reason if details else None) or "max_output_tokens"
@@ -185,7 +197,10 @@ class ResponsesStream:
         content = self._turn.release(calls, cut=cut)
         streamed = frozenset(self._turn.seen)
         for place, item in enumerate(items):
-            content += self._unseen(item, f"terminal {place}", streamed, parsed=bool(calls))
+            unseen = self._unseen(item, f"terminal {place}", streamed, parsed=bool(calls))
+            if unseen:
+                self._turn.repairs.add("output_unstreamed")
+            content += unseen
             if self._passing is not None:
                 content += self._turn.aside(self._passing.owed(place))
         # Text that was never streamed may be calls too, where the server has no parser for them.

@@ -38,7 +38,9 @@ class Turn:
         """The kinds of items that were let through."""
         self.recovered = False
         """True once text turned out to be calls: the server's own view of that text is of no use."""
-        self._calls = CallQueue(rules.allowed, None if rules.parallel else 1)
+        self.repairs: set[str] = set()
+        """Kinds of what the server got wrong and was put right here."""
+        self._calls = CallQueue(rules.allowed, None if rules.parallel else 1, self.repairs)
         self._text = _hold(rules) if rules.tools else None
         self._thought = MarkupHold() if rules.tools else None
         self._open: tuple[ItemKind, Key] | None = None
@@ -67,7 +69,8 @@ class Turn:
         """What was let through, measured."""
         said = self.said
         shown = len(said) + self._calls_size
-        return Made(said, shown, self._thought_size, called="function_call" in self.seen)
+        called = "function_call" in self.seen
+        return Made(said, shown, self._thought_size, called, frozenset(self.repairs))
 
     # -- what comes -----------------------------------------------------------------------------
 
@@ -211,6 +214,7 @@ class Turn:
         if hold is None:
             return []
         if hold.found and calls:
+            self.repairs.add("markup_beside_calls")
             hold.drop()
             return []
         marked = hold.found or (cut and hold.has_token)
@@ -227,6 +231,7 @@ class Turn:
     def _recover(self, pieces: list[Piece]) -> list[Content]:
         """Let text through that was calls, and what stood around them; a call that breaks off is none."""
         self.recovered = True
+        self.repairs.add("markup_in_text")
         self._waiting_logprobs.clear()
         content: list[Content] = []
         for piece in pieces:
@@ -271,6 +276,7 @@ class Turn:
             if isinstance(piece, str):
                 content += self._think(piece, self._thought_key)
             elif isinstance(piece, Call) and not calls:
+                self.repairs.add("markup_in_reasoning")
                 content += self._called(self._calls.add(piece.name, piece.arguments))
         return content
 

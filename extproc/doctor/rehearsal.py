@@ -18,10 +18,10 @@ from engine.answers import Answer, error_answer
 from engine.api.mcp import McpTool
 from engine.errors import EngineError, InvalidRequest
 from engine.intake import Caller
-from engine.ports import ModelAnswer, ModelClient, ToolProvider
+from engine.ports import ModelAnswer, ModelClient, Told, ToolProvider
 from engine.upstream.choice import Choice
-from extproc.app import Engine
 from extproc.doctor.stream_faults import Event
+from extproc.engine_parts import Engine
 from extproc.settings import Settings
 from storage.memory import MemoryBlobs, MemoryStore
 
@@ -76,6 +76,9 @@ class Turn:
         return None if failure is None else str(failure["message"])
 
     # -- engine.ports.Reply -----------------------------------------------------------------------
+
+    def tell(self, told: Told) -> None:
+        """Nobody accounts for a probe."""
 
     async def answer(self, answer: Answer) -> None:
         """Take a whole answer."""

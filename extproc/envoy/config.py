@@ -17,7 +17,7 @@ from string import Template
 from urllib.parse import urlsplit
 
 import extproc
-from extproc.envoy import identity, model_cluster
+from extproc.envoy import identity, model_cluster, rate_limit
 from extproc.envoy.endpoint import ModelEndpoint, parse_model_url
 from extproc.envoy.parts import endpoint_of, pipe, seconds, transport_socket
 from extproc.http_address import HttpAddress, TcpAddress, UnixAddress
@@ -36,6 +36,7 @@ _BLOCK = re.compile(
 _BODY_GROWTH = 2
 _ENVOY_UINT32_MAX = (1 << 32) - 1
 _GROUP_ALONE = 0o660
+_STDOUT = "/dev/stdout"
 
 
 def render(settings: Settings, template: Path = TEMPLATE) -> str:
@@ -69,6 +70,8 @@ def values(settings: Settings) -> dict[str, object]:
         **_http(settings),
         **identity.values(settings),
         **_jwks(settings),
+        **rate_limit.values(settings),
+        "access_log": _STDOUT if settings.envoy.access_log == "-" else settings.envoy.access_log,
     }
 
 
@@ -77,6 +80,9 @@ def blocks(settings: Settings) -> set[str]:
     asked = {
         "inline": settings.envoy.inline,
         "model_listener": settings.model.via != "request",
+        "access_log": settings.envoy.access_log is not None,
+        "rate_limit": settings.envoy.rate_limit_url is not None,
+        "no_rate_limit": settings.envoy.rate_limit_url is None,
     }
     own = {name for name, wanted in asked.items() if wanted}
     return own | identity.blocks(settings) | model_cluster.blocks(settings)

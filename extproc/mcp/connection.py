@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 
@@ -34,6 +34,7 @@ from mcp_types import (
 from pydantic import TypeAdapter, ValidationError
 
 from engine.ports import ToolDefinition, ToolOutcome
+from engine.ports.tracing import NO_HEADERS
 from extproc.mcp.failure import FAILURE_CODE, FailureData, McpFailure
 from extproc.mcp.listing import list_tools
 from extproc.mcp.outcome import outcome_of
@@ -143,7 +144,9 @@ class McpConnection:
                 self._tools_until = self._loop.time() + self._limits.tools_ttl
             return self._tools
 
-    async def call(self, name: str, arguments: dict[str, object]) -> ToolOutcome:
+    async def call(
+        self, name: str, arguments: dict[str, object], trace: Mapping[str, str] = NO_HEADERS
+    ) -> ToolOutcome:
         """Call a tool; raises McpFailure where the server did not answer.
 
         The caller sets the deadline, by cancelling: the call is then taken back at the server, and the
@@ -151,7 +154,7 @@ class McpConnection:
         """
         client = await self._ready()
         try:
-            result = await self._send(client, name, arguments)
+            result = await self._send(client, name, arguments, trace)
         except asyncio.CancelledError:
             self._abandoned += 1
             if self._abandoned >= self._limits.abandoned:
@@ -162,11 +165,16 @@ class McpConnection:
         return outcome_of(result, self._limits)
 
     async def _send(
-        self, client: Client, name: str, arguments: dict[str, object]
+        self, client: Client, name: str, arguments: dict[str, object], trace: Mapping[str, str]
     ) -> CallToolResult:
         # Not `client.call_tool`: it also checks the answer against the server's schema, whose patterns can
         # keep a processor busy for minutes, and answers requests for input, which nobody here can.
-        request = CallToolRequest(params=CallToolRequestParams(name=name, arguments=arguments))
+        # The protocol has a place for a trace's context; `McpTransport` says it by HTTP headers too.
+        meta = {"_meta": dict(trace)} if trace else {}
+        params = CallToolRequestParams.model_validate(
+            {"name": name, "arguments": arguments, **meta}
+        )
+        request = CallToolRequest(params=params)
         try:
             answer = await client.session.send_request(request, _ANSWER)
         except MCPError as exc:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -11,6 +11,7 @@ import msgspec
 from engine.api.mcp import McpTool, ToolFilter
 from engine.errors import ToolsUnavailable
 from engine.ports import ToolDefinition, ToolOutcome
+from engine.ports.tracing import NO_HEADERS
 from extproc.mcp.connections import Key, McpConnections
 from extproc.mcp.failure import McpFailure
 from extproc.mcp.target import McpTarget
@@ -41,12 +42,22 @@ class McpProvider:
     """The tools of one server that the client allows (rule T4); connects when it is first asked."""
 
     def __init__(
-        self, label: str, key: Key, connections: McpConnections, allowed: ToolFilter
+        self,
+        label: str,
+        key: Key,
+        connections: McpConnections,
+        allowed: ToolFilter,
+        trace: Mapping[str, str] = NO_HEADERS,
     ) -> None:
         self.label = label
+        self._trace = trace
         self._key = key
         self._connections = connections
         self._allowed = allowed
+
+    def within(self, trace: Mapping[str, str]) -> McpProvider:
+        """Return the same provider, whose calls carry a trace."""
+        return McpProvider(self.label, self._key, self._connections, self._allowed, trace)
 
     def forget(self) -> None:
         """Have the next request ask a new connection, which knows nothing of what was listed before."""
@@ -78,7 +89,7 @@ class McpProvider:
         try:
             async with asyncio.timeout(timeout):
                 return await self._twice(
-                    lambda kept: kept.call(name, given), lambda failure: failure.unsent
+                    lambda kept: kept.call(name, given, self._trace), lambda failure: failure.unsent
                 )
         except TimeoutError:
             return McpFailure(

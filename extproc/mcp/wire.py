@@ -29,6 +29,14 @@ class _Sent(msgspec.Struct):
     id: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
+class _Params(msgspec.Struct):
+    meta: dict[str, object] = msgspec.field(name="_meta", default_factory=dict)
+
+
+class _Traced(msgspec.Struct):
+    params: _Params = msgspec.field(default_factory=_Params)
+
+
 class _Error(msgspec.Struct):
     code: int
     message: str
@@ -40,6 +48,8 @@ class _Refusal(msgspec.Struct):
 
 
 _sent = msgspec.json.Decoder(_Sent)
+_traced = msgspec.json.Decoder(_Traced)
+_TRACE = ("traceparent", "tracestate")
 _refusal = msgspec.json.Decoder(_Refusal)
 
 
@@ -70,6 +80,7 @@ class McpTransport(httpx2.AsyncBaseTransport):
         try:
             self._check_origin(request)
             _set_patience(request, self._legacy_stream)
+            _carry_trace(request)
             response = await self._guarded.handle_async_request(request)
         except (httpx2.HTTPError, httpx2.StreamError, EngineError) as exc:
             return self._failed(request, _status(exc), _reason(exc), unsent=_unsent(exc))
@@ -151,6 +162,13 @@ def _set_patience(request: httpx2.Request, legacy_stream: bool) -> None:
     if seconds is not None:
         given = request.extensions.get("timeout", {})
         request.extensions = {**request.extensions, "timeout": {**given, "read": seconds}}
+
+
+def _carry_trace(request: httpx2.Request) -> None:
+    """Say by headers what a message says of its trace: what is between us and the server reads only these."""
+    if request.method == "POST" and b'"traceparent"' in request.content:
+        trace = _traced.decode(request.content).params.meta
+        request.headers.update({name: str(trace[name]) for name in _TRACE if name in trace})
 
 
 def _has_id(body: bytes) -> bool:

@@ -49,6 +49,8 @@ def envoy_command(
             *("--config-path", str(config)),
             *("--concurrency", str(settings.envoy.concurrency)),
             *("--log-level", settings.envoy.log_level),
+            # An access log is for reading along.
+            *("--file-flush-interval-msec", "1000"),
             # Hot restart needs shared memory with a name; we restart by replicas instead.
             "--disable-hot-restart",
         ],

@@ -61,6 +61,11 @@ async def listeners(admin: Path) -> str:
     return await _admin(admin, "/listeners?format=json") or "{}"
 
 
+async def statistics(admin: Path) -> str | None:
+    """Return Envoy's own metrics as Prometheus reads them; None where it does not answer."""
+    return await _admin(admin, "/stats/prometheus?usedonly")
+
+
 async def _gauge(admin: Path, name: str) -> int | None:
     answer = await _admin(admin, f"/stats?filter=^{name}$") or ""
     _, _, count = answer.partition(f"{name}: ")

@@ -44,6 +44,7 @@ class Command:
     `is_ready` becomes true once, within `ready_seconds`. `is_alive`, if given, stays true: after
     `blocked_seconds` without, the process is replaced. `output` is `prefixed` where a person reads
     several processes on one terminal, and `inherited` where a collector reads each line as it is.
+    `began` is told when it is ready, and `ended` when the process is gone: why, if it is started again.
     """
 
     name: str
@@ -55,6 +56,8 @@ class Command:
     is_alive: Check | None = None
     blocked_seconds: float = 20.0
     output: Literal["prefixed", "inherited"] = "prefixed"
+    began: Callable[[], None] = lambda: None
+    ended: Callable[[Literal["ended", "blocked"] | None], None] = lambda _reason: None
 
 
 class StartFailed(Exception):
@@ -86,6 +89,7 @@ class Child:
     def __init__(self, command: Command, report: Report) -> None:
         self.command = command
         self.restarts = 0
+        self._blocked = False
         self._report = report
         self._process: Process | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -138,6 +142,7 @@ class Child:
         await _cancelled(self._keeper)
         if self._process is not None:
             await self._process.wait()
+            self.command.ended(None)
             await self._finish_echo()
 
     async def _keep(self) -> None:
@@ -166,6 +171,7 @@ class Child:
 
     async def _spawn(self) -> Process:
         await self._finish_echo()
+        self._blocked = False
         command = self.command
         prefixed = command.output == "prefixed"
         self._process = await asyncio.create_subprocess_exec(
@@ -187,6 +193,7 @@ class Child:
             async with asyncio.timeout(self.command.ready_seconds):
                 while process.returncode is None:
                     if await self.command.is_ready():
+                        self.command.began()
                         return True
                     await asyncio.sleep(_POLL_SECONDS)
                 await self._finish_echo()
@@ -206,6 +213,7 @@ class Child:
             await _cancelled(watch)
         await self._finish_echo()
         self._report(f"{self.command.name} {_ending(process)}; it is started again")
+        self.command.ended("blocked" if self._blocked else "ended")
 
     async def _watch(self, process: Process) -> None:
         """Kill the process once it has not answered for `blocked_seconds` (E5)."""
@@ -216,6 +224,7 @@ class Child:
             await asyncio.sleep(_WATCH_SECONDS)
             if await self.command.is_alive():
                 heard = time.monotonic()
+        self._blocked = True
         self._report(f"{self.command.name} (pid {process.pid}) does not answer and is replaced")
         # Python's faulthandler writes where each thread is, if the process can still do that.
         if process.returncode is None:

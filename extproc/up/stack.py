@@ -22,6 +22,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from extproc.embedding.opening import with_local_embeddings
+from extproc.metrics.endpoint import Attendance, metrics_served
 from extproc.settings import Settings
 from extproc.settings_source import ALIASES, PREFIX, SettingsError
 from extproc.up import probes
@@ -93,7 +94,10 @@ async def workers_alone(
     """The workers, ready; `output` is how what they write is passed on."""
     _allow_many_files()
     with _only_one(settings):
-        async with running(_workers(settings, output), report):
+        async with (
+            metrics_served(settings, report) as attendance,
+            running(_workers(settings, output, attendance), report),
+        ):
             yield
 
 
@@ -132,7 +136,8 @@ async def whole_stack(settings: Settings, report: Report) -> AsyncIterator[str]:
         envoy = envoy_command(settings, _environment())
         await parts.enter_async_context(running([envoy], report))
         report(f"Starting {settings.sidecar.workers} worker(s) ...")
-        workers = _workers(_without_drain(settings), "prefixed")
+        attendance = await parts.enter_async_context(metrics_served(settings, report))
+        workers = _workers(_without_drain(settings), "prefixed", attendance)
         await parts.enter_async_context(running(workers, report))
         await _joined(settings)
         host = settings.listen.host
@@ -222,9 +227,20 @@ async def _with_model(settings: Settings, parts: AsyncExitStack, report: Report)
     await parts.enter_async_context(running([demo], report))
 
 
-def _workers(settings: Settings, output: Literal["prefixed", "inherited"]) -> list[Command]:
+def _workers(
+    settings: Settings, output: Literal["prefixed", "inherited"], attendance: Attendance | None
+) -> list[Command]:
     times = settings.sidecar
     environment = {**_environment(), **settings.environment(), "PYTHONUNBUFFERED": "1"}
+
+    def told(index: int) -> dict[str, Any]:
+        if attendance is None:
+            return {}
+        return {
+            "began": partial(attendance.began, index),
+            "ended": partial(attendance.ended, index),
+        }
+
     return [
         Command(
             name=f"worker-{index}",
@@ -244,6 +260,7 @@ def _workers(settings: Settings, output: Literal["prefixed", "inherited"]) -> li
             blocked_seconds=times.blocked_seconds,
             stop_seconds=worker_stop_seconds(settings),
             output=output,
+            **told(index),
         )
         for index in range(settings.sidecar.workers)
     ]

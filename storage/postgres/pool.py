@@ -13,11 +13,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias, TypeVar
 
+import msgspec
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from engine.errors import EngineError, StorageUnavailable
+from engine.ports.meters import NO_METERS, Meters, StorageTrouble
 
 _T = TypeVar("_T")
 
@@ -56,6 +58,15 @@ class _Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
     opened: float = 0.0
 
 
+class Census(msgspec.Struct, frozen=True):
+    """The connections of one moment: at work, idle, the most there may be, and who waits for one."""
+
+    used: int
+    idle: int
+    most: int
+    waiting: int
+
+
 class Pool:
     """Runs work on pooled connections, in autocommit: each statement is its own transaction.
 
@@ -63,7 +74,16 @@ class Pool:
     the lost attempt did commit.
     """
 
-    def __init__(self, conninfo: str, *, min_size: int, max_size: int, timeout: float) -> None:
+    def __init__(
+        self,
+        conninfo: str,
+        *,
+        min_size: int,
+        max_size: int,
+        timeout: float,
+        meters: Meters = NO_METERS,
+    ) -> None:
+        self._meters = meters
         self._timeout = timeout
         self._pool = AsyncConnectionPool(
             conninfo,
@@ -88,9 +108,23 @@ class Pool:
         try:
             return await self._repeat(work, _now() + self._timeout)
         except TimeoutError as error:
+            self._meters.storage_error("unavailable")
             raise StorageUnavailable(self._refusal) from error
         except psycopg.Error as error:
-            raise _translated(error) from error
+            told = _translated(error)
+            if isinstance(told, StorageUnavailable):
+                self._meters.storage_error(_trouble(error))
+            raise told from error
+
+    def census(self) -> Census:
+        """Return what there is now."""
+        counts = self._pool.get_stats()
+        return Census(
+            used=self._in_use,
+            idle=counts.get("pool_available", 0),
+            most=self._pool.max_size,
+            waiting=counts.get("requests_waiting", 0),
+        )
 
     async def open(self) -> None:
         """Start connecting; does not wait for the server, so that we can start before it."""
@@ -107,6 +141,7 @@ class Pool:
             except (_ConnectionLost, *_RETRIED):
                 if _now() >= deadline:
                     raise
+                self._meters.storage_retry()
         return await self._once(work, ATTEMPTS - 1, deadline)
 
     async def _once(self, work: Work[_T], attempt: int, deadline: float) -> _T:
@@ -134,10 +169,13 @@ class Pool:
 
     async def _connection(self, deadline: float) -> _Connection:
         """Wait for a connection for as long as there is hope."""
+        began = _now()
         async with asyncio.timeout(None) as hope:
             self._waiting.add(hope)
             try:
-                return await self._pool.getconn(deadline - _now())
+                connection = await self._pool.getconn(deadline - began)
+                self._meters.pool_wait(_now() - began)
+                return connection
             finally:
                 self._waiting.discard(hope)
 
@@ -172,14 +210,19 @@ class _ConnectionLost(psycopg.OperationalError):
 
 @asynccontextmanager
 async def open_pool(
-    conninfo: str, *, min_size: int = 2, max_size: int = 10, timeout: float = 5.0
+    conninfo: str,
+    *,
+    min_size: int = 2,
+    max_size: int = 10,
+    timeout: float = 5.0,
+    meters: Meters = NO_METERS,
 ) -> AsyncIterator[Pool]:
     """Open a pool that is closed on exit.
 
     `timeout` (seconds) bounds the wait for a connection and the repetitions of work, and from then
     on the wait for the answer to the work.
     """
-    pool = Pool(conninfo, min_size=min_size, max_size=max_size, timeout=timeout)
+    pool = Pool(conninfo, min_size=min_size, max_size=max_size, timeout=timeout, meters=meters)
     await pool.open()
     try:
         yield pool
@@ -220,6 +263,16 @@ def _hang_up(connection: _Connection) -> None:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
+
+
+def _trouble(error: psycopg.Error) -> StorageTrouble:
+    if isinstance(error, PoolTimeout):
+        return "pool"
+    if isinstance(error, _NO_SCHEMA):
+        return "schema"
+    if isinstance(error, psycopg.errors.QueryCanceled):
+        return "timeout"
+    return "unavailable"
 
 
 def _translated(error: psycopg.Error) -> EngineError | psycopg.Error:

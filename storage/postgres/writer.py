@@ -16,6 +16,7 @@ import msgspec
 import psycopg
 
 from engine.errors import StorageUnavailable
+from engine.ports.meters import NO_METERS, Meters
 from storage.postgres.pool import Connection, Pool
 from storage.postgres.scope import Row, Statement, rows_of, rows_of_group
 
@@ -67,14 +68,21 @@ class _Member:
 class Writer:
     """Writes over a pool, in groups. A write that is cancelled may have been done or not."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, meters: Meters = NO_METERS) -> None:
         self._pool = pool
+        self._meters = meters
         self._busy = 0
         self._waiting: deque[_Member] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def write(self, write: Write) -> Written:
         """Return what became of it once that is durable; raises `StorageUnavailable`."""
+        began = _now()
+        written = await self._write(write)
+        self._meters.committed(_now() - began)
+        return written
+
+    async def _write(self, write: Write) -> Written:
         if self._busy == LANES:
             member = _Member(write)
             self._waiting.append(member)
@@ -122,6 +130,7 @@ class Writer:
 
         if len(group) == 1:
             return await self._by_itself(group[0], repeated=False)
+        began = _now()
         try:
             results = await self._pool.run(work)
         except Exception as error:  # each member's to handle, none of them ours
@@ -132,6 +141,7 @@ class Writer:
             for member in group:
                 self._start(self._by_itself(member, repeated=attempts > 0))
             return
+        self._meters.commit(len(group), _now() - began)
         for member, rows in zip(group, results, strict=True):
             _settle(member, Written(_first(rows), clash=False, repeated=attempts > 0))
 
@@ -154,12 +164,19 @@ class Writer:
                 return Written(None, clash=True, repeated=attempt > 0)
             return Written(_first(rows), clash=False, repeated=attempt > 0)
 
-        return await self._pool.run(work)
+        began = _now()
+        written = await self._pool.run(work)
+        self._meters.commit(1, _now() - began)
+        return written
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _settle(member: _Member, written: Written) -> None:

@@ -34,14 +34,16 @@ async def test_a_model_reads_documents(stack: Stack, client: openai.AsyncOpenAI,
     kept = await client.files.create(file=(name, data), purpose="user_data")
     url = f"data:application/octet-stream;base64,{base64.b64encode(data).decode()}"
     sources: list[dict[str, str]] = [{"file_id": kept.id}, {"file_data": url, "filename": name}]
+    answers = []
     for source in sources:
         answer = await client.responses.create(model=model, input=the_file(**source))
         assert answer.output_text == "ok"
+        answers.append(answer.id)
     one, other = (asked.json["input"][0]["content"] for asked in stack.asked(model))
     assert one == other
     assert one.startswith(f"File: {name}\n\n")
     assert all(paragraph in one for paragraph in PARAGRAPHS)
-    items = await client.responses.input_items.list(answer.id)
+    items = await client.responses.input_items.list(answers[1])
     shown: Any = items.data[0]
     assert shown.content[0].to_dict() == {"type": "input_file", **sources[1]}
 

@@ -33,6 +33,7 @@ FROM_HEADER = {
     "HOLDFAST_TENANCY__SOURCE": "header",
     "HOLDFAST_TENANCY__HEADER": "x-tenant",
 }
+LIMITED = {"HOLDFAST_ENVOY__RATE_LIMIT_URL": "http://limits:8081"}
 
 
 @pytest.fixture
@@ -90,6 +91,27 @@ def directory() -> Iterator[Path]:
         },
         {
             **REQUIRED,
+            "HOLDFAST_TENANCY__SOURCE": "attribute",
+            "HOLDFAST_TENANCY__ATTRIBUTE": "connection.uri_san_peer_certificate",
+        },
+        {"HOLDFAST_ENVOY__ACCESS_LOG": "-"},
+        {
+            **LIMITED,
+            "HOLDFAST_ENVOY__INLINE": "true",
+            "HOLDFAST_ENVOY__ACCESS_LOG": "/run/access.log",
+        },
+        {**FROM_HEADER, **LIMITED},
+        {**TOKENS, **LIMITED, "HOLDFAST_JWT__JWKS_FILE": "jwks.json"},
+        {
+            **REQUIRED,
+            **LIMITED,
+            "HOLDFAST_TENANCY__SOURCE": "metadata",
+            "HOLDFAST_TENANCY__METADATA_NAMESPACE": "envoy.filters.http.ext_authz",
+            "HOLDFAST_TENANCY__METADATA_PATH": "a,b",
+        },
+        {
+            **REQUIRED,
+            **LIMITED,
             "HOLDFAST_TENANCY__SOURCE": "attribute",
             "HOLDFAST_TENANCY__ATTRIBUTE": "connection.uri_san_peer_certificate",
         },
@@ -164,6 +186,7 @@ async def test_without_a_sidecar_owned_routes_answer_503_in_the_shape_of_the_api
                 "/v1/files",
                 "/v1/files/file-1/content?x=y",
                 "/v1/uploads/upload_1/parts",
+                "/v1/vector_stores/vs_1/files/file-1/content",
                 "/v1/connectors/conn_1/tools?x=y",
             ):
                 answer = await ask(method, url + path)

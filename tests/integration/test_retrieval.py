@@ -22,12 +22,12 @@ from agents import Agent, FileSearchTool, OpenAIResponsesModel, RunConfig, Runne
 from engine.api.filters import matches, parse_filter
 from storage.postgres.embedded import EmbeddedPostgres
 from tests.support.fix_postgres import create_database
-from tests.support.library import INDEXES, Shelf, attributes, reading_stack, shelved
-from tests.support.library_texts import LIBRARY, QUESTIONS, Question
+from tests.support.library import LIBRARY, QUESTIONS, Question
 from tests.support.mcp_turns import Turns
 from tests.support.replies import Part, body, call, say, stream, text
 from tests.support.scripted_model import ScriptedModel
 from tests.support.scripts import Asked, Body, Hold, Say, Script, Stream
+from tests.support.shelves import INDEXES, Shelf, attributes, reading_stack, shelved
 from tests.support.stack import CLIENT_KEY, Stack, eventually
 
 LEAST_RECALL = 0.9

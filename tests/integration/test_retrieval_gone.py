@@ -13,11 +13,11 @@ import pytest_asyncio
 from storage.postgres.embedded import EmbeddedPostgres
 from tests.support.embeddings_server import EmbeddingsServer
 from tests.support.fix_postgres import create_database
-from tests.support.library import INDEXES
 from tests.support.mcp_turns import Turns
 from tests.support.replies import call, say, text
 from tests.support.retrieving import embedded_by, reindexed, retrieving_stack
 from tests.support.scripted_model import ScriptedModel
+from tests.support.shelves import INDEXES
 from tests.support.stack import CLIENT_KEY, Stack, eventually, running_stack
 
 QUERY = "the river carries a stone"

@@ -22,11 +22,11 @@ from storage.postgres.embedded import EmbeddedPostgres
 from tests.support.embeddings_server import EmbeddingsServer
 from tests.support.fix_postgres import create_database
 from tests.support.jwts import AUDIENCE, Issuer
-from tests.support.library import INDEXES
 from tests.support.mcp_turns import Turns
 from tests.support.replies import call, say, text
 from tests.support.retrieving import retrieving_stack
 from tests.support.scripted_model import ScriptedModel
+from tests.support.shelves import INDEXES
 from tests.support.stack import Stack, short_directory
 from tests.support.tenants import bearer, speaking
 from tests.support.wire import VECTOR_STORES, Wire

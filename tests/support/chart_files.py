@@ -3,6 +3,7 @@
 * `files/envoy.yaml`: deploy/envoy/envoy.yaml for an Envoy in another pod; what only the chart's user knows is
   an expression of Helm's in it.
 * `files/ext_proc.yaml`: the filter, its modes and the owned paths of the same config, for the meshes.
+* `files/alerts.yaml`: the alerts, as they are.
 * `values.schema.json`: the names of all settings, so that a misspelled one is refused before it is installed.
 """
 
@@ -20,6 +21,8 @@ from extproc.settings import Settings
 CHART = Path(__file__).parents[2] / "deploy" / "helm" / "holdfast"
 ENVOY, EXT_PROC = CHART / "files" / "envoy.yaml", CHART / "files" / "ext_proc.yaml"
 SCHEMA = CHART / "values.schema.json"
+ALERTS = CHART / "files" / "alerts.yaml"
+_RULES = CHART.parents[1] / "alerts" / "holdfast.yaml"
 
 # Expressions of Helm's in the places whose values the chart computes; each gives JSON.
 EXPRESSIONS = {
@@ -66,6 +69,13 @@ def ext_proc() -> str:
     return _made("#") + yaml.dump(pieces, Dumper=_NoAliases, sort_keys=False, width=110)
 
 
+def alerts() -> str:
+    """Return the alerts without their remarks."""
+    rules = yaml.safe_load(_RULES.read_text(encoding="utf-8"))
+    made = "# Made from deploy/alerts/holdfast.yaml by `make docs`; do not edit.\n"
+    return made + yaml.dump(rules, Dumper=_NoAliases, sort_keys=False, width=110)
+
+
 def schema() -> str:
     """Return the schema with today's settings in it."""
     document = json.loads(SCHEMA.read_text(encoding="utf-8"))
@@ -102,5 +112,10 @@ class _NoAliases(yaml.SafeDumper):
 
 
 if __name__ == "__main__":
-    for file, made in ((ENVOY, envoy_template), (EXT_PROC, ext_proc), (SCHEMA, schema)):
+    for file, made in (
+        (ENVOY, envoy_template),
+        (EXT_PROC, ext_proc),
+        (SCHEMA, schema),
+        (ALERTS, alerts),
+    ):
         file.write_text(made(), encoding="utf-8")

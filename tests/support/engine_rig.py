@@ -39,6 +39,7 @@ from engine.ports import (
     ToolProvider,
 )
 from engine.ports.extraction import Extraction
+from engine.ports.tracing import NO_TRACES, Tracer
 from engine.prompts import Prompts
 from engine.recovery import Recovery
 from engine.registry import Registry
@@ -113,6 +114,7 @@ class Rig:
         retrieval: RetrievalMeans = NO_RETRIEVAL,
         rewrite_model: str | None = None,
         extraction: Extraction | None = None,
+        tracer: Tracer = NO_TRACES,
     ) -> None:
         extraction = NothingExtracted() if extraction is None else extraction
         self.model = model
@@ -149,6 +151,7 @@ class Rig:
             truncation=truncation,
             counting=counting,
             summaries=summaries,
+            tracer=tracer,
         )
         self.live = Live(means, worker)
         randomness = counting_bytes(worker)

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from engine.answers import Answer
+from engine.ports import Told
 
 
 class FakeReply:
@@ -19,6 +20,7 @@ class FakeReply:
         self.writes: list[bytes] = []
         self.ended = False
         self.gone: Exception | None = None
+        self.told: Told | None = None
         self._slow = slow
         self._news = asyncio.Event()
 
@@ -32,6 +34,10 @@ class FakeReply:
         """The body of the whole answer."""
         assert self.whole is not None
         return json.loads(self.whole.body)
+
+    def tell(self, told: Told) -> None:
+        """Take what is told of the response."""
+        self.told = told
 
     async def answer(self, answer: Answer) -> None:
         """Take a whole answer."""

@@ -45,8 +45,11 @@ class _Place:
     def admin(self) -> Path:
         return self.directory / "envoy-admin.sock"
 
-    def sidecar(self) -> dict[str, Any]:
-        return {"run_dir": str(self.directory), "listen": f"{self.workers}:{_PORT}"}
+    def settings(self) -> dict[str, Any]:
+        return {
+            "sidecar": {"run_dir": str(self.directory), "listen": f"{self.workers}:{_PORT}"},
+            "metrics": {"listen": f"unix:{self.directory}/metrics.sock"},
+        }
 
 
 Made = tuple[list[dict[str, Any]], str, str]
@@ -61,7 +64,7 @@ def _envoy_elsewhere(place: _Place, model: ScriptedModel) -> Made:
         "envoy",
         model={"url": model.url},
         envoy={"host": "127.0.0.1", **ports},
-        settings={"sidecar": place.sidecar()},
+        settings=place.settings(),
     )
     config = chart.only("ConfigMap", made, "demo-holdfast-envoy")["data"]["envoy.yaml"]
     found = chart.environment(made)["HOLDFAST_MODEL__URL"]
@@ -71,14 +74,14 @@ def _envoy_elsewhere(place: _Place, model: ScriptedModel) -> Made:
 def _istio(place: _Place, model: ScriptedModel) -> Made:
     from tests.support import chart, meshes
 
-    made = chart.manifests("istio", model={"url": model.url}, settings={"sidecar": place.sidecar()})
+    made = chart.manifests("istio", model={"url": model.url}, settings=place.settings())
     return made, _config(place, model, {place.public: meshes.istio(made)}), model.url
 
 
 def _envoy_gateway(place: _Place, model: ScriptedModel) -> Made:
     from tests.support import chart, meshes
 
-    made = chart.manifests("envoyGateway", settings={"sidecar": place.sidecar()})
+    made = chart.manifests("envoyGateway", settings=place.settings())
     listeners = {
         place.public: meshes.envoy_gateway(made),
         place.private: meshes.all_to_servers(),

@@ -52,7 +52,8 @@ class McpServer:
     """Tools over one transport: streamable HTTP (answers as events or as JSON), or the older SSE.
 
     `old`: knows nothing of the stateless protocol, so that clients log in. `calls` are the names of the
-    tools in the order in which they were started; `requests` are the methods of the HTTP requests.
+    tools in the order in which they were started; `requests` are the methods of the HTTP requests, `headers`
+    and `bodies` what came with them.
     `refuses` is a token that is answered with a 401; `status`, where set, is the answer to everything;
     `spoils` are bytes of its answers, and others of the same length that stand in their place;
     `moved` are methods of MCP and where their requests are redirected to.
@@ -73,6 +74,7 @@ class McpServer:
         self.calls: list[str] = []
         self.requests: list[str] = []
         self.headers: list[dict[str, str]] = []
+        self.bodies: list[bytes] = []
         self.started = asyncio.Event()
         self.given_up = asyncio.Event()
         self.release = asyncio.Event()
@@ -169,9 +171,17 @@ class McpServer:
                 if location := self.moved.get(headers.get("mcp-method", "")):
                     await _plain(send, 307, (b"location", location.encode()))
                     return
-            await app(scope, receive, self._spoilt(send))
+            await app(scope, self._kept(receive), self._spoilt(send))
 
         return counted
+
+    def _kept(self, receive: Receive) -> Receive:
+        async def keep() -> Any:
+            message = await receive()
+            self.bodies.append(message.get("body", b""))
+            return message
+
+        return keep
 
     def _spoilt(self, send: Send) -> Send:
         if self._spoils is None:

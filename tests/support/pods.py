@@ -82,6 +82,7 @@ async def pod(
             "HOLDFAST_SIDECAR__NAME": directory.name,
             "HOLDFAST_LISTEN__HOST": "127.0.0.1",
             "HOLDFAST_LISTEN__PORT": str(port),
+            "HOLDFAST_METRICS__LISTEN": f"unix:{directory}/metrics.sock",
             "HOLDFAST_POSTGRES__URL": postgres,
         }
         settings = Settings.load(None, environ)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.support.stack import memory
 
-__all__ = ["alive", "children", "command", "descriptors", "environment", "memory", "status"]
+__all__ = ["alive", "busy", "children", "command", "descriptors", "environment", "memory", "status"]
 
 
 def alive(pid: int) -> bool:
@@ -46,3 +46,12 @@ def command(pid: int) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return b""
+
+
+def busy(pid: int) -> bool:
+    """True if a process has computed for some time, 50 ms, since it was made."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return int(fields[11]) + int(fields[12]) >= 5

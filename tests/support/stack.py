@@ -355,6 +355,8 @@ def _settings(directory: Path, own: Sections, given: Sections) -> Settings:
     own = {"index": {"kind": "off"}, **own}
     # So that no test depends on when a worker has learnt what its model server is.
     own = {**own, "model": {"dialect": "responses", **own["model"]}}
+    # So that stacks that run at once do not meet at one port.
+    own = {"metrics": {"listen": f"unix:{directory}/metrics.sock"}, **own}
     merged = {name: {**own.get(name, {}), **given.get(name, {})} for name in {*own, *given}}
     return Settings(data_dir=directory, **merged)  # type: ignore[arg-type]
 

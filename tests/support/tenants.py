@@ -43,7 +43,8 @@ def bearer(token: str) -> dict[str, str]:
 @asynccontextmanager
 async def speaking(stack: Stack, headers: Mapping[str, str]) -> AsyncIterator[Wire]:
     """A client of the stack that sends these headers with everything."""
-    timeout = aiohttp.ClientTimeout(60)
+    # None for the whole: two streams are held open while all probes are made.
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=60, sock_read=60)
     async with aiohttp.ClientSession(stack.url, headers=headers, timeout=timeout) as session:
         yield Wire(session)
 

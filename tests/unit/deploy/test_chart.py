@@ -19,10 +19,12 @@ from extproc.up.stack import worker_stop_seconds
 from tests.support import chart
 from tests.support.chart import SHAPES, helm, manifests, only, pod
 from tests.support.chart_files import (
+    ALERTS,
     CHART,
     ENVOY,
     EXT_PROC,
     SCHEMA,
+    alerts,
     envoy_template,
     ext_proc,
     schema,
@@ -45,6 +47,10 @@ EVERYTHING: dict[str, Any] = {
     "extraVolumes": [{"name": "ca", "configMap": {"name": "ca"}}],
     "extraVolumeMounts": [{"name": "ca", "mountPath": "/etc/holdfast"}],
     "serviceAccount": {"annotations": {"role": "r"}},
+    "metrics": {
+        "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+        "prometheusRule": {"enabled": True, "runbookUrl": "https://wiki.test/holdfast"},
+    },
     "networkPolicy": {"from": [{"podSelector": {}}], "egress": [{}]},
     "topologySpreadConstraints": [
         {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
@@ -77,7 +83,7 @@ def test_helm_has_nothing_to_complain_about(shape: str) -> None:
 
 @pytest.mark.parametrize(
     ("file", "made"),
-    [(ENVOY, envoy_template), (EXT_PROC, ext_proc), (SCHEMA, schema)],
+    [(ENVOY, envoy_template), (EXT_PROC, ext_proc), (SCHEMA, schema), (ALERTS, alerts)],
     ids=lambda it: getattr(it, "name", ""),
 )
 def test_what_is_made_from_the_project_is_up_to_date(file: Path, made: Any) -> None:
@@ -197,7 +203,7 @@ def test_the_versions_agree() -> None:
 def test_only_envoy_reaches_ext_proc(shape: str) -> None:
     """X2: whoever speaks ext_proc to a worker says whose a request is."""
     policy = only("NetworkPolicy", manifests(shape))
-    [rule] = policy["spec"]["ingress"]
+    rule, _metrics = policy["spec"]["ingress"]
     [source] = rule["from"]
 
     assert [each["port"] for each in rule["ports"]] == [9000]
@@ -322,3 +328,48 @@ def test_a_service_does_not_count_the_migration() -> None:
     assert not selected <= job["spec"]["template"]["metadata"]["labels"].items()
     assert container["env"][0]["valueFrom"]["secretKeyRef"] == {"name": "owner", "key": "url"}
     assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
+
+
+@every_shape
+def test_metrics_have_a_port_that_only_prometheus_reaches(shape: str) -> None:
+    """The settings, the container's port, the wall around it and the monitor agree; clients are kept out."""
+    made = manifests(shape, metrics=EVERYTHING["metrics"])
+    settings = chart.environment(made)
+    assert settings["HOLDFAST_METRICS__LISTEN"] == "0.0.0.0:9464"
+    ports = chart.container(pod(made), "holdfast")["ports"]
+    assert {"name": "metrics", "containerPort": 9464, "protocol": "TCP"} in ports
+    [rule] = [
+        rule
+        for rule in only("NetworkPolicy", made)["spec"]["ingress"]
+        if {"port": 9464, "protocol": "TCP"} in rule["ports"]
+    ]
+    assert rule["from"] == [
+        {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    ]
+    assert all(each["name"] != "metrics" for each in only("Service", made)["spec"]["ports"])
+    monitor = only("PodMonitor", made)
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    labels = only("Deployment", made)["spec"]["template"]["metadata"]["labels"].items()
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= labels
+    paths = [each["path"] for each in monitor["spec"]["podMetricsEndpoints"]]
+    assert paths == ["/metrics", "/metrics/envoy"][: 2 if shape == "gateway" else 1]
+
+
+def test_the_alerts_are_those_of_the_project() -> None:
+    """The chart's rules are the tested ones, and lead to where the operator keeps the runbook."""
+    made = manifests("gateway", metrics=EVERYTHING["metrics"])
+    groups = only("PrometheusRule", made)["spec"]["groups"]
+    told = json.dumps(groups).replace("https://wiki.test/holdfast", "docs/runbook.md")
+    assert json.loads(told) == yaml.safe_load(alerts())["groups"]
+    assert "https://wiki.test/holdfast#holdfaststoredown" in json.dumps(groups)
+
+
+def test_without_metrics_there_is_no_port() -> None:
+    """Switched off, nothing is counted and nothing is open."""
+    given = {"enabled": False, **EVERYTHING["metrics"]}
+    made = manifests("gateway", metrics=given)
+    assert "metrics" not in json.dumps(chart.container(pod(made), "holdfast"))
+    assert "9464" not in json.dumps(only("NetworkPolicy", made))
+    assert not {"PodMonitor", "PrometheusRule"} & {manifest["kind"] for manifest in made}
+    environ = {**chart.environment(made), "HOLDFAST_POSTGRES__URL": "postgresql://h/d"}
+    assert not Settings.load(None, environ).metrics.enabled

@@ -69,7 +69,7 @@ async def leave_behind_a_search(
         async def ended(outcome: Input) -> None:
             feed(outcome)
 
-        await rig.live.means.tools.run(run.providers, asked.calls[:1], ended)
+        await rig.live.means.tools.run(run.providers, asked.calls[:1], ended, run.account)
     await rig.store.append(lease, EventBatch(first, machine.sequence - 1, frames))
     return run.id
 

@@ -192,6 +192,7 @@ def test_a_block_is_there_only_if_it_is_asked_for() -> None:
 HEADER_BLOCKS = {"identity", "own_tenant_header", "health", "embeddings"}
 ENVOY_BLOCKS = {
     *HEADER_BLOCKS, "jwt", "jwks_file", "jwks_uri", "picker", "inline", "model_listener",
+    "access_log", "rate_limit", "no_rate_limit",
 }  # fmt: skip
 
 

@@ -7,8 +7,9 @@ import logging
 
 import pytest
 
+from engine.account import CURRENT, Account
 from extproc import logs
-from extproc.logs import JsonFormatter
+from extproc.logs import ConsoleFormatter, Correlated, JsonFormatter
 
 
 def record(message: str, *given: object, broken: bool = False) -> logging.LogRecord:
@@ -65,3 +66,29 @@ def test_all_lines_go_to_standard_error(
     [line] = printed.err.splitlines()
     assert line.startswith("{") == is_json
     assert "loud" in line
+
+
+def test_a_line_of_a_run_has_its_ids() -> None:
+    """Whatever is said while a response is made can be found by its id; fields of its own come with it."""
+    account = Account("resp_1", "acme", "m", request_id="req-1")
+    told = record("the store is away")
+    token = CURRENT.set(account)
+    try:
+        assert Correlated().filter(told)
+    finally:
+        CURRENT.reset(token)
+    line = json.loads(JsonFormatter("host/0").format(told))
+    assert (line["response_id"], line["tenant"], line["request_id"]) == ("resp_1", "acme", "req-1")
+    assert (
+        ConsoleFormatter()
+        .format(told)
+        .endswith('the store is away response_id="resp_1" tenant="acme" request_id="req-1"')
+    )
+
+
+def test_a_name_from_outside_cannot_begin_a_line_of_its_own() -> None:
+    """X4: a model's name is the client's."""
+    told = record("response ended")
+    told.fields = {"model": 'm\nERROR forged "x"'}
+    for formatter in (ConsoleFormatter(), JsonFormatter("host/0")):
+        assert "\n" not in formatter.format(told)

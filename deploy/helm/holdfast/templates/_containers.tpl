@@ -78,6 +78,15 @@ envFrom:
   - configMapRef: {name: {{ include "holdfast.fullname" . }}-settings}
 env:
   {{- include "holdfast.secretEnvironment" . | nindent 2 }}
+{{- if or .Values.metrics.enabled (ne .Values.shape "gateway") }}
+ports:
+  {{- if ne .Values.shape "gateway" }}
+  - {name: grpc-ext-proc, containerPort: {{ .Values.processor.port }}, protocol: TCP}
+  {{- end }}
+  {{- if .Values.metrics.enabled }}
+  - {name: metrics, containerPort: {{ .Values.metrics.port }}, protocol: TCP}
+  {{- end }}
+{{- end }}
 {{- if eq .Values.shape "gateway" }}
 # By gRPC health on the workers' sockets, which only this container reaches. A blocked worker is replaced by
 # its supervisor, so that there is nothing to be told of by a liveness probe.
@@ -102,8 +111,6 @@ lifecycle:
         - --most
         - {{ .Values.gateway.drain.mostSeconds | quote }}
 {{- else }}
-ports:
-  - {name: grpc-ext-proc, containerPort: {{ .Values.processor.port }}, protocol: TCP}
 startupProbe:
   grpc: {port: {{ .Values.processor.port }}}
   periodSeconds: 1

@@ -28,6 +28,9 @@ model:
   {{- if ne .Values.shape "gateway" }}
   via: url
   {{- end }}
+metrics:
+  enabled: {{ .Values.metrics.enabled }}
+  listen: 0.0.0.0:{{ .Values.metrics.port }}
 {{- if eq .Values.shape "gateway" }}
 listen:
   host: 0.0.0.0

@@ -17,7 +17,7 @@ from extproc.extraction.documents import Documents, open_extraction
 from extproc.settings_extraction import Extraction
 from tests.support import bombs
 from tests.support.documents import KINDS, make, name_of
-from tests.support.processes import alive, children, descriptors, environment, memory, status
+from tests.support.processes import alive, busy, children, descriptors, environment, memory, status
 from tests.support.stack import eventually
 
 MIB = 1 << 20
@@ -249,8 +249,8 @@ async def test_documents_are_read_a_few_at_a_time() -> None:
 
 
 async def _kill_a_reader(template: int, killed: set[int]) -> set[int]:
-    """Kill the next process that reads; returns all that were killed."""
-    await eventually(lambda: bool(children(template) - killed))
+    """Kill the next process that reads, once it does; returns all that were killed."""
+    await eventually(lambda: any(map(busy, children(template) - killed)))
     for reader in (readers := children(template) - killed):
         os.kill(reader, signal.SIGKILL)
     return killed | readers
