@@ -157,8 +157,10 @@ def cites(name: str) -> Script:
 
     def answer(asked: Asked) -> Part:
         told = [item["output"] for item in asked.body["input"] if "output" in item]
-        number = re.findall(rf"【(\d+)】 {name}\.", "\n".join(told))[-1]
-        return text(BEFORE, " 【", f"{number}】", BEHIND)
+        numbers = re.findall(rf"【(\d+)】 {name}\.", "\n".join(told))
+        if not numbers:
+            return text(f"I was not told of {name}, but: {told}")
+        return text(BEFORE, " 【", f"{numbers[-1]}】", BEHIND)
 
     return Script(
         Say(
