@@ -162,6 +162,13 @@ class StoredChunk(msgspec.Struct, frozen=True, kw_only=True):
     vector: bytes | None
 
 
+class ChunkCount(msgspec.Struct, frozen=True):
+    """How many chunks an attachment has, and of how many there are vectors by the model asked for."""
+
+    chunks: int
+    embedded: int
+
+
 class Removal(msgspec.Struct, frozen=True):
     """An attachment that is gone, and whose chunks may still be in the index."""
 
@@ -319,6 +326,10 @@ class VectorStoreStore(Protocol):
         self, tenant: str, attachment: str, *, model: str, after: int, limit: int
     ) -> list[StoredChunk]:
         """Return chunks numbered above `after` with their vectors by `model`."""
+        ...
+
+    async def chunk_count(self, tenant: str, attachment: str, *, model: str) -> ChunkCount:
+        """Return how many chunks there are."""
         ...
 
     async def store_vectors(

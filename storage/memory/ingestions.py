@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from engine.ports import (
+    ChunkCount,
     IngestionClaim,
     IngestionErrorCode,
     IngestionLease,
@@ -73,6 +74,12 @@ class MemoryIngestions:
             for number, each in chunks
             if number > after
         ][:limit]
+
+    async def chunk_count(self, tenant: str, attachment: str, *, model: str) -> ChunkCount:
+        """Return how many chunks there are."""
+        found = self._owner(tenant).attachments.get(attachment)
+        chunks = found.chunks.values() if found else ()
+        return ChunkCount(len(chunks), sum(each.model == model for each in chunks))
 
     async def store_vectors(
         self, tenant: str, attachment: str, *, model: str, vectors: Sequence[tuple[int, bytes]]

@@ -8,6 +8,7 @@ from typing import Any
 from psycopg.types.numeric import Int4, Int8
 
 from engine.ports import (
+    ChunkCount,
     Chunking,
     IngestionClaim,
     IngestionErrorCode,
@@ -98,6 +99,12 @@ class Ingestions:
             StoredChunk(number=number, text=text.decode(), vector=vector)
             for number, text, vector in rows
         ]
+
+    async def chunk_count(self, tenant: str, attachment: str, *, model: str) -> ChunkCount:
+        """Return how many chunks there are."""
+        values = {**key(tenant, attachment), "model": model}
+        [rows] = await self._ingestions_do("chunk_count", values=values)
+        return ChunkCount(*rows[0])
 
     async def store_vectors(
         self, tenant: str, attachment: str, *, model: str, vectors: Sequence[tuple[int, bytes]]

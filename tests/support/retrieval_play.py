@@ -146,6 +146,7 @@ async def told_of_vector_stores(store: Store, tenant: str) -> list[Any]:
             seen.append(await store.matching(tenant, name, wanted, limit=9))
         for each in files:
             seen.append(await store.chunks(tenant, each.id, model="m1", after=-1, limit=9))
+            seen.append(await store.chunk_count(tenant, each.id, model="m1"))
             seen.append(await store.found(tenant, [(each.id, 0), (each.id, 1)]))
     seen.append(sorted(each.attachment for each in await store.removals(limit=999)))
     seen.append(await store.completed_attachments(after=None, limit=999))

@@ -43,6 +43,16 @@ WHERE tenant = %(tenant)s AND attachment = %(id)s AND number > %(past)s
 ORDER BY number
 LIMIT %(limit)s;
 
+-- name: chunk_count
+-- How many chunks there are, and how many of them have a vector by a model.
+SELECT count(*), count(*) FILTER (WHERE model = %(model)s)
+FROM chunks
+WHERE tenant = %(tenant)s AND attachment = %(id)s
+  AND EXISTS (
+      SELECT FROM attachments
+      WHERE tenant = %(tenant)s AND id = %(id)s AND status IN ('in_progress', 'completed')
+  );
+
 -- name: store_vectors
 -- Keeps the vectors of chunks that are there.
 UPDATE chunks c
