@@ -278,7 +278,10 @@ class VectorStoreStore(Protocol):
         ...
 
     async def cancel_batch(self, tenant: str, store: str, batch: str) -> StoredBatch | None:
-        """Cancel those of its files that are in progress; None if there is no such batch."""
+        """Cancel those of its files that are in progress; None if there is no such batch.
+
+        Where there are none it is not `cancelled`.
+        """
         ...
 
     # -- searching --------------------------------------------------------------------------------
@@ -359,7 +362,8 @@ class VectorStoreStore(Protocol):
     async def removals(self, *, limit: int) -> list[Removal]:
         """Return attachments of all tenants that are gone, or that did not become complete.
 
-        What a worker had a lease of is returned when that has run out: it may still be inserting.
+        What a worker had a lease of is returned when that has run out, whatever happened to it since: it
+        may still be inserting.
         """
         ...
 

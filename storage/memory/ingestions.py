@@ -150,8 +150,11 @@ class MemoryIngestions:
         """Drop the chunks; the index is cleared of them when `ingestion` is at work no longer."""
         attachment.chunks, attachment.usage_bytes = {}, 0
         ready = ingestion.expires if ingestion is not None and ingestion.owner else self._clock()
+        place = (tenant, attachment.id)
+        if (noted := self._leftovers.get(place)) is not None:
+            ready = max(ready, noted.ready)
         removal = Removal(tenant, attachment.store, attachment.id)
-        self._leftovers[(tenant, attachment.id)] = Leftover(removal, ready)
+        self._leftovers[place] = Leftover(removal, ready)
 
     def _owner(self, tenant: str) -> Owner:
         return self._owners.get(tenant, Owner())

@@ -143,7 +143,7 @@ class Attachments:
     async def cancel_batch(self, tenant: str, store: str, batch: str) -> StoredBatch | None:
         """Cancel those of its files that are in progress; None if there is no such batch."""
         values: dict[str, Any] = {**key(tenant, store), "batch": wanted(batch)}
-        look = ("lock_store", "cancel_batch", "unfinished_of_batch")
+        look = ("lock_store", "unfinished_of_batch")
 
         async def work(connection: Connection, _attempt: int) -> list[Row]:
             async with connection.transaction():
@@ -151,7 +151,7 @@ class Attachments:
                     connection, *(Statement(_SQL[name], values) for name in look)
                 )
                 ended = {**values, "ids": [row[0] for row in rows]}
-                names = ("lock_ingestions", "cancel", "get_batch")
+                names = ("lock_ingestions", "cancel_batch", "cancel", "get_batch")
                 *_, found = await rows_of(
                     connection, *(Statement(_SQL[name], ended) for name in names)
                 )

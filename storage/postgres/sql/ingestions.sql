@@ -95,7 +95,8 @@ WITH held AS (
     SELECT %(tenant)s, ended.id, ended.store, clock_timestamp()
     FROM ended
     WHERE %(error_code)s::text IS NOT NULL
-    ON CONFLICT (tenant, attachment) DO UPDATE SET ready = excluded.ready
+    ON CONFLICT (tenant, attachment) DO UPDATE
+    SET ready = greatest(removals.ready, excluded.ready)
 )
 UPDATE vector_stores
 SET in_progress = in_progress - 1,
