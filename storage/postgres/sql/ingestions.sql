@@ -2,14 +2,15 @@
 -- all tenants is in gates.sql.
 
 -- name: hold_ingestion
--- Holds an ingestion whose lease is still good, and notes whether its chunks are whole.
+-- Holds an ingestion that nobody has taken over or ended, and notes whether its chunks are whole. A lease that
+-- has run out is good until then.
 UPDATE ingestions
 SET chunked = %(whole)s
 WHERE tenant = %(tenant)s AND attachment = %(id)s AND token = %(token)s AND expires IS NOT NULL
 RETURNING attachment;
 
 -- name: drop_chunks
--- Removes the chunks from a number on, under a lease.
+-- Removes the chunks from a number on, as hold_ingestion.
 DELETE FROM chunks
 WHERE tenant = %(tenant)s AND attachment = %(id)s AND number >= %(first)s
   AND EXISTS (
@@ -18,7 +19,7 @@ WHERE tenant = %(tenant)s AND attachment = %(id)s AND number >= %(first)s
   );
 
 -- name: add_chunks
--- Adds chunks from a number on, under a lease.
+-- Adds chunks from a number on, as hold_ingestion.
 INSERT INTO chunks (tenant, attachment, number, text, tokens)
 SELECT %(tenant)s, %(id)s, %(first)s + c.number - 1, c.text, c.tokens
 FROM unnest(%(texts)b::bytea[], %(tokens)s::bigint[]) WITH ORDINALITY AS c (text, tokens, number)
