@@ -207,7 +207,10 @@ class VectorStoreStore(Protocol):
         ...
 
     async def delete_vector_store(self, tenant: str, store: str) -> bool:
-        """Remove a store with its attachments, batches and chunks; True if there was one."""
+        """Remove a store with its attachments, batches and chunks; True if there was one.
+
+        Of a large one the rest goes with `expire_vector_stores`, unseen.
+        """
         ...
 
     async def touch_vector_stores(self, tenant: str, stores: Sequence[str]) -> None:
@@ -268,7 +271,10 @@ class VectorStoreStore(Protocol):
     async def chunk_texts(
         self, tenant: str, attachment: str, *, after: int, limit: int
     ) -> list[str]:
-        """Return the chunks numbered above `after` (-1: from the first), in order."""
+        """Return the chunks numbered above `after` (-1: from the first), in order.
+
+        None of what is gone, failed or cancelled, here and wherever chunks are read.
+        """
         ...
 
     # -- batches ----------------------------------------------------------------------------------
@@ -369,6 +375,13 @@ class VectorStoreStore(Protocol):
 
     async def forget_removals(self, tenant: str, attachments: Sequence[str]) -> None:
         """Forget those that were removed from the index."""
+        ...
+
+    async def drop_chunks(self) -> bool:
+        """Remove some chunks of attachments that are gone, failed or cancelled, of all tenants.
+
+        In a short transaction. False where there is nothing to do, or others are doing it.
+        """
         ...
 
     async def completed_attachments(

@@ -132,6 +132,10 @@ class MemoryIngestions:
             if noted is not None and noted.ready <= now:
                 del self._leftovers[(tenant, attachment)]
 
+    async def drop_chunks(self) -> bool:
+        """Do nothing: here chunks go at once."""
+        return False
+
     async def completed_attachments(
         self, *, after: tuple[str, str] | None, limit: int
     ) -> list[Removal]:

@@ -19,6 +19,7 @@ from engine.ports import (
 )
 from storage.limits import ingestion_lost, wanted
 from storage.postgres import queries
+from storage.postgres.dropping import drop_chunks
 from storage.postgres.pool import Connection, Pool
 from storage.postgres.scope import Row, Statement, key, rows_of
 
@@ -151,6 +152,10 @@ class Ingestions:
         """Forget those that were removed from the index."""
         values = {"tenant": wanted(tenant), "ids": [wanted(each) for each in attachments]}
         await self._ingestions_do("forget_removals", values=values)
+
+    async def drop_chunks(self) -> bool:
+        """Remove some chunks of attachments that are gone; False where there is nothing to do."""
+        return await drop_chunks(self._pool)
 
     async def completed_attachments(
         self, *, after: tuple[str, str] | None, limit: int

@@ -122,6 +122,10 @@ class VectorStorePlay:
     async def _empty(self, _which: int, _count: int) -> int:
         return await self._store.expire_vector_stores(limit=99)
 
+    async def _drop_chunks(self, _which: int, _count: int) -> None:
+        while await self._store.drop_chunks():
+            pass
+
     async def _unindex(self, which: int, _count: int) -> list[str]:
         tenant = _TENANTS[which % 2]
         found = [each for each in await self._store.removals(limit=99) if each.tenant == tenant]

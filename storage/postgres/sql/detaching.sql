@@ -52,7 +52,8 @@ ORDER BY attachment COLLATE "C"
 FOR UPDATE;
 
 -- name: detach
--- Removes attachments with their ingestions and chunks, and notes what may be in the index.
+-- Removes attachments with their ingestions; notes their chunks, which are removed later, and what may be in
+-- the index.
 WITH gone AS (
     DELETE FROM attachments
     WHERE tenant = %(tenant)s AND id = ANY (%(ids)s)
@@ -61,8 +62,11 @@ WITH gone AS (
     DELETE FROM ingestions
     WHERE tenant = %(tenant)s AND attachment = ANY (%(ids)s)
     RETURNING attachment, expires
-), emptied AS (
-    DELETE FROM chunks WHERE tenant = %(tenant)s AND attachment = ANY (%(ids)s)
+), dropped AS (
+    INSERT INTO dropped_chunks (tenant, attachment, dropped_at)
+    SELECT %(tenant)s, gone.id, clock_timestamp()
+    FROM gone
+    ON CONFLICT DO NOTHING
 ), noted AS (
     INSERT INTO removals (tenant, attachment, store, ready)
     SELECT %(tenant)s, gone.id, gone.store, coalesce(ended.expires, clock_timestamp())
@@ -90,13 +94,16 @@ WITH ended AS (
     DELETE FROM ingestions
     WHERE tenant = %(tenant)s AND attachment = ANY (%(ids)s)
     RETURNING attachment, expires
-), emptied AS (
-    DELETE FROM chunks WHERE tenant = %(tenant)s AND attachment = ANY (%(ids)s)
 ), cancelled AS (
     UPDATE attachments
     SET status = 'cancelled'
     WHERE tenant = %(tenant)s AND id = ANY (%(ids)s)
     RETURNING id
+), dropped AS (
+    INSERT INTO dropped_chunks (tenant, attachment, dropped_at)
+    SELECT %(tenant)s, cancelled.id, clock_timestamp()
+    FROM cancelled
+    ON CONFLICT DO NOTHING
 ), noted AS (
     INSERT INTO removals (tenant, attachment, store, ready)
     SELECT %(tenant)s, c.id, %(id)s, coalesce(ended.expires, clock_timestamp())
