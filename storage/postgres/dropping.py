@@ -44,24 +44,26 @@ async def drop_chunks(pool: Pool) -> bool:
 
 
 async def drop_chunks_of(pool: Pool, tenant: str) -> None:
-    """Remove all chunks of a tenant that are to be removed, but those that somebody else has in hand."""
+    """Remove all chunks of a tenant that are to be removed, and wait for others who are doing it."""
     values = {"tenant": tenant, "limit": Int8(_ATTACHMENTS_AT_ONCE)}
 
     async def look(connection: Connection, _attempt: int) -> list[Row]:
         [rows] = await rows_of(connection, Statement(_SQL["dropped_of_tenant"], values))
         return rows
 
-    while (rows := await pool.run(look)) and await _drop_lot(pool, tenant, _column(rows)):
-        pass
+    while rows := await pool.run(look):
+        await _drop_lot(pool, tenant, _column(rows), hold="wait_for_dropped")
 
 
-async def _drop_lot(pool: Pool, tenant: str, ids: Sequence[str]) -> bool:
+async def _drop_lot(
+    pool: Pool, tenant: str, ids: Sequence[str], *, hold: str = "hold_dropped"
+) -> bool:
     """Remove some chunks of these attachments, in one transaction; True if anything was done."""
 
     async def work(connection: Connection, _attempt: int) -> bool:
         async with connection.transaction():
             values = {"tenant": tenant, "ids": list(ids)}
-            [held] = await rows_of(connection, Statement(_SQL["hold_dropped"], values))
+            [held] = await rows_of(connection, Statement(_SQL[hold], values))
             bare = await _drop(connection, tenant, _column(held))
             values = {"tenant": tenant, "ids": bare}
             await rows_of(connection, Statement(_SQL["forget_dropped"], values))

@@ -179,3 +179,20 @@ async def test_of_a_tenant_that_is_removed_nothing_stays(
         await store.remove_tenant("t", limit=9)
     assert await _chunks(database) == {f"u:vs/{name}/0": 25 for name in "abc"}
     assert await _dropped(database) == 1
+
+
+async def test_removing_a_tenant_waits_for_who_is_at_work(
+    store: PostgresStore, database: str
+) -> None:
+    """X1: when it is done, no chunk of the tenant is there."""
+    await a_vector_store(store, "t")
+    await _large(store, "t", "a")
+    await store.detach("t", "vs", "a")
+    async with asyncio.timeout(20):
+        async with await psycopg.AsyncConnection.connect(database) as worker:
+            await worker.execute("SELECT FROM dropped_chunks FOR UPDATE")
+            removing = asyncio.create_task(store.remove_tenant("t", limit=9))
+            await asyncio.wait({removing}, timeout=0.3)
+            assert not removing.done()
+        await removing
+    assert await _chunks(database) == {}

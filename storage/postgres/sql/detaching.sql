@@ -130,6 +130,14 @@ FROM dropped_chunks
 WHERE tenant = %(tenant)s AND attachment = ANY (%(ids)s)
 FOR UPDATE SKIP LOCKED;
 
+-- name: wait_for_dropped
+-- The same of all of them, and waits for whoever has them in hand.
+SELECT attachment
+FROM dropped_chunks
+WHERE tenant = %(tenant)s AND attachment = ANY (%(ids)s)
+ORDER BY attachment COLLATE "C"
+FOR UPDATE;
+
 -- name: drop_lot
 -- Removes the first chunks of an attachment that is gone; returns how many.
 WITH removed AS (
