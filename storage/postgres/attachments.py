@@ -102,8 +102,7 @@ class Attachments:
             "status": status,
             "batch": None if batch is None else wanted(batch),
         }
-        what = "attachments" if batch is None else "batch"
-        [rows] = await self._attachments_do(f"list_{what}_{window.direction}", values=values)
+        [rows] = await self._attachments_do(f"list_attachments_{window.direction}", values=values)
         page, more = window.page_of(rows)
         return AttachmentPage([_attachment(row) for row in page], has_more=more)
 
