@@ -82,6 +82,7 @@ from engine.ports.responses import (
 )
 from engine.ports.runs import (
     RunStore,
+    Waiting,
 )
 from engine.ports.sealing import (
     SealBroken,
@@ -253,4 +254,5 @@ __all__ = [
     "VectorIndex",
     "VectorStorePage",
     "VectorStoreStore",
+    "Waiting",
 ]

@@ -216,7 +216,7 @@ async def test_the_gates_look_nowhere_but_where_they_were_made(
         """
     )
     gates = await cursor.fetchall()
-    assert len(gates) == 15
+    assert len(gates) == 16
     for _, settings, public, ours in gates:
         assert settings == ["search_path=pg_catalog, public, pg_temp"]
         assert (public, ours) == (False, True)
