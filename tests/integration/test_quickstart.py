@@ -28,7 +28,10 @@ def _blocks(heading: str) -> str:
     ("heading", "said"),
     [
         ("The OpenAI SDK", ["You said: What did I say? (turn 2)", "response.completed"]),
-        ("Search in documents", ["handbook.txt Employees receive", "file_search_call handbook.txt"]),
+        (
+            "Search in documents",
+            ["handbook.txt Employees receive", "file_search_call handbook.txt"],
+        ),
         ("The OpenAI Agents SDK", ["You said: My name is Ada.", "You said: What did I say?"]),
     ],
 )
