@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 
+MODEL_DIGEST_LENGTH = 16
+
 
 def scope_of(tenant: str, store: str) -> str:
     """Return what the chunks of a tenant's store share."""
@@ -27,7 +29,7 @@ def key_of(scope: str, attachment: str, number: int) -> str:
 
 def model_digest(model: str) -> str:
     """Return what a model is called in the names of collections."""
-    return _digest(model)[:16]
+    return _digest(model)[:MODEL_DIGEST_LENGTH]
 
 
 def within(scope: str, names: Sequence[str] | None = None) -> str:

@@ -121,7 +121,8 @@ class MilvusIndex:
                 await self._delete_in(other, f"pk in [{keys}]")
 
     async def _delete(self, expression: str) -> None:
-        for name in await self._collections.existing():
+        # Also of the model before this one: nobody else would ever remove it there.
+        for name in await self._collections.of_all_models():
             await self._delete_in(name, expression)
 
     async def _delete_in(self, name: str, expression: str) -> None:
@@ -174,18 +175,29 @@ class MilvusIndex:
 
         async def one(expression: str) -> list[Hit]:
             async with some:
-                return await self._again(lambda: search(expression))
+                return await self._repeated(lambda: search(expression))
 
         if attachments is None:
             expressions = [within(scope_of(tenant, store))]
         else:
             expressions = list(_expressions(tenant, store, attachments))
-        found = await asyncio.gather(*(one(expression) for expression in expressions))
+        searches = [asyncio.ensure_future(one(expression)) for expression in expressions]
+        try:
+            async with self._client.deadline():
+                found = await asyncio.gather(*searches)
+        finally:
+            for each in searches:
+                each.cancel()
         hits = (hit for lot in found for hit in lot)
         return sorted(hits, key=_best_first)[:limit]
 
     async def _again(self, work: Callable[[], Awaitable[_T]]) -> _T:
-        """Do something that can be repeated; once more where another process dropped a collection."""
+        """Do something that can be repeated, whatever it waits for, within the deadline."""
+        async with self._client.deadline():
+            return await self._repeated(work)
+
+    async def _repeated(self, work: Callable[[], Awaitable[_T]]) -> _T:
+        """Do something once more where another process dropped a collection."""
         try:
             return await work()
         except CollectionGone:
