@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.fusion import Place, best_of, fused, without
+from engine.fusion import Place, best_of, fused, reach, without
 
 A, B, C = ("a", 0), ("b", 0), ("c", 0)
 
@@ -60,3 +61,19 @@ def test_scores_are_of_one_measure(rankings: list[tuple[list[Place], float]]) ->
 
 def _before(place: Place, other: Place, ranking: list[Place]) -> bool:
     return place in ranking and other in ranking and ranking.index(place) < ranking.index(other)
+
+
+def test_what_a_deeper_look_can_give_is_known() -> None:
+    """T8: what the best place then has that it can be, and nothing more where the rankings have ended."""
+
+    def can(*rankings: tuple[list[Place], int | None], among: Place) -> float:
+        return reach([(places, 1.0, rank) for places, rank in rankings], [among])
+
+    def has(*rankings: list[Place], place: Place) -> object:
+        return pytest.approx(fused([(places, 1.0) for places in rankings])[place])
+
+    assert can(([A, B], None), ([A], None), among=B) == has([A, B], [A], place=B)
+    assert can(([A, B], 3), ([A, B], 3), among=C) == has([A, B, C], [A, B, C], place=C)
+    assert can(([A, B], 3), ([B], None), among=A) == has([A, B], [B], place=A)
+    assert can(([A, B], None), ([B], 2), among=A) == has([A, B], [B, A], place=A)
+    assert reach([], []) == 0
