@@ -82,6 +82,7 @@ from engine.ports.responses import (
 )
 from engine.ports.runs import (
     RunStore,
+    Waiting,
 )
 from engine.ports.sealing import (
     SealBroken,
@@ -251,4 +252,5 @@ __all__ = [
     "VectorIndex",
     "VectorStorePage",
     "VectorStoreStore",
+    "Waiting",
 ]

@@ -55,3 +55,7 @@ SELECT * FROM holdfast_removals(%(limit)s);
 -- name: completed_attachments
 -- Tenant, store and id of completed attachments behind one.
 SELECT * FROM holdfast_completed_attachments(%(tenant)s, %(attachment)s, %(limit)s);
+
+-- name: waiting
+-- How many responses and files wait.
+SELECT * FROM holdfast_waiting();

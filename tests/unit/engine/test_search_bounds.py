@@ -12,7 +12,7 @@ from engine.ports import Comparison, Hit
 from engine.search import VectorSearch
 from tests.support.corpus import Corpus
 from tests.support.exact_index import ExactIndex
-from tests.support.fake_model import FakeModel, Hang
+from tests.support.fake_model import FakeModel, Hang, Head
 from tests.support.retrieval import HashedEmbedder
 from tests.support.store_rig import StoreRig
 
@@ -144,3 +144,16 @@ async def test_the_api_answers_503_in_time() -> None:
             )
             assert (answer.status, b'"search_timeout"' in answer.body) == (503, True)
             assert answer.headers["retry-after"] == "1"
+
+
+async def test_what_cannot_be_rewritten_ends_the_other_queries() -> None:
+    """T2: a refusal of the model is answered at once, and the call beside it is hung up."""
+    model = FakeModel(turns=[[Hang(asyncio.Event())], [Head(400), b"{}"]])
+    rig = StoreRig(model, rewrite_model="small")
+    store = (await rig.made())["id"]
+    async with asyncio.timeout(20):
+        error = await rig.refused(
+            "POST", f"/{store}/search", {"query": ["a", "b"], "rewrite_query": True}
+        )
+        assert error["status"] == 400
+        await model.aborted.wait()

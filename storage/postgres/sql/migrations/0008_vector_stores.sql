@@ -303,6 +303,14 @@ LANGUAGE sql STABLE SECURITY DEFINER AS $$
     LIMIT at_most
 $$;
 
+-- How long the queues are, over all tenants.
+CREATE FUNCTION holdfast_waiting(OUT responses bigint, OUT files bigint)
+LANGUAGE sql STABLE SECURITY DEFINER AS $$
+    SELECT
+        (SELECT count(*) FROM runs r WHERE r.state = 'queued'),
+        (SELECT count(*) FROM ingestions i WHERE i.owner IS NULL)
+$$;
+
 DO $$
 DECLARE
     gate text;
@@ -313,7 +321,8 @@ BEGIN
         'holdfast_renew_ingestions(text[], text[], bigint[], double precision)',
         'holdfast_ended_stores(integer)',
         'holdfast_removals(integer)',
-        'holdfast_completed_attachments(text, text, integer)'
+        'holdfast_completed_attachments(text, text, integer)',
+        'holdfast_waiting()'
     ]
     LOOP
         EXECUTE format(
