@@ -298,14 +298,19 @@ class SearchTimedOut(EngineError):
 
 
 class EmbeddingFailed(EngineError):
-    """The embedding model could not be reached, or refused; `passing`: the same may work later."""
+    """The embedding model could not be reached, or refused.
+
+    `passing`: the same may work in a moment. `refused`: it is the text that is refused, so that the same will
+    not work later either.
+    """
 
     status = 502
     default_code = "embedding_failed"
 
-    def __init__(self, message: str, *, passing: bool = False) -> None:
+    def __init__(self, message: str, *, passing: bool = False, refused: bool = False) -> None:
         super().__init__(message)
         self.passing = passing
+        self.refused = refused
 
 
 class ExtractionRefused(InvalidRequest):
@@ -315,11 +320,18 @@ class ExtractionRefused(InvalidRequest):
 
 
 class ExtractionFailed(EngineError):
-    """What reads documents could not do it now; the same may work later."""
+    """What reads documents could not do it now; the same may work later.
+
+    `died`: it was killed, or did not come to an end, with this document; nobody knows whether because of it.
+    """
 
     status = 503
     default_code = "extraction_failed"
     retry_after = 1
+
+    def __init__(self, message: str, *, param: str | None = None, died: bool = False) -> None:
+        super().__init__(message, param=param)
+        self.died = died
 
 
 class LeaseLost(EngineError):

@@ -76,7 +76,8 @@ class FileSearchProvider:
         except TimeoutError:
             return _failed(f"The search took longer than {timeout:g} seconds.")
         except EngineError as error:
-            _log.warning("a search failed: %s", error)
+            # Without its message: a server's repeats what it was sent (rule P5).
+            _log.warning("a search failed: %s (%s)", type(error).__name__, error.code)
             return _failed(f"The search failed: {error.message}")
         kept = within(found, self._limits.search_bytes)
         return ToolOutcome(text="", fields=(("results", encode(list(map(_shown, kept)))),))

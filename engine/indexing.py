@@ -6,7 +6,12 @@ from collections.abc import Sequence
 
 import msgspec
 
+from engine.errors import IndexUnavailable
 from engine.ports import Embedder, IndexedChunk, StoredChunk, VectorIndex, VectorStoreStore
+from engine.undisturbed import undisturbed
+
+# An index that is emptied so often meanwhile is none.
+_TIMES = 3
 
 
 class IndexingParts(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,18 +23,40 @@ class IndexingParts(msgspec.Struct, frozen=True, kw_only=True):
     batch: int = 64
 
 
-async def put_in(parts: IndexingParts, tenant: str, store: str, attachment: str) -> None:
-    """Put the chunks of an attachment into the index, embedding those that lack vectors.
+async def put_in(parts: IndexingParts, tenant: str, store: str, attachment: str) -> int:
+    """Put the chunks of an attachment into the index, embedding those that lack vectors; return how many.
 
-    Raises EmbeddingFailed, IndexUnavailable, StorageUnavailable. What was done stays done.
+    Raises EmbeddingFailed, IndexUnavailable, StorageUnavailable. What was done stays done. A cancel waits
+    until what is on its way to the index is there: who is cancelled may have to remove it.
     """
-    after = -1
+    after, count = -1, 0
     while chunks := await parts.store.chunks(
         tenant, attachment, model=parts.embedder.model, after=after, limit=parts.batch
     ):
         whole = await _embedded(parts, tenant, attachment, chunks)
-        await parts.index.insert(tenant, store, attachment, whole)
-        after = chunks[-1].number
+        await undisturbed(parts.index.insert(tenant, store, attachment, whole))
+        after, count = chunks[-1].number, count + len(chunks)
+    return count
+
+
+async def put_in_whole(
+    parts: IndexingParts, tenant: str, store: str, attachment: str, *, is_in: int = 0
+) -> int:
+    """Put an attachment in, again where the index was emptied meanwhile; return how many chunks it has.
+
+    With `is_in`, so many were put in before, and it is done only where they are no longer there. Raises as
+    `put_in`.
+    """
+    count = is_in
+    for _ in range(_TIMES):
+        if count and await parts.index.count(tenant, store, attachment) >= count:
+            return count
+        count = await put_in(parts, tenant, store, attachment)
+        if not count:
+            return 0  # detached meanwhile
+    if await parts.index.count(tenant, store, attachment) < count:
+        raise IndexUnavailable("The vector index does not keep what is put into it.")
+    return count
 
 
 async def is_in(parts: IndexingParts, tenant: str, store: str, attachment: str) -> bool:

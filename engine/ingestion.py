@@ -1,8 +1,7 @@
 """Files of vector stores on their way into the index: claimed from the store's queue, cut, embedded, put in.
 
 Whatever was done of a file is kept: who takes it over finds its chunks and their vectors, and puts in again
-what the index may have, in place of itself. What may work later is put back into the queue; after so many
-attempts the file has failed, with what is wrong.
+what the index may have, in place of itself. What may work later is put back into the queue.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from functools import partial
 import msgspec
 
 from engine.chore import Chore
-from engine.errors import EngineError, StorageUnavailable
-from engine.ingestion_job import IngestionJob, IngestionParts
-from engine.ports import IngestionClaim, IngestionLease
+from engine.errors import EngineError
+from engine.ingestion_job import Endurance, IngestionJob, IngestionParts
+from engine.ports import IngestionLease
 
 _log = logging.getLogger(__name__)
 
@@ -27,11 +26,11 @@ _AT_ONCE = 4
 
 
 class IngestionLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """`most` files are ingested at a time, each up to `attempts` times, owned for `lease` seconds."""
+    """`most` files are ingested at a time, owned for `lease` seconds, with so much `endurance`."""
 
     most: int = 2
-    attempts: int = 10
     lease: float = 30.0
+    endurance: Endurance = Endurance()
 
 
 class Ingestion:
@@ -73,18 +72,11 @@ class Ingestion:
             return False
         claims = await self._store.claim_ingestions(self._worker, self._limits.lease, limit=wanted)
         for claim in claims:
-            task = asyncio.create_task(self._run(claim))
+            job = IngestionJob(self._parts, claim, self._limits.endurance)
+            task = asyncio.create_task(job.run())
             self._running[claim.lease] = task
             task.add_done_callback(partial(self._ended, claim.lease))
         return len(claims) == wanted
-
-    async def _run(self, claim: IngestionClaim) -> None:
-        job = IngestionJob(self._parts, claim, attempts=self._limits.attempts)
-        try:
-            await job.run()
-        except StorageUnavailable as error:
-            # Its lease runs out, and somebody goes on with it.
-            _log.warning("the ingestion of %s waits: %s", claim.file_id, error)
 
     def _ended(self, lease: IngestionLease, task: asyncio.Task[None]) -> None:
         del self._running[lease]
@@ -97,7 +89,7 @@ class Ingestion:
         try:
             await self._store.put_back_ingestion(lease, seconds=0)
         except EngineError as error:
-            _log.warning("%s could not be put back: %s", lease.attachment, error)
+            _log.warning("%s could not be put back: %s", lease.attachment, type(error).__name__)
 
     async def _renew(self) -> bool:
         owned = dict(self._running)

@@ -1,7 +1,10 @@
 """The index made again from the chunks that the store keeps.
 
 What is there already is left alone, so a run that was interrupted is gone on with by another one. Workers
-may serve meanwhile: what they attach they put in themselves, and what is detached is not left behind.
+may serve meanwhile. A file that one of them ingests while the index is emptied has only parts of it there:
+its worker sees that before and after it completes it (`put_in_whole`). One that a worker with another model
+completes is put in here, if it is completed before a walk has found nothing more to do. What is detached is
+not left behind.
 """
 
 from __future__ import annotations
@@ -29,33 +32,53 @@ class Reindexed(msgspec.Struct, frozen=True):
 
 
 async def reindex(parts: IndexingParts, tenant: str | None, progress: Progress) -> Reindexed:
-    """Put all completed files of a tenant, or of all, into the index.
+    """Put all completed files of a tenant, or of all, into the index, until there are no more.
 
     Raises EmbeddingFailed, IndexUnavailable, StorageUnavailable; then it can be begun again.
     """
     total = 0
     async for page in _pages(parts.store, tenant):
         total += len(page)
-    done = made = 0
-    progress(done, total)
-    room = asyncio.Semaphore(_AT_ONCE)
+    progress(0, total)
+    walk = _Walk(parts, tenant, lambda done: progress(done, max(done, total)))
+    while await walk.once():
+        pass
+    return Reindexed(len(walk.done), walk.put_in)
 
-    async def one(place: Removal) -> None:
-        nonlocal done, made
-        async with room:
-            is_new = await _make(parts, place)
-        made += is_new
-        done += 1
-        progress(done, max(done, total))
 
-    async for page in _pages(parts.store, tenant):
-        running = [asyncio.create_task(one(place)) for place in page]
-        try:
-            await asyncio.gather(*running)
-        finally:
-            for task in running:
-                task.cancel()
-    return Reindexed(done, made)
+class _Walk:
+    """Goes through the completed files again and again; what was done is passed by."""
+
+    def __init__(
+        self, parts: IndexingParts, tenant: str | None, tell: Callable[[int], None]
+    ) -> None:
+        self._parts = parts
+        self._tenant = tenant
+        self._tell = tell
+        self._room = asyncio.Semaphore(_AT_ONCE)
+        self.done: set[tuple[str, str]] = set()
+        self.put_in = 0
+
+    async def once(self) -> bool:
+        """Put in what lacks of all files that are completed by now; return whether there was any."""
+        before = self.put_in
+        async for page in _pages(self._parts.store, self._tenant):
+            new = [each for each in page if (each.tenant, each.attachment) not in self.done]
+            running = [asyncio.create_task(self._one(place)) for place in new]
+            try:
+                await asyncio.gather(*running)
+            finally:
+                for task in running:
+                    task.cancel()
+                await asyncio.gather(*running, return_exceptions=True)
+        return self.put_in > before
+
+    async def _one(self, place: Removal) -> None:
+        async with self._room:
+            is_new = await _make(self._parts, place)
+        self.put_in += is_new
+        self.done.add((place.tenant, place.attachment))
+        self._tell(len(self.done))
 
 
 async def _make(parts: IndexingParts, place: Removal) -> bool:

@@ -13,7 +13,7 @@ from engine.file_search import FileSearch
 from engine.files import Files
 from engine.indexing import IndexingParts
 from engine.ingestion import Ingestion, IngestionLimits
-from engine.ingestion_job import IngestionParts
+from engine.ingestion_job import Endurance, IngestionParts
 from engine.limits import Limits
 from engine.measured_retrieval import MeasuredEmbedder, MeasuredSearch
 from engine.ports import Embedder, Extraction, ModelClient, Store, VectorIndex, VectorStoreStore
@@ -72,8 +72,9 @@ class RetrievalParts:
         if indexing is None:
             return
         parts = IngestionParts(files=files, extraction=extraction, indexing=indexing)
+        endurance = Endurance(attempts=settings.attempts, patience=settings.patience_seconds)
         limits = IngestionLimits(
-            most=settings.concurrency, attempts=settings.attempts, lease=settings.lease_seconds
+            most=settings.concurrency, lease=settings.lease_seconds, endurance=endurance
         )
         ingestion = Ingestion(parts, limits, worker)
         searching = VectorSearch(

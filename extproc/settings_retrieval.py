@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from extproc.settings_section import Seconds, Section
@@ -14,8 +16,12 @@ class Retrieval(Section):
     """Files that each worker ingests at a time; 0 leaves them to other workers."""
 
     attempts: int = Field(default=10, ge=1, le=1000)
-    """How often a file is tried whose ingestion fails for a reason that may pass, or whose worker dies; the
-    pause between two attempts grows to a minute."""
+    """How often a file is tried at which something dies: its worker, or the process that reads it. The pause
+    between two attempts grows to ten minutes."""
+
+    patience_seconds: Annotated[float, Field(gt=0, le=30 * 86_400, allow_inf_nan=False)] = 86_400.0
+    """How long after it was attached a file is tried again while the embedding model, the index or the store
+    does not answer, or refuses the gateway; behind that it has failed."""
 
     lease_seconds: Seconds = 30.0
     """How long a file that is ingested belongs to its worker without renewal: so long after a worker died,

@@ -21,7 +21,7 @@ class Embedder(Protocol):
     async def embed(self, texts: Sequence[str], kind: EmbeddingKind) -> list[bytes]:
         """Return a vector of unit length for each text: little-endian float32, all of one length.
 
-        A text that is too long for the model is cut. Raises EmbeddingFailed; `passing` says that the same
-        may work later.
+        A text that is too long for the model is cut. Raises EmbeddingFailed; `refused` says that it is for
+        these texts, so that the same will not work later.
         """
         ...

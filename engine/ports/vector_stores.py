@@ -356,10 +356,12 @@ class VectorStoreStore(Protocol):
         """
         ...
 
-    async def put_back_ingestion(self, lease: IngestionLease, *, seconds: float) -> None:
+    async def put_back_ingestion(
+        self, lease: IngestionLease, *, seconds: float, counts: bool = False
+    ) -> None:
         """Put it back into the queue, to be taken after so many seconds; no-op if the lease is lost.
 
-        The attempt counts where `seconds` is over 0.
+        The attempt that ends with it is one of its `attempts` only where it `counts`.
         """
         ...
 

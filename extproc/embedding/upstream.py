@@ -45,6 +45,8 @@ _TOO_MUCH = re.compile(
     re.IGNORECASE,
 )
 _ENCODING = re.compile(r"encoding_format|base64", re.IGNORECASE)
+# What other statuses refuse is not the text: a key, a path, a model.
+_ABOUT_TEXTS = (400, 413, 422)
 
 
 class EmbeddingModel(msgspec.Struct, frozen=True):
@@ -106,8 +108,24 @@ class UpstreamEmbedder:
         prefixed = [self._asked.prefixed(text, kind) for text in texts]
         vectors: list[bytes] = []
         for batch in _batches(prefixed, self._batch):
-            vectors += await self._embedded(batch, self._patience.deadline())
+            try:
+                vectors += await self._embedded(batch, self._patience.deadline())
+            except EmbeddingFailed as failed:
+                failed.refused = failed.refused and await self._takes_others(kind)
+                raise
         return vectors
+
+    async def _takes_others(self, kind: EmbeddingKind) -> bool:
+        """Return whether the server takes a text that nobody can mind.
+
+        If not, what it refuses is how it is asked: a model or dimensions that it does not have.
+        """
+        attempt = partial(self._ask, [self._asked.prefixed("a", kind)])
+        try:
+            await self._patience.keep_trying(attempt, self._patience.deadline())
+        except (EmbeddingFailed, _TooLong):
+            return False
+        return True
 
     async def _embedded(self, texts: Sequence[str], deadline: float) -> list[bytes]:
         try:
@@ -188,11 +206,12 @@ class UpstreamEmbedder:
                 f"The embedding model's answer is wrong: {malformed}."
             ) from malformed
         length = dimensions_of(vectors[0])
-        if self._length is None:
-            self._length = length
-        if length != self._length:
+        known = length if self._length is None else self._length
+        self._length = length if self._asked.dimensions is None else known
+        if length != known:
+            # Said once for each change: which of the two is right is known to the index, not here.
             raise EmbeddingFailed(
-                f"The embedding model's vectors have {length} dimensions, and not {self._length}."
+                f"The embedding model's vectors have {length} dimensions, and not {known}."
             )
         return vectors
 
@@ -213,9 +232,10 @@ def _batches(texts: Sequence[str], most: int) -> Iterator[list[str]]:
 
 
 def _failed(status: int, problem: EngineError) -> EmbeddingFailed:
-    passing = status in (408, 425, 429) or status >= 500
     failed = EmbeddingFailed(
-        f"The embedding model answered {status}: {problem.message[:300]}", passing=passing
+        f"The embedding model answered {status}: {problem.message[:300]}",
+        passing=status in (408, 425, 429) or status >= 500,
+        refused=status in _ABOUT_TEXTS,
     )
     failed.retry_after = problem.retry_after
     return failed

@@ -108,7 +108,9 @@ class MemoryIngestions:
         else:
             self._note_removal(lease.tenant, attachment, None)
 
-    async def put_back_ingestion(self, lease: IngestionLease, *, seconds: float) -> None:
+    async def put_back_ingestion(
+        self, lease: IngestionLease, *, seconds: float, counts: bool = False
+    ) -> None:
         """Put it back into the queue, to be taken after so many seconds; no-op if the lease is lost."""
         if (held := self._leased(lease)) is not None:
             ingestion = held[1]
@@ -116,7 +118,7 @@ class MemoryIngestions:
             ingestion.token += 1  # whoever had it has it no longer
             if seconds > 0:
                 ingestion.not_before = self._clock() + seconds
-            else:
+            if not counts:
                 ingestion.attempts -= 1
 
     async def removals(self, *, limit: int) -> list[Removal]:

@@ -138,9 +138,11 @@ class Ingestions:
         if not finished:
             raise ingestion_lost(lease)
 
-    async def put_back_ingestion(self, lease: IngestionLease, *, seconds: float) -> None:
+    async def put_back_ingestion(
+        self, lease: IngestionLease, *, seconds: float, counts: bool = False
+    ) -> None:
         """Put it back into the queue, to be taken after so many seconds; no-op if the lease is lost."""
-        values = {**_leased(lease), "seconds": float(seconds)}
+        values = {**_leased(lease), "seconds": float(seconds), "counts": counts}
         await self._ingestions_do("put_back", values=values)
 
     async def removals(self, *, limit: int) -> list[Removal]:

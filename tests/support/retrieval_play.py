@@ -113,7 +113,9 @@ class VectorStorePlay:
         await self._store.finish_ingestion(self._ingestion(which), error)  # type: ignore[arg-type]
 
     async def _put_back(self, which: int, count: int) -> None:
-        await self._store.put_back_ingestion(self._ingestion(which), seconds=30.0 * (count % 2))
+        await self._store.put_back_ingestion(
+            self._ingestion(which), seconds=30.0 * (count % 2), counts=count % 3 == 0
+        )
 
     async def _renew_ingestion(self, which: int, count: int) -> list[IngestionLease]:
         leases = [self._ingestion(which + number) for number in range(count)]

@@ -130,7 +130,7 @@ WHERE tenant = %(tenant)s AND id = %(id)s AND finished_by = %(token)s;
 -- Puts an ingestion back into the queue; whoever had it has it no longer.
 UPDATE ingestions
 SET owner = NULL, expires = NULL, token = token + 1,
-    attempts = CASE WHEN %(seconds)s > 0 THEN attempts ELSE attempts - 1 END,
+    attempts = CASE WHEN %(counts)s THEN attempts ELSE attempts - 1 END,
     not_before = CASE
         WHEN %(seconds)s > 0 THEN clock_timestamp() + make_interval(secs => %(seconds)s)
         ELSE not_before

@@ -119,23 +119,25 @@ class IngestionContract:
         assert [each.file_id for each in await claim(store, limit=2)] == ["i", "d"]
 
     async def test_what_is_put_back_waits(self, store: Store, tenant: str, wait: Wait) -> None:
-        """P4: for its time, or not at all; in the first case the attempt counts. Its owner has lost it."""
+        """P4: for its time, or not at all; the attempt counts where it is said. Its owner has lost it."""
         await a_vector_store(store, tenant)
-        await attach(store, tenant, "f", "g")
-        [one, two] = await claim(store)
+        await attach(store, tenant, "f", "g", "h")
+        [one, two, three] = await claim(store)
         await fill(store, one, "text")
-        await store.put_back_ingestion(one.lease, seconds=60)
+        await store.put_back_ingestion(one.lease, seconds=60, counts=True)
         await store.put_back_ingestion(two.lease, seconds=0)
-        for each in (one, two):
+        await store.put_back_ingestion(three.lease, seconds=61)
+        for each in (one, two, three):
             assert await store.renew_ingestions([each.lease], 30.0) == [each.lease]
             with pytest.raises(LeaseLost):
                 await store.finish_ingestion(each.lease, None)
         [again] = await claim(store)
         assert (again.file_id, again.attempts) == ("g", 1)
         await store.finish_ingestion(again.lease, None)
-        await wait(61)
-        [again] = await claim(store)
+        await wait(62)
+        [again, last] = await claim(store)
         assert (again.file_id, again.attempts, again.chunked) == ("f", 2, True)
+        assert (last.file_id, last.attempts) == ("h", 1)
 
     async def test_twenty_claims_at_once_never_take_the_same(
         self, store: Store, tenant: str, wait: Wait

@@ -257,8 +257,8 @@ async def test_one_query_is_taken_as_small_models_write_it(arguments: str) -> No
     assert (found["status"], found["queries"]) == ("completed", ["belt"])
 
 
-async def test_a_search_that_fails_is_told_to_the_model() -> None:
-    """T2: and the response goes on."""
+async def test_a_search_that_fails_is_told_to_the_model(caplog: pytest.LogCaptureFixture) -> None:
+    """T2, P5: and the response goes on; the log does not repeat what a server said."""
     stored = files()
     stored.broken = IndexUnavailable("The index is away.")
     rig = rig_of(turn(search("belt")), stored=stored)
@@ -266,6 +266,8 @@ async def test_a_search_that_fails_is_told_to_the_model() -> None:
     assert response["output"][0]["status"] == "failed"
     assert response["status"] == "completed"
     assert outputs(rig, 1) == ["The search failed: The index is away."]
+    assert "IndexUnavailable (vector_index_unavailable)" in caplog.text
+    assert "is away" not in caplog.text
 
 
 async def test_a_search_that_takes_too_long_has_failed() -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from typing import Any
 
 import pytest
 
 from engine.errors import (
     EmbeddingFailed,
     ExtractionFailed,
+    ExtractionRefused,
     IndexUnavailable,
+    StorageUnavailable,
 )
 from engine.indexing import IndexingParts
 from engine.ingestion import Ingestion, IngestionLimits
-from engine.ingestion_job import IngestionParts
+from engine.ingestion_job import Endurance, IngestionParts
 from engine.retrieval_upkeep import remove_gone
 from tests.support.engine_rig import CALLER
 from tests.support.retrieval import RetrievalRig
@@ -42,12 +46,22 @@ class Bench:
             f"/{self.store_id}/files", file_id=self.file_id, chunking_strategy=SMALL
         )
 
+    async def through(self, **limits: Any) -> dict[str, Any]:
+        """Have a worker bring the file to its end; return what it has become."""
+        worker = self.worker("a", **limits)
+        worker.start()
+        shown = await self.ended(worker)
+        await self.rig.engine.until(lambda: not worker._running)
+        await worker.stop()
+        return shown
+
     def worker(
         self,
         name: str,
         *,
         parts: RetrievalRig | None = None,
         attempts: int = 3,
+        patience: float = 3600.0,
         lease: float = 30.0,
     ) -> Ingestion:
         having = self.parts if parts is None else parts
@@ -57,21 +71,25 @@ class Bench:
             indexing=IndexingParts(
                 store=self.clocked, embedder=having.embedder, index=having.index, batch=8
             ),
+            clock=lambda: self.clocked.now,
         )
-        limits = IngestionLimits(most=2, attempts=attempts, lease=lease)
+        endurance = Endurance(attempts=attempts, patience=patience)
+        limits = IngestionLimits(most=2, lease=lease, endurance=endurance)
         return Ingestion(whole, limits, name)
 
     async def status(self) -> str:
         shown = await self.rig.got(f"/{self.store_id}/files/{self.file_id}")
         return str(shown["status"])
 
-    async def ended(self) -> dict[str, object]:
+    async def ended(self, worker: Ingestion | None = None) -> dict[str, Any]:
         """Wait for the file's end; time flies meanwhile, as far as pauses between attempts go."""
         async with asyncio.timeout(10):
             while await self.status() == "in_progress":
                 self.clocked.now += 0.5
+                if worker is not None:
+                    worker.wake()
                 await asyncio.sleep(0.001)
-        shown: dict[str, object] = await self.rig.got(f"/{self.store_id}/files/{self.file_id}")
+        shown: dict[str, Any] = await self.rig.got(f"/{self.store_id}/files/{self.file_id}")
         return shown
 
     async def attachment(self) -> str:
@@ -88,6 +106,26 @@ class Bench:
         )
         assert [chunk.number for chunk in chunks] == list(range(len(chunks)))
         return len(chunks)
+
+
+class LateIndex:
+    """Has the next batch that is put into a bench's index wait until it `lands`."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.reached, self.lands, self.landed = asyncio.Event(), asyncio.Event(), 0
+        self._index = bench.parts.index
+        self._insert = self._index.insert
+        self._index.insert = self._late  # type: ignore[method-assign, assignment]
+
+    def undo(self) -> None:
+        """Later batches do not wait."""
+        self._index.insert = self._insert  # type: ignore[method-assign]
+
+    async def _late(self, *args: Any) -> None:
+        self.reached.set()
+        await self.lands.wait()
+        await self._insert(*args)
+        self.landed += 1
 
 
 @pytest.fixture
@@ -155,44 +193,109 @@ async def test_what_was_only_claimed_is_put_back_too(bench: Bench) -> None:
     assert claim.attempts == 1
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [EmbeddingFailed("busy", passing=True), ExtractionFailed("no room")],
-    ids=["embedding", "extraction"],
-)
-async def test_what_may_pass_is_tried_again(bench: Bench, fault: Exception) -> None:
-    """After a pause, and with what was done still done."""
-    if isinstance(fault, EmbeddingFailed):
-        bench.parts.embedder.faults = [fault, fault]
-    else:
-        bench.parts.extraction.faults = [fault, fault]
-    worker = bench.worker("a")
-    worker.start()
-    assert (await bench.ended())["status"] == "completed"
-    await worker.stop()
+_AWAY = [
+    EmbeddingFailed("busy", passing=True),
+    EmbeddingFailed("the server refuses the gateway's credentials"),
+    ExtractionFailed("no room"),
+    StorageUnavailable("away"),
+]
+
+
+@pytest.mark.parametrize("fault", _AWAY, ids=["busy", "misconfigured", "extraction", "store"])
+async def test_servers_that_are_away_are_waited_for(bench: Bench, fault: Exception) -> None:
+    """Their faults are not the file's: however often, no attempt is used up; what was done stays done."""
+    faulty = bench.parts.embedder if isinstance(fault, EmbeddingFailed) else bench.parts.extraction
+    faulty.faults = [fault] * 20
+    assert (await bench.through(attempts=1))["status"] == "completed"
+    assert faulty.faults == []
     assert await bench.kept() == await bench.indexed() == 19
 
 
-async def test_what_does_not_pass_fails_at_once(bench: Bench) -> None:
+@pytest.mark.parametrize("fault", _AWAY, ids=["busy", "misconfigured", "extraction", "store"])
+async def test_they_are_waited_for_until_a_deadline(bench: Bench, fault: Exception) -> None:
+    """It counts from when the file was attached; the last reason is told."""
+    faulty = bench.parts.embedder if isinstance(fault, EmbeddingFailed) else bench.parts.extraction
+    faulty.faults = [fault] * 1000
+    attached = bench.clocked.now
+    shown = await bench.through(patience=300.0)
+    assert shown["last_error"] == {"code": "server_error", "message": str(fault)}
+    assert bench.clocked.now - attached >= 300
+    assert len(faulty.faults) > 950  # the pauses grow
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (EmbeddingFailed("Refused for its text.", refused=True), "invalid_file"),
+        (ExtractionRefused("It is damaged."), "invalid_file"),
+        (ExtractionRefused("Not of a kind.", code="unsupported_file"), "unsupported_file"),
+    ],
+    ids=["embedding", "damaged", "unsupported"],
+)
+async def test_faults_of_the_file_end_it_at_once(bench: Bench, fault: Exception, code: str) -> None:
     """With the reason, for whoever attached it."""
-    bench.parts.embedder.faults = [EmbeddingFailed("no such model: m")]
+    faulty = bench.parts.embedder if isinstance(fault, EmbeddingFailed) else bench.parts.extraction
+    faulty.faults = [fault]
+    shown = await bench.through()
+    assert shown["status"] == "failed"
+    assert shown["last_error"] == {"code": code, "message": str(fault)}
+
+
+async def test_deaths_of_what_reads_are_counted(bench: Bench) -> None:
+    """P4: nobody knows whether the document kills it; the last reason is told."""
+    bench.parts.extraction.faults = [ExtractionFailed("It was killed.", died=True)] * 3
+    shown = await bench.through(attempts=3)
+    assert shown["last_error"] == {"code": "server_error", "message": "It was killed."}
+    assert bench.parts.extraction.faults == []
+
+
+async def test_what_failed_leaves_nothing_in_the_index(bench: Bench) -> None:
+    """X1: neither chunks that were there before its fault, nor any that came after the sweep of removals."""
+    bench.parts.embedder.free, bench.parts.embedder.gate = 12, asyncio.Event()
     worker = bench.worker("a")
     worker.start()
-    shown = await bench.ended()
+    await bench.parts.embedder.reached.wait()
+    assert await bench.indexed() == 8
+    bench.parts.embedder.faults = [EmbeddingFailed("Refused.", refused=True)]
+    bench.parts.embedder.gate.set()
+    assert (await bench.ended())["status"] == "failed"
+    await bench.rig.engine.until(lambda: not worker._running)
     await worker.stop()
-    assert shown["status"] == "failed"
-    assert shown["last_error"] == {"code": "server_error", "message": "no such model: m"}
+    assert await bench.indexed() == 0
 
 
-async def test_attempts_are_counted(bench: Bench) -> None:
-    """P4: the last reason is told, and nothing of the file is left in the index."""
-    bench.parts.embedder.faults = [EmbeddingFailed("busy", passing=True)] * 3
-    worker = bench.worker("a", attempts=3)
-    worker.start()
-    shown = await bench.ended()
-    await worker.stop()
-    assert shown["last_error"] == {"code": "server_error", "message": "busy"}
-    assert bench.parts.embedder.faults == []
+async def test_the_log_does_not_repeat_what_servers_say(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P5: messages of embedding servers repeat texts."""
+    caplog.set_level(logging.DEBUG)
+    bench.parts.embedder.faults = [
+        EmbeddingFailed("input was: secret"),
+        StorageUnavailable("secret"),
+    ]
+    assert (await bench.through())["status"] == "completed"
+    assert "EmbeddingFailed (embedding_failed)" in caplog.text
+    assert "secret" not in caplog.text
+
+
+async def test_a_store_that_is_away_at_the_end_is_told_later(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P2: it hears what became of the file when it is back, and nothing is done twice."""
+    monkeypatch.setattr("engine.ingestion_job._STORE_PAUSE", 0.001)
+    finish, left = bench.clocked.finish_ingestion, 3
+
+    async def away(*args: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            raise StorageUnavailable("away")
+        await finish(*args)
+
+    bench.clocked.finish_ingestion = away  # type: ignore[method-assign, assignment]
+    assert (await bench.through(attempts=1))["status"] == "completed"
+    assert left == -1
+    assert len(bench.parts.embedder.embedded) == 19
 
 
 async def test_an_index_that_is_away_is_waited_for(bench: Bench) -> None:
@@ -240,19 +343,77 @@ async def test_a_file_that_breaks_the_code_fails_in_the_end(bench: Bench) -> Non
 
 
 async def test_what_is_detached_is_stopped_and_leaves_the_index(bench: Bench) -> None:
-    """X1: also what was put in when nobody wanted it any more."""
-    bench.parts.embedder.gate = asyncio.Event()
+    """X1: also what was put in when nobody wanted it any more, and the sweep had been there."""
+    late = LateIndex(bench)
     worker = bench.worker("a", lease=0.03)
     worker.start()
-    await bench.parts.embedder.reached.wait()
+    await late.reached.wait()
     attachment = await bench.attachment()
     await bench.rig.got(f"/{bench.store_id}/files/{bench.file_id}", "DELETE")
-    await bench.rig.engine.until(lambda: not worker._running)
+    # Its lease is lost, it was cancelled, and what it sent is not there yet.
+    [task] = worker._running.values()
+    await bench.rig.engine.until(lambda: task.cancelling() > 0)
     bench.clocked.now += 31
     assert await remove_gone(bench.clocked, bench.parts.index) == 1
     assert await remove_gone(bench.clocked, bench.parts.index) == 0
+    late.lands.set()
+    await bench.rig.engine.until(lambda: not worker._running)
+    assert late.landed == 1
     assert await bench.parts.index.count(TENANT, bench.store_id, attachment) == 0
     await worker.stop()
+
+
+async def test_who_was_taken_over_leaves_nothing_behind(bench: Bench) -> None:
+    """P4, X1: its successor has finished, and the file is detached, when its batch lands in the index."""
+    stale = RetrievalRig()
+    stale.index = bench.parts.index
+    late = LateIndex(bench)
+    old = bench.worker("stale", parts=stale, lease=3600.0)
+    old.start()
+    await late.reached.wait()
+    late.undo()
+    bench.clocked.now += 3601
+    assert (await bench.through())["status"] == "completed"
+    attachment = await bench.attachment()
+    await bench.rig.got(f"/{bench.store_id}/files/{bench.file_id}", "DELETE")
+    assert await remove_gone(bench.clocked, bench.parts.index) == 1
+    late.lands.set()
+    await bench.rig.engine.until(lambda: not old._running)
+    await old.stop()
+    assert late.landed == 1
+    assert await bench.parts.index.count(TENANT, bench.store_id, attachment) == 0
+
+
+async def test_an_index_emptied_in_mid_file_is_filled_again(bench: Bench) -> None:
+    """T8: `reindex --clear` beside workers loses nothing, wherever it comes."""
+    index, embedder = bench.parts.index, bench.parts.embedder
+    embedder.free, embedder.gate = 12, asyncio.Event()
+    worker = bench.worker("a")
+    worker.start()
+    await embedder.reached.wait()
+    assert await bench.indexed() == 8
+    await index.clear()
+    embedder.gate.set()
+    assert (await bench.ended())["status"] == "completed"
+    await worker.stop()
+    assert await bench.indexed() == len(embedder.embedded) == 19
+
+
+async def test_an_index_emptied_just_before_the_end_is_filled_again(bench: Bench) -> None:
+    """T8: whoever makes it again has passed what was not completed yet."""
+    finish = bench.clocked.finish_ingestion
+
+    async def emptied_first(*args: Any) -> None:
+        await bench.parts.index.clear()
+        await finish(*args)
+
+    bench.clocked.finish_ingestion = emptied_first  # type: ignore[method-assign, assignment]
+    worker = bench.worker("a")
+    worker.start()
+    await bench.ended()
+    await bench.rig.engine.until(lambda: not worker._running)
+    await worker.stop()
+    assert await bench.indexed() == 19
 
 
 async def test_removals_are_done_again_until_they_are_done(bench: Bench) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -128,6 +128,27 @@ async def test_what_is_detached_meanwhile_is_not_left_behind() -> None:
     made, _ = await running
     assert made.put_in == 0
     assert await index.count(TENANT, place.store, place.attachment) == 0
+
+
+async def test_what_is_completed_meanwhile_is_put_in_too() -> None:
+    """T8: by a worker that still has the model of before, behind the place where the walk is."""
+    rig = await a_corpus(3)
+    listed, index, hidden = rig.store.completed_attachments, ExactIndex(), True
+
+    async def all_but_the_first(**asked: Any) -> list[Removal]:
+        nonlocal hidden
+        found = await listed(**asked)
+        if asked["after"] is not None or not hidden:
+            return found
+        hidden = await index.count(TENANT, found[-1].store, found[-1].attachment) == 0
+        return found[1:] if hidden else found
+
+    rig.store.completed_attachments = all_but_the_first  # type: ignore[method-assign]
+    made, told = await again(parts_of(rig, index, HashedEmbedder()))
+    assert made == Reindexed(files=3, put_in=3)
+    assert told == ["0/2", "1/2", "2/2", "3/3"]
+    for place in await listed(after=None, limit=10):
+        assert await index.count(TENANT, place.store, place.attachment) == 1
 
 
 class _Terminal(io.StringIO):

@@ -106,6 +106,25 @@ async def test_the_local_model_is_loaded_with_the_first_text(
             await embedder.embed(["x"], "passage")
 
     assert not failed.value.passing
+    assert not failed.value.refused
+
+
+async def test_a_local_model_that_could_not_be_loaded_is_loaded_later(minilm: MiniLm) -> None:
+    """The port: a disk that is full says nothing of a text."""
+    faults = [OSError(28, "No space left on device"), TimeoutError()]
+
+    def load() -> MiniLm:
+        if faults:
+            raise faults.pop(0)
+        return minilm
+
+    embedder = LocalEmbedder(load, at_once=4)
+    for _ in range(2):
+        with pytest.raises(EmbeddingFailed) as failed:
+            await embedder.embed(["x"], "passage")
+        assert not failed.value.refused
+    assert len(await embedder.embed(["x"], "passage")) == 1
+    embedder.close()
 
 
 async def test_the_local_model_is_loaded_once(minilm: MiniLm) -> None:

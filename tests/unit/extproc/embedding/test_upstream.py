@@ -227,6 +227,34 @@ async def test_a_refusal_is_not_repeated(server: EmbeddingsServer) -> None:
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("status", "of_text"), [(400, True), (413, True), (422, True), (401, False), (403, False)]
+)
+async def test_a_refusal_of_a_text_is_told_from_other_refusals(
+    server: EmbeddingsServer, status: int, of_text: bool
+) -> None:
+    """The port: a file is given up for what its text is refused for, and not for the gateway's key."""
+    server.script(*[Fault(status, "No.")] * (9 if status == 413 else 1))
+    async with embedder(server) as embedding:
+        with pytest.raises(EmbeddingFailed) as failed:
+            await embedding.embed(["x" * 512], "passage")
+
+    assert failed.value.refused == of_text
+    assert server.inputs[-1] == (["a"] if of_text else ["x" * 512])
+
+
+async def test_a_server_that_refuses_every_text_is_at_fault_itself(
+    server: EmbeddingsServer,
+) -> None:
+    """The port: `dimensions` that a model does not have are a 400 as well."""
+    server.script(Fault(400, "dimensions: 16 is not supported"), Fault(400, "dimensions: 16"))
+    async with embedder(server) as embedding:
+        with pytest.raises(EmbeddingFailed, match="16 is not supported") as failed:
+            await embedding.embed(["x"], "passage")
+
+    assert not failed.value.refused
+
+
 async def test_a_refused_key_is_not_shown(
     server: EmbeddingsServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -261,13 +289,14 @@ WRONG = {
 
 @pytest.mark.parametrize("change", WRONG.values(), ids=WRONG.keys())
 async def test_a_wrong_answer_is_no_vector(server: EmbeddingsServer, change: Any) -> None:
-    """Nothing that would spoil an index is let through; asking again would change nothing."""
+    """Nothing that would spoil an index is let through; asking again at once would change nothing."""
     server.script(Changed(change))
     async with embedder(server) as embedding:
         with pytest.raises(EmbeddingFailed, match="answer is wrong") as failed:
             await embedding.embed(["x", "y"], "passage")
 
     assert not failed.value.passing
+    assert not failed.value.refused
     assert len(server.requests) == 1
 
 
@@ -299,12 +328,16 @@ async def test_vectors_without_numbers_are_in_order(server: EmbeddingsServer) ->
 
 
 async def test_another_length_than_before_is_refused(server: EmbeddingsServer) -> None:
-    """One name, one length: a server that has another model under the name now."""
+    """One name, one length: but what was first may have been the mistake, so this does not stick."""
     async with embedder(server) as embedding:
         await embedding.embed(["x"], "passage")
         server.dimensions = 48
-        with pytest.raises(EmbeddingFailed, match="48 dimensions, and not 32"):
+        with pytest.raises(EmbeddingFailed, match="48 dimensions, and not 32") as failed:
             await embedding.embed(["x"], "passage")
+        assert not failed.value.refused
+        (vector,) = await embedding.embed(["x"], "passage")
+
+    assert len(vector) == 48 * 4
 
 
 async def test_a_text_that_is_too_long_is_cut(
@@ -354,7 +387,8 @@ async def test_cutting_ends(server: EmbeddingsServer) -> None:
             await embedding.embed(["word " * 1000], "passage")
 
     assert not failed.value.passing
-    assert len(server.requests) == 9
+    assert not failed.value.refused  # it takes no other text either
+    assert len(server.requests) == 10
 
 
 async def test_a_batch_that_is_too_much_is_halved(server: EmbeddingsServer) -> None:
