@@ -91,13 +91,16 @@ class StoreFiles:
             caller.tenant, stored.id, after=len(texts) - 1, limit=_TEXTS_AT_ONCE
         ):
             texts += some
-            left -= sum(map(len, some))
+            left -= sum(len(text.encode("utf-8", "replace")) for text in some)
             if left < 0:
                 raise InvalidRequest(
                     f"The text of '{wanted}' is over {self._limits.answer_bytes} bytes; "
                     "GET /v1/files/{id}/content has the file.",
                     code="content_too_large",
                 )
+        if (await self._stored(caller.tenant, store_id, wanted)).id != stored.id:
+            # Attached again while it was read: what was read is the beginning of what there was.
+            raise Conflict(f"File '{wanted}' was attached again meanwhile; please try again.")
         return Answer(200, content_page(texts))
 
     async def _stored(self, tenant: str, store_id: str, wanted: str) -> StoredAttachment:

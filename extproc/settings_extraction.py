@@ -36,13 +36,20 @@ class Extraction(Section):
     """How many times larger than itself an Office document may be unpacked, from 16 MiB on."""
 
     seconds: Seconds = 120.0
-    """Longest time for one document."""
+    """Longest time of the processor for one document. By the clock it may take twice as long for a request,
+    and ten times as long for a vector store: the machine may be busy."""
 
     memory_bytes: Annotated[int, Field(ge=64 << 20, le=1 << 40)] = 512 << 20
     """Most memory for one document."""
 
     concurrency: int = Field(default=2, ge=1, le=64)
-    """Documents that a worker reads at a time; others wait."""
+    """Documents of vector stores that a worker reads at a time; others wait."""
+
+    request_concurrency: int = Field(default=2, ge=1, le=64)
+    """Documents of requests (`input_file`) that a worker reads at a time, beside those of vector stores."""
+
+    wait_seconds: Seconds = 15.0
+    """How long the document of a request waits for its turn; then the request is answered with 503."""
 
     directory: Path | None = None
     """Where a document is kept while it is read, in a file without a name; unset: the system's directory of

@@ -53,12 +53,13 @@ class Creation(msgspec.Struct, frozen=True):
 
 
 def parse_new_store(body: bytes, store_id: str) -> Creation:
-    """Check the body of `POST /v1/vector_stores`, which may be empty; raises InvalidRequest."""
+    """Check the body of `POST /v1/vector_stores`, which may be empty; raises InvalidRequest.
+
+    `chunking_strategy` is that of `file_ids`: without any it is checked, and there is nothing to cut.
+    """
     known = ("name", "description", "metadata", "expires_after", "file_ids", "chunking_strategy")
     given = read_fields(body or b"{}", known)
     file_ids = read_file_ids(given["file_ids"], MOST_FILES) if "file_ids" in given else []
-    if "chunking_strategy" in given and not file_ids:
-        raise checks.unsupported("chunking_strategy", "it is for 'file_ids', and there are none.")
     described = given.get("description")
     new = NewVectorStore(
         id=store_id,

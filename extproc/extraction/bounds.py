@@ -25,6 +25,9 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     ratio: int
     """How many times larger they may be unpacked."""
     seconds: float
+    """Of the processor."""
+    wall_seconds: float
+    """By the clock: much more, because other processes may have the processor."""
     memory_bytes: int
     """What the process that reads a document may take for it."""
 

@@ -18,13 +18,13 @@ _CLONE_NEWNET = 0x40000000
 _NOBODY = 65534
 _FILES = 64
 # The worker kills at the deadline; this is for a worker that does not.
-_GRACE = 5.0
-_LIBC = ctypes.CDLL(None)
+_GRACE = 5
+_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def end_with(parent: int) -> None:
     """End this process when its parent ends; at once, if that has happened."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    _control(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 
@@ -43,20 +43,23 @@ def close_all_but(kept: Sequence[int]) -> None:
     os.closerange(start, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
-def confine(bounds: Bounds, template: int) -> None:
+def confine(bounds: Bounds, template: int) -> bool:
     """Give up all that reading one document does not need; the process ends with its template.
 
-    What has to be imported was imported: the files of our packages may not be readable for nobody.
+    Returns whether calls of the kernel are refused, which not every kernel can do; raises OSError where
+    anything else is not as it is to be. What has to be imported was imported: the files of our packages may
+    not be readable for nobody.
     """
     if os.geteuid() == 0:
         os.setgroups([])
         os.setresgid(_NOBODY, _NOBODY, _NOBODY)
         os.setresuid(_NOBODY, _NOBODY, _NOBODY)
-    _LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    _control(_PR_SET_NO_NEW_PRIVS, 1)
     # Another document's reader, which has the same user, cannot look into this one.
-    _LIBC.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    _control(_PR_SET_DUMPABLE, 0)
     end_with(template)
-    seconds = math.ceil(bounds.seconds + _GRACE)
+    # SIGPROF comes to the point; behind it, for a reader that has become its document's, the limit.
+    seconds = math.ceil(bounds.seconds) + _GRACE
     for limit, most in (
         (resource.RLIMIT_AS, _address_space() + bounds.memory_bytes),
         (resource.RLIMIT_CPU, seconds),
@@ -69,8 +72,14 @@ def confine(bounds: Bounds, template: int) -> None:
         # No higher than it is: only root could.
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(limit, (most, most))
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    refuse_calls()
+    signal.setitimer(signal.ITIMER_PROF, bounds.seconds)
+    signal.setitimer(signal.ITIMER_REAL, bounds.wall_seconds + _GRACE)
+    return refuse_calls()
+
+
+def _control(option: int, value: int) -> None:
+    if _LIBC.prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def _address_space() -> int:

@@ -23,6 +23,13 @@ _TRIES = 2
 # Chunks overlap, by half of each at most, and each has a head.
 _CHUNKED_TIMES = 4
 _MOST_NAME = 1000
+# So many times its time of the processor may a document take on a machine that is busy: one that a client
+# waits for, and one of a vector store, which nobody does.
+_WAITED_FOR, _NOT_WAITED_FOR = 2, 10
+# It ran out of its time of the processor.
+_SPENT = (-signal.SIGPROF, -signal.SIGXCPU)
+# Nothing within the process ends it so: the kernel that has no memory left, or somebody.
+_KILLED = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGALRM)
 
 
 class _Crashed(Exception):
@@ -34,80 +41,119 @@ class _Crashed(Exception):
 
 
 class Documents:
-    """Implements `engine.ports.Extraction`, for one worker."""
+    """Implements `engine.ports.Extraction`, for one worker.
+
+    Documents that clients wait for have a turn of their own: those of vector stores may be many, and slow.
+    """
 
     def __init__(self, settings: ExtractionSettings) -> None:
         self._settings = settings
-        self._bounds = Bounds(
-            text_bytes=settings.text_bytes,
-            pages=settings.pages,
-            entries=settings.entries,
-            unpacked_bytes=settings.unpacked_bytes,
-            ratio=settings.ratio,
-            seconds=settings.seconds,
-            memory_bytes=settings.memory_bytes,
-        )
         self.reader = Reader()
         self._free = asyncio.Semaphore(settings.concurrency)
+        self._free_for_requests = asyncio.Semaphore(settings.request_concurrency)
 
     async def text(self, filename: str, pieces: AsyncIterator[bytes], *, most: int) -> str:
-        """Return the text of a document; one of over `most` bytes of UTF-8 is refused."""
-        bounds = msgspec.structs.replace(
-            self._bounds, text_bytes=min(most, self._bounds.text_bytes)
-        )
-        frames = await self._read(Job(filename[-_MOST_NAME:], bounds, None), pieces)
+        """Return the text of a document; one of over `most` bytes of UTF-8 is refused.
+
+        Raises ExtractionFailed when its turn does not come within `wait_seconds`.
+        """
+        bounds = self._bounds(_WAITED_FOR)
+        bounds = msgspec.structs.replace(bounds, text_bytes=min(most, bounds.text_bytes))
+        async with _turn(self._free_for_requests, self._settings.wait_seconds):
+            frames = await self._read(Job(filename[-_MOST_NAME:], bounds, None), pieces)
         return b"".join(payload for _, payload in frames).decode()
 
     async def chunks(
         self, filename: str, pieces: AsyncIterator[bytes], chunking: Chunking
     ) -> Sequence[TextChunk]:
         """Return the text of a document in chunks, at least one."""
+        bounds = self._bounds(_NOT_WAITED_FOR)
         cut = Cut(chunking.size, chunking.overlap)
-        frames = await self._read(Job(filename[-_MOST_NAME:], self._bounds, cut), pieces)
+        async with self._free:
+            frames = await self._read(Job(filename[-_MOST_NAME:], bounds, cut), pieces)
         return [TextChunk(*wire.chunk_of(payload)) for _, payload in frames]
+
+    def _bounds(self, wall_times: int) -> Bounds:
+        settings = self._settings
+        return Bounds(
+            text_bytes=settings.text_bytes,
+            pages=settings.pages,
+            entries=settings.entries,
+            unpacked_bytes=settings.unpacked_bytes,
+            ratio=settings.ratio,
+            seconds=settings.seconds,
+            wall_seconds=settings.seconds * wall_times,
+            memory_bytes=settings.memory_bytes,
+        )
 
     async def _read(self, job: Job, pieces: AsyncIterator[bytes]) -> list[tuple[bytes, bytes]]:
         settings = self._settings
-        async with (
-            self._free,
-            spooled(pieces, most=settings.document_bytes, directory=settings.directory) as document,
-        ):
-            for _ in range(_TRIES - 1):
+        async with spooled(
+            pieces, most=settings.document_bytes, directory=settings.directory
+        ) as document:
+            for left in reversed(range(_TRIES)):
                 try:
                     return await self._once(job, document)
-                except (_Crashed, EOFError):
-                    continue
-            try:
-                return await self._once(job, document)
-            except _Crashed as crash:
-                raise self._crashed(crash.status) from crash
-            except EOFError as error:
-                raise ExtractionFailed(
-                    "The document could not be read: the process that reads documents died."
-                ) from error
+                except _Crashed as crash:
+                    if not left or crash.status in _SPENT:
+                        raise self._crashed(crash.status) from crash
+                except EOFError as error:
+                    if not left:
+                        raise _died() from error
+        raise _died()
 
     async def _once(self, job: Job, document: int) -> list[tuple[bytes, bytes]]:
-        """Raises _Crashed, EOFError where the template died, ExtractionRefused, ExtractionFailed."""
+        """Raises _Crashed, EOFError where the template died before, ExtractionRefused, ExtractionFailed."""
         async with self.reader.job(job, document) as answers:
             try:
-                async with asyncio.timeout(job.bounds.seconds):
+                async with asyncio.timeout(job.bounds.wall_seconds):
                     return await _gathered(answers, job.bounds.text_bytes * _CHUNKED_TIMES + MIB)
             except TimeoutError as error:
-                raise self._too_slow() from error
+                raise ExtractionFailed(
+                    "The document could not be read in time: the gateway's machine is busy.",
+                    died=True,
+                ) from error
+            except EOFError as error:
+                # The template died, and took what reads this document with it.
+                raise _Crashed(-signal.SIGKILL) from error
 
-    def _crashed(self, status: int) -> ExtractionRefused:
-        if status in (-signal.SIGXCPU, -signal.SIGALRM):
-            return self._too_slow()
+    def _crashed(self, status: int) -> ExtractionRefused | ExtractionFailed:
+        if status in _SPENT:
+            return ExtractionRefused(
+                f"Reading the document takes over {self._settings.seconds:g} seconds of the processor, "
+                "which is the limit."
+            )
+        if status in _KILLED:
+            return ExtractionFailed(
+                "The document could not be read: what reads it was killed twice.", died=True
+            )
         most = self._settings.memory_bytes // MIB
         return ExtractionRefused(
             f"The document cannot be read: it is damaged, or takes over {most} MiB of memory, which is the "
             "limit. The process that read it crashed twice."
         )
 
-    def _too_slow(self) -> ExtractionRefused:
-        return ExtractionRefused(
-            f"Reading the document takes over {self._settings.seconds:g} seconds, which is the limit."
-        )
+
+def _died() -> ExtractionFailed:
+    return ExtractionFailed(
+        "The document could not be read: the process that reads documents died."
+    )
+
+
+@asynccontextmanager
+async def _turn(free: asyncio.Semaphore, seconds: float) -> AsyncIterator[None]:
+    """Have a turn; raises ExtractionFailed when it does not come in time."""
+    try:
+        async with asyncio.timeout(seconds):
+            await free.acquire()
+    except TimeoutError as error:
+        raise ExtractionFailed(
+            "The document could not be read: too many others are. Please try again later."
+        ) from error
+    try:
+        yield
+    finally:
+        free.release()
 
 
 async def _gathered(answers: Answers, most: int) -> list[tuple[bytes, bytes]]:

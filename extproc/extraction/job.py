@@ -16,8 +16,8 @@ from extproc.extraction.wire import Job
 def run(job: Job, document: int, answers: socket.socket, template: int) -> None:
     """Read the document behind a descriptor, confined, and tell what it says in frames."""
     close_all_but([document, answers.fileno()])
-    confine(job.bounds, template)
-    answers.sendall(wire.frame(wire.STARTED))
+    filtered = confine(job.bounds, template)
+    answers.sendall(wire.frame(wire.STARTED, b"" if filtered else wire.UNFILTERED))
     try:
         _answer(job, document, answers)
     except Unreadable as why:

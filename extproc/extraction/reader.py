@@ -54,6 +54,7 @@ class Reader:
         self._control: socket.socket | None = None
         self._ending: set[asyncio.Task[int]] = set()
         self._closed = False
+        self._told_of_filter = False
 
     @property
     def pid(self) -> int | None:
@@ -92,7 +93,16 @@ class Reader:
         if kind == wire.ENDED and wire.status_of(payload) < 0:
             raise EOFError
         if kind != wire.STARTED:
+            _log.error(
+                "documents are not read: the process that reads them could not be confined, so it ended; "
+                "something around it refuses prctl, setrlimit or setresuid"
+            )
             raise _failed("the process that reads documents could not be confined")
+        if payload == wire.UNFILTERED and not self._told_of_filter:
+            self._told_of_filter = True
+            _log.warning(
+                "this kernel has no seccomp: what reads documents is less confined (said once)"
+            )
 
     def _send(self, message: bytes, descriptors: list[int]) -> None:
         try:

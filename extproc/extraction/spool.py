@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from engine.errors import ExtractionFailed, ExtractionRefused
+from engine.undisturbed import undisturbed
 
 # So much is gathered before a thread writes it.
 _BLOCK = 1 << 20
@@ -46,7 +47,9 @@ def _opened(directory: Path | None) -> IO[bytes]:
 
 async def _write(file: IO[bytes], block: bytearray) -> None:
     try:
-        await asyncio.to_thread(_write_all, file, block)
+        # The file is closed when we are cancelled: not before the thread has left it, because others may
+        # have its descriptor then.
+        await undisturbed(asyncio.to_thread(_write_all, file, block))
     except OSError as error:
         raise _failed(error) from error
 

@@ -21,7 +21,9 @@ _TOKENS = struct.Struct("!I")
 _STATUS = struct.Struct("!i")
 
 STARTED = b"S"
-"""The document is about to be read: its time begins."""
+"""The document is about to be read: its time begins. With `UNFILTERED` behind it where that is so."""
+UNFILTERED = b"U"
+"""The kernel cannot refuse calls to the process that reads."""
 TEXT = b"T"
 """A piece of its text."""
 CHUNK = b"C"

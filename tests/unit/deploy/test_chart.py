@@ -373,3 +373,49 @@ def test_without_metrics_there_is_no_port() -> None:
     assert not {"PodMonitor", "PrometheusRule"} & {manifest["kind"] for manifest in made}
     environ = {**chart.environment(made), "HOLDFAST_POSTGRES__URL": "postgresql://h/d"}
     assert not Settings.load(None, environ).metrics.enabled
+
+
+def _documents(**changed: int) -> dict[str, Any]:
+    return {**json.loads(json.dumps(_VALUES["settings"])), "extraction": {**_READING, **changed}}
+
+
+_VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
+_READING: dict[str, int] = _VALUES["settings"]["extraction"]
+
+
+def test_what_documents_may_take_is_as_the_settings_have_it() -> None:
+    """H3: the chart says the defaults again only to reckon with them."""
+    defaults = Settings().extraction
+    assert {name: getattr(defaults, name) for name in _READING} == _READING
+
+
+@pytest.mark.parametrize(
+    ("limit", "changed", "workers", "needed"),
+    [
+        ("2Gi", {}, 1, "2560Mi"),
+        ("3Gi", {"memory_bytes": 1 << 30}, 1, "4608Mi"),
+        ("3Gi", {"concurrency": 8}, 1, "5632Mi"),
+        ("3Gi", {"request_concurrency": 8}, 1, "5632Mi"),
+        ("3Gi", {}, 2, "5120Mi"),
+        (2_000_000_000, {}, 1, "2560Mi"),
+        ("2684M", {}, 1, "2560Mi"),
+    ],
+)
+def test_a_limit_of_memory_that_documents_would_break_is_refused(
+    limit: str | int, changed: dict[str, int], workers: int, needed: str
+) -> None:
+    """X5: the kernel would end workers in the middle of their streams."""
+    settings = _documents(**changed)
+    settings["sidecar"]["workers"] = workers
+    with pytest.raises(helm.HelmError, match=rf"limits\.memory.*up to {needed}"):
+        manifests("gateway", settings=settings, resources={"limits": {"memory": limit}})
+
+
+@pytest.mark.parametrize("limit", ["2560Mi", "2685M", 2_684_354_560, "4G", None])
+def test_a_limit_of_memory_that_fits_is_taken(limit: str | int | None) -> None:
+    """X5: in any unit; without a limit there is nothing to check."""
+    limits = {"memory": limit}
+    made = manifests("gateway", resources={"limits": limits})
+    assert (
+        chart.container(chart.pod(made), "holdfast")["resources"]["limits"].get("memory") == limit
+    )

@@ -137,6 +137,12 @@ async def test_a_store_begins_with_files_or_is_not_made() -> None:
     assert len((await rig.got(""))["data"]) == 1
 
 
+async def test_a_way_to_cut_files_is_taken_without_files() -> None:
+    """H1: the SDK documents it as not applicable then, and clients send it with every store."""
+    made = await StoreRig().made(chunking_strategy={"type": "auto"})
+    assert made["file_counts"]["total"] == 0
+
+
 async def test_a_batch_is_attached_counted_listed_and_cancelled() -> None:
     """Files of one batch, with options of their own or in common."""
     rig = StoreRig()
@@ -185,7 +191,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("", {"expires_after": {"days": 1}}, "expires_after.anchor"),
     ("", {"file_ids": ["f"] * 2}, "file_ids[1]"),
     ("", {"file_ids": [str(n) for n in range(501)]}, "file_ids"),
-    ("", {"chunking_strategy": {"type": "auto"}}, "chunking_strategy"),
+    ("", {"chunking_strategy": {"type": "other"}}, "chunking_strategy.type"),
     ("/vs", {"file_ids": []}, "file_ids"),
     ("/vs/files", {}, "file_id"),
     ("/vs/files", {"file_id": "f", "chunking_strategy": {"type": "other"}}, "chunking_strategy.type"),

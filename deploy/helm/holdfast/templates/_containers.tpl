@@ -69,7 +69,32 @@ volumeMounts:
   {{- include "holdfast.mounts" . | nindent 2 }}
 {{- end -}}
 
+{{/* A quantity of Kubernetes in bytes. */}}
+{{- define "holdfast.bytes" -}}
+{{- $text := toString . -}}
+{{- $units := dict "" 1 "m" 0.001 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- $unit := regexFind "[A-Za-z]*$" $text -}}
+{{- if not (hasKey $units $unit) }}{{ fail (printf "resources.limits.memory: %s is no quantity that this chart knows" $text) }}{{ end -}}
+{{- mulf (trimSuffix $unit $text | float64) (get $units $unit) | int64 -}}
+{{- end -}}
+
+{{/* Documents are read in processes of the workers' container: what they may take has to fit in beside the workers. */}}
+{{- define "holdfast.checkMemory" -}}
+{{- $limit := dig "limits" "memory" "" .Values.resources -}}
+{{- if $limit -}}
+{{- $settings := .Values.settings -}}
+{{- $documents := $settings.extraction -}}
+{{- $workers := dig "sidecar" "workers" 1 $settings | int64 -}}
+{{- $read := add (int64 $documents.concurrency) (int64 $documents.request_concurrency) -}}
+{{- $needed := mul $workers (add 536870912 (mul $read (int64 $documents.memory_bytes))) -}}
+{{- if lt (include "holdfast.bytes" $limit | int64) $needed -}}
+{{- fail (printf "resources.limits.memory: %v is too little: %d worker(s) of 512Mi, each reading %d documents of settings.extraction.memory_bytes at a time (settings.extraction.concurrency and request_concurrency), take up to %dMi" $limit $workers $read (div (add $needed 1048575) 1048576)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "holdfast.workersContainer" -}}
+{{- include "holdfast.checkMemory" . -}}
 name: holdfast
 image: {{ include "holdfast.image" . }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}

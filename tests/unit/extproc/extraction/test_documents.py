@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.errors import ExtractionRefused
+from engine.errors import ExtractionFailed, ExtractionRefused
 from engine.ports.extraction import Chunking
 from extproc.extraction.documents import Documents, open_extraction
 from extproc.settings_extraction import Extraction
@@ -101,10 +102,68 @@ async def test_a_bomb_is_refused_and_costs_the_worker_nothing(
 
 async def test_a_document_that_takes_too_long_is_refused() -> None:
     """X5: and what reads it is ended."""
-    async with open_extraction(Extraction(seconds=1.0)) as documents:
-        error = await refusal(documents, bombs.deep_html())
-        assert (error.code, "over 1 seconds" in error.message) == ("invalid_file", True)
+    async with open_extraction(Extraction(seconds=1.0)) as documents, asyncio.timeout(90):
+        with pytest.raises(ExtractionRefused, match="over 1 seconds of the processor") as refused:
+            await documents.chunks("a", pieces(bombs.deep_html()), Chunking())
+        assert refused.value.code == "invalid_file"
         await eventually(lambda: not children(documents.reader.pid))
+
+
+async def test_a_busy_machine_is_not_the_documents_fault() -> None:
+    """X5: its time is that of the processor; one that does not get it is read all the same."""
+    async with open_extraction(Extraction(seconds=2.0)) as documents:
+        data = pieces(bombs.deep_html(10_000))
+        reading = asyncio.create_task(documents.chunks("a", data, Chunking()))
+        await eventually(lambda: documents.reader.pid is not None)
+        template = documents.reader.pid
+        assert template is not None
+        stopped = await _kill_a_reader(template, set(), signal.SIGSTOP)
+        since = time.monotonic()
+        await eventually(lambda: time.monotonic() - since > 2.5)
+        for reader in stopped:
+            os.kill(reader, signal.SIGCONT)
+        assert [chunk.text for chunk in await reading] == ["deep"]
+
+
+async def test_a_client_does_not_wait_for_a_busy_machine() -> None:
+    """X5: a document that is not read in twice its time may be sent again."""
+    async with open_extraction(Extraction(seconds=1.0)) as documents:
+        reading = asyncio.create_task(text(documents, bombs.deep_html()))
+        await eventually(lambda: documents.reader.pid is not None)
+        template = documents.reader.pid
+        assert template is not None
+        await _kill_a_reader(template, set(), signal.SIGSTOP)
+        with pytest.raises(ExtractionFailed, match="machine is busy") as failed:
+            await reading
+        assert failed.value.died
+        await eventually(lambda: not children(documents.reader.pid))
+
+
+async def test_vector_stores_do_not_take_the_turns_of_requests() -> None:
+    """X5: however many of their documents wait; and who comes when all are taken is told so."""
+    never, begun = asyncio.Event(), 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal begun
+        begun += 1
+        yield b"x"
+        await never.wait()
+
+    limits = Extraction(concurrency=1, request_concurrency=1, wait_seconds=0.2)
+    async with open_extraction(limits) as documents:
+        slow = [asyncio.create_task(documents.chunks("a", endless(), Chunking())) for _ in range(3)]
+        assert await text(documents, b"one") == "one"
+        taking = asyncio.create_task(documents.text("a", endless(), most=MIB))
+        await eventually(lambda: begun == 2)
+        with pytest.raises(ExtractionFailed, match="too many others") as failed:
+            await text(documents, b"two")
+        assert (failed.value.status, failed.value.retry_after) == (503, 1)
+        taking.cancel()
+        await asyncio.gather(taking, return_exceptions=True)
+        assert await text(documents, b"two") == "two"
+        for task in slow:
+            task.cancel()
+        await asyncio.gather(*slow, return_exceptions=True)
 
 
 async def test_a_document_over_the_bound_is_not_kept() -> None:
@@ -170,7 +229,7 @@ async def test_the_template_killed_in_mid_document_is_replaced() -> None:
 
 
 async def test_a_reader_killed_in_mid_document_is_replaced_once() -> None:
-    """A victim is read again; a document whose reader dies twice is refused."""
+    """A victim is read again; of two that are killed nobody knows why; two that crash are the document's."""
     async with open_extraction(Extraction(seconds=60.0)) as documents:
         assert await text(documents, b"one") == "one"
         template = documents.reader.pid
@@ -181,6 +240,12 @@ async def test_a_reader_killed_in_mid_document_is_replaced_once() -> None:
         await eventually(lambda: not children(template))
         reading = asyncio.create_task(text(documents, bombs.deep_html(25_000)))
         await _kill_a_reader(template, await _kill_a_reader(template, set()))
+        with pytest.raises(ExtractionFailed, match="was killed twice") as failed:
+            await reading
+        assert failed.value.died
+        reading = asyncio.create_task(text(documents, bombs.deep_html(25_000)))
+        crash = signal.SIGSEGV
+        await _kill_a_reader(template, await _kill_a_reader(template, set(), crash), crash)
         with pytest.raises(ExtractionRefused, match="crashed twice"):
             await reading
         assert documents.reader.pid == template
@@ -229,7 +294,7 @@ async def test_the_children_see_nothing_of_the_worker(monkeypatch: pytest.Monkey
 
 async def test_documents_are_read_a_few_at_a_time() -> None:
     """X5: others wait, and all are read."""
-    async with open_extraction(Extraction(concurrency=2)) as documents:
+    async with open_extraction(Extraction(request_concurrency=2)) as documents:
         await text(documents, b"one")
         most = 0
 
@@ -248,9 +313,11 @@ async def test_documents_are_read_a_few_at_a_time() -> None:
         assert most <= 4
 
 
-async def _kill_a_reader(template: int, killed: set[int]) -> set[int]:
+async def _kill_a_reader(
+    template: int, killed: set[int], how: signal.Signals = signal.SIGKILL
+) -> set[int]:
     """Kill the next process that reads, once it does; returns all that were killed."""
     await eventually(lambda: any(map(busy, children(template) - killed)))
     for reader in (readers := children(template) - killed):
-        os.kill(reader, signal.SIGKILL)
+        os.kill(reader, how)
     return killed | readers

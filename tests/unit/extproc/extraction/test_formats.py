@@ -30,6 +30,7 @@ BOUNDS = Bounds(
     unpacked_bytes=64 << 20,
     ratio=100,
     seconds=5.0,
+    wall_seconds=50.0,
     memory_bytes=256 << 20,
 )
 PARAGRAPHS = ["The first paragraph: café & <co>.", "The second one says 42 things."]
