@@ -9,12 +9,14 @@ from engine.affinity import HEADER, affinity, root_of
 from engine.api import checks
 from engine.api.json import encode, read_object
 from engine.api.request import parse_create
+from engine.api.response_object import Usage
 from engine.api.searches import QUERY_LENGTH
-from engine.errors import SearchTimedOut, UpstreamFailed
+from engine.errors import EngineError, SearchTimedOut, UpstreamFailed
 from engine.ids import ItemIds
 from engine.intake import Caller
 from engine.limits import Limits
 from engine.ports import ModelClient
+from engine.ports.meters import NO_METERS, Meters
 from engine.response.turn import TurnRequest, TurnRules
 from engine.retries import RetryBudget
 from engine.spoken import Spoken
@@ -39,12 +41,14 @@ class Rewriting:
         *,
         model_name: str | None,
         timeout: float = 30.0,
+        meters: Meters = NO_METERS,
     ) -> None:
         self._spoken = Spoken(model, limits, budget)
         self._limits = limits
         self._choice = choice
         self._model_name = model_name
         self._timeout = timeout
+        self._meters = meters
 
     async def rewritten(self, caller: Caller, queries: Sequence[str]) -> list[str]:
         """Return each query in better words.
@@ -65,11 +69,26 @@ class Rewriting:
             raise SearchTimedOut(self._timeout) from error
 
     async def _rewritten(self, caller: Caller, model_name: str, query: str) -> str:
-        text, _ = await self._spoken.text(self._turn(caller, model_name, query), "a search")
+        text = await self._said(caller, model_name, query)
         words = " ".join(text.split())[:QUERY_LENGTH]
         if not words:
             raise UpstreamFailed(f"The model '{model_name}' has written no query.")
         return words
+
+    async def _said(self, caller: Caller, model_name: str, query: str) -> str:
+        """Return what the model has written; its tokens are counted like those of any turn."""
+        clock = asyncio.get_running_loop().time
+        began, error = clock(), "cancelled"
+        usage: Usage | None = None
+        try:
+            text, usage = await self._spoken.text(self._turn(caller, model_name, query), "a search")
+            error = ""
+        except EngineError as failure:
+            error = type(failure).__name__
+            raise
+        finally:
+            self._meters.turn(model_name, caller.tenant, error, clock() - began, usage, ())
+        return text
 
     def _turn(self, caller: Caller, model_name: str, query: str) -> TurnRequest:
         fields = read_object(

@@ -63,6 +63,7 @@ class RetrievalParts:
     ) -> None:
         self._store = store
         self._settings = settings
+        self._meters = meters
         self.retrieval = no_retrieval(means.problem)
         self.chores: Sequence[Ingestion | RetrievalUpkeep] = (RetrievalUpkeep(store, means.index),)
         if means.embedder is not None:
@@ -102,6 +103,7 @@ class RetrievalParts:
             budget,
             model_name=settings.rewrite_model,
             timeout=settings.search_seconds,
+            meters=self._meters,
         )
         store, retrieval, random = self._store, self.retrieval, os.urandom
         return (

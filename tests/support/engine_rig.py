@@ -243,7 +243,9 @@ class Rig:
             limits=self.limits,
         )
         settings = Retrieval(rewrite_model=rewrite_model, search_seconds=search_seconds)
-        vectors = RetrievalParts(self.store, self.files, extraction, retrieval, settings, worker)
+        vectors = RetrievalParts(
+            self.store, self.files, extraction, retrieval, settings, worker, meters
+        )
         self.retrieval = vectors.retrieval
         self.chores = vectors.chores
         self.endpoints = Endpoints(

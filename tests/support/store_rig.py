@@ -12,6 +12,7 @@ from engine.answers import Answer, error_answer
 from engine.errors import EngineError
 from engine.intake import Caller
 from engine.ports import FormPart
+from engine.ports.meters import NO_METERS, Meters
 from extproc.operations import perform
 from extproc.routes import find
 from tests.support.engine_rig import CALLER, Rig
@@ -43,6 +44,7 @@ class StoreRig:
         store: FaultyStore | None = None,
         worker: str = "replica/0#1",
         rewrite_model: str | None = None,
+        meters: Meters = NO_METERS,
         search_seconds: float = 30.0,
     ) -> None:
         self.parts = RetrievalRig() if parts is None else parts
@@ -51,6 +53,7 @@ class StoreRig:
             retrieval=self.parts.means,
             extraction=self.parts.extraction,
             rewrite_model=rewrite_model,
+            meters=meters,
             search_seconds=search_seconds,
             store=store,
             worker=worker,

@@ -21,6 +21,7 @@ from tests.support.fake_model import FakeModel, Hang, frames_of
 from tests.support.fake_reply import FakeReply
 from tests.support.fake_tools import FakeProvider, FakeServers, server
 from tests.support.replies import call, text
+from tests.support.store_rig import StoreRig
 from tests.support.word_search import Passage, WordSearch
 
 HELLO = frames_of(replies.stream(text("Hel", "lo", " you", " there"), input_tokens=7))
@@ -211,3 +212,14 @@ async def test_a_retry_is_answered_when_its_store_is_gone() -> None:
             "",
             FakeReply(),
         )
+
+
+async def test_the_rewriting_of_a_query_is_a_turn() -> None:
+    """Its tokens are the tenant's like any; a search is one search, and its embeddings are counted."""
+    meters = Kept()
+    spoken = frames_of(replies.stream(text("cat mat"), input_tokens=7))
+    rig = StoreRig(FakeModel(*spoken), rewrite_model="small", meters=meters)
+    store = (await rig.made())["id"]
+    await rig.made(f"/{store}/search", query="who was it?", rewrite_query=True)
+    assert meters.turns == [""]
+    assert meters.searches == [True]
