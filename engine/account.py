@@ -99,11 +99,28 @@ class Account:
         """Take how long it took to store the end."""
         self._commit = seconds
 
-    def received(self, *, made: bool) -> None:
-        """Hear that something came from the model; `made`: it made events."""
+    def received(self, *, output: bool) -> bool:
+        """Hear that something came from the model; True if it was the first `output` that there is."""
         self.touched = now = time.monotonic()
-        if made and self._first is None:
-            self._first = now
+        if not output or self._first is not None:
+            return False
+        self._first = now
+        return True
+
+    @property
+    def seconds(self) -> float:
+        """How long it has taken so far."""
+        return time.monotonic() - self.began
+
+    @property
+    def until_first(self) -> float:
+        """Seconds until its first output; 0 while there is none."""
+        return 0.0 if self._first is None else self._first - self.began
+
+    @property
+    def since_first(self) -> float:
+        """Seconds since its first output; 0 while there is none."""
+        return 0.0 if self._first is None else time.monotonic() - self._first
 
     def observed_by(self, over: Callable[[], None]) -> None:
         """Have somebody told of the end."""
@@ -149,7 +166,7 @@ class Account:
             span.put(name, value)
         put_usage(span, self.usage)
         if self._first is not None:
-            span.put("holdfast.ttft_ms", _ms(self._first - self.began))
+            span.put("holdfast.ttft_ms", _ms(self.until_first))
         if self.error:
             span.fail(self.error)
         span.end()
@@ -171,9 +188,9 @@ class Account:
 
     def line(self) -> dict[str, Fact]:
         """Return the fields of its log line; milliseconds since it came in, and of the commit."""
-        times = {"duration_ms": _ms(time.monotonic() - self.began)}
+        times = {"duration_ms": _ms(self.seconds)}
         if self._first is not None:
-            times["ttft_ms"] = _ms(self._first - self.began)
+            times["ttft_ms"] = _ms(self.until_first)
         if self._commit is not None:
             times["commit_ms"] = _ms(self._commit)
         return {

@@ -56,8 +56,9 @@ class CompactionStep:
             raise cannot_count("context_management", "Invalid 'context_management': it")
         if counted.count <= _most(wanted, counted) or not wanted.context.covered:
             return Fits()
+        account = self._run.account
         summary = await self._means.summaries.summed_up(
-            wanted.turn(), self._run.id, model=self._run.model_name, tenant=self._run.tenant
+            wanted.turn(), self._run.id, model=account.model, tenant=account.tenant
         )
         return ContextCompacted(wanted.summarised(summary.text), summary.usage)
 

@@ -1,8 +1,13 @@
-"""Several rankings made one (pure).
+"""Several rankings made one (pure), in two ways; 1 is the best that there can be in both.
 
-Ranks and not scores are put together: a cosine and the weight of words have no common measure. A place in a
-ranking is worth 1 / (60 + rank), times the weight of the ranking: reciprocal rank fusion. The sum is divided
-by what the first place in all rankings is worth, so that 1 is the best that there can be.
+`fused` is reciprocal rank fusion, as the API has it where a client gives weights: a place in a ranking is
+worth 1 / (60 + rank), times the weight of the ranking, and the sum is divided by what the first place in all
+rankings is worth.
+
+`blended` is what is done otherwise. Ranks do not tell a chunk that has the one rare word of a question from
+one that has its "the" and "how"; scores do. Each is taken as a share of the best of its ranking, and what is
+near by meaning counts more. On paraphrased questions and on questions for numbers of parts, that finds more
+than ranks do with any weights.
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ Place = tuple[str, int]
 """A chunk: its attachment, and its number there."""
 
 _DAMPING = 60
+_OF_VECTORS, _OF_WORDS = 0.7, 0.3
 
 
 def fused(rankings: Sequence[tuple[Sequence[Place], float]]) -> dict[Place, float]:
@@ -25,6 +31,25 @@ def fused(rankings: Sequence[tuple[Sequence[Place], float]]) -> dict[Place, floa
     return {place: score / best for place, score in scores.items()} if best else {}
 
 
+def blended(cosines: Mapping[Place, float], words: Mapping[Place, float]) -> dict[Place, float]:
+    """Return the score of each place, 0 to 1, from cosines and from the weights of words.
+
+    What was not found by its vector is taken to be as far as the farthest that was; it has no words if it
+    was not found by them.
+    """
+    near, said = _shares(cosines), _shares(words)
+    farthest = min(near.values(), default=0.0)
+    return {
+        place: _OF_VECTORS * near.get(place, farthest) + _OF_WORDS * said.get(place, 0.0)
+        for place in near | said
+    }
+
+
+def _shares(scores: Mapping[Place, float]) -> dict[Place, float]:
+    best = max(scores.values(), default=0.0)
+    return {place: max(0.0, score) / best if best > 0 else 0.0 for place, score in scores.items()}
+
+
 def best_of(scored: Sequence[Mapping[Place, float]]) -> dict[Place, float]:
     """Return the best score that each place has for any of several queries."""
     best: dict[Place, float] = {}
@@ -34,6 +59,6 @@ def best_of(scored: Sequence[Mapping[Place, float]]) -> dict[Place, float]:
     return best
 
 
-def without(ranking: Sequence[Place], gone: Collection[Place]) -> list[Place]:
-    """Return a ranking in which those that are gone take no rank."""
-    return [place for place in ranking if place not in gone]
+def without(ranking: Mapping[Place, float], gone: Collection[Place]) -> dict[Place, float]:
+    """Return a ranking, in its order, in which those that are gone take no rank."""
+    return {place: score for place, score in ranking.items() if place not in gone}

@@ -62,16 +62,10 @@ async def put_in_whole(
 async def is_in(parts: IndexingParts, tenant: str, store: str, attachment: str) -> bool:
     """True if the index has all chunks of an attachment, with vectors of the embedder's model."""
     indexed = await parts.index.count(tenant, store, attachment)
-    after, count = -1, 0
-    while indexed and (
-        chunks := await parts.store.chunks(
-            tenant, attachment, model=parts.embedder.model, after=after, limit=parts.batch
-        )
-    ):
-        if any(chunk.vector is None for chunk in chunks):
-            return False
-        after, count = chunks[-1].number, count + len(chunks)
-    return 0 < count == indexed
+    if not indexed:
+        return False
+    kept = await parts.store.chunk_count(tenant, attachment, model=parts.embedder.model)
+    return indexed == kept.chunks == kept.embedded
 
 
 async def _embedded(

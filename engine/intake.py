@@ -196,8 +196,6 @@ class Intake:
             id=own_id,
             machine=machine,
             first=Begin(turn),
-            model_name=request.model,
-            tenant=caller.tenant,
             new=new,
             stream=request.stream,
             streamed=logged and request.store,

@@ -10,20 +10,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import aclosing
+from collections.abc import Awaitable, Coroutine
 
 from engine.account import CURRENT
 from engine.anew import Anew
 from engine.answers import Answer
-from engine.careful_call import CarefulCall, give_up
 from engine.compaction_step import CompactionStep
 from engine.custody import Custody, lease_lost
 from engine.delivery import Delivery
 from engine.detached import Absence
-from engine.errors import EngineError, LeaseLost, Stopped, UpstreamFailed
+from engine.errors import EngineError, LeaseLost, Stopped
 from engine.measured import Measured
-from engine.model_turn import ModelTurn
 from engine.news import News
 from engine.pipe import Pipe
 from engine.ports import Lease
@@ -41,19 +38,16 @@ from engine.response.effects import (
 from engine.response.inputs import (
     Cancelled,
     CutShort,
-    Ending,
     Failed,
     Input,
-    ModelAnswered,
     Saved,
     SaveFailed,
-    TurnEnded,
-    WaitedLong,
 )
 from engine.response.phase import Phase
 from engine.response.turn import TurnRequest
 from engine.run import Means, Run
-from engine.tool_rounds import ToolRounds, came
+from engine.tool_rounds import ToolRounds
+from engine.turns import Turns
 
 _log = logging.getLogger(__name__)
 
@@ -72,8 +66,6 @@ class Loop:
         self._saving: asyncio.Future[Saved | SaveFailed] | None = None
         self._abandoning: asyncio.Future[None] | None = None
         self._releasing: asyncio.Future[None] | None = None
-        self._call: CarefulCall | None = None
-        self._partings: list[asyncio.Task[None]] = []
         self._news = News()
         self._leaving = False
         self._absence: Absence | None = None
@@ -85,6 +77,9 @@ class Loop:
         self._compaction = CompactionStep(run, means, self._custody, self._delivery)
         self._anew = Anew(run, means)
         self._measured = Measured(run, means.meters)
+        self._turns = Turns(
+            run, means, self._custody, self._delivery, self._news, self._anew, self._measured
+        )
         pipe.on_leave = self._client_left
 
     async def run(self) -> None:
@@ -103,12 +98,12 @@ class Loop:
         finally:
             deadline.cancel()
             self._end()
-        if self._partings:
-            await asyncio.wait(self._partings)
+        if self._turns.partings:
+            await asyncio.wait(self._turns.partings)
 
     def _end(self) -> None:
-        self._hang_up()
-        self._measured.ended(lost=self._custody.lost)
+        self._turns.hang_up()
+        self._measured.ended()
         self._pipe.end()
         self._custody.close()
         if self._absence is not None:
@@ -212,7 +207,6 @@ class Loop:
         return None
 
     def _close(self, close: Close) -> None:
-        self._measured.status = close.status
         status = "lost" if self._custody.lost else close.status
         self._account.close(status, self._machine.usage, close.error)
         if self.run_of.stream:
@@ -246,105 +240,13 @@ class Loop:
         self._custody.accept()
         ending = self._news.ending
         if ending is None:
-            with self._account.turn(turn) as step:
-                call = self._call_of(step.request)
-                self._measured.turn_begins()
-                ending = await self._read_turn(call)
-                self._measured.turn_ended(call, ending)
-                step.over(ending, call.outcome)
+            call, ending = await self._turns.take(turn)
             if self._news.ending is None and self._anew.allows(call, ending):
                 return await self._unless_news(self._anew.begin())
         return None if self._leaving and ending is self._news.ending else ending
 
-    def _call_of(self, turn: TurnRequest) -> CarefulCall:
-        again, self._anew.pending = self._anew.pending, False
-
-        def made(held: Callable[[], int]) -> ModelTurn:
-            return ModelTurn(
-                turn,
-                self.run_of.model or self._means.model,
-                self._limits,
-                held,
-                budget=self._means.retries,
-                run=self.run_of.id,
-                again=again,
-            )
-
-        return CarefulCall(
-            made,
-            turn.rules,
-            lambda: self._machine.held,
-            self._means.choice.care,
-            unseen=not (self.run_of.stream or self.run_of.streamed),
-        )
-
-    async def _read_turn(self, call: CarefulCall) -> Ending:
-        self._call = call
-        broken: Ending | None = None
-        try:
-            async with self._news.step(self._limits.turn):
-                await self._open(call)
-                await self._read(call)
-        except TimeoutError:
-            late = UpstreamFailed("The model's turn took too long.")
-            broken = self._news.ending or self._failed(late)
-        except EngineError as error:
-            broken = self._failed(error)
-        if broken is not None:
-            call.hang_up()
-        await self._read_rest()
-        self._call = None
-        if broken is not None:
-            return broken
-        # Beside the saving: what follows the terminal event is waited for, so that the connection is kept.
-        self._partings.append(asyncio.get_running_loop().create_task(call.finish()))
-        return self._ending(call)
-
-    async def _open(self, call: CarefulCall) -> None:
-        """Return when the model answered and the accepted row is written: the first event waits for both."""
-        new = self.run_of.new
-        if new is not None and (new.idempotency is not None or new.conversation is not None):
-            # Whoever comes second, with a key or to a conversation, must not call the model at all.
-            await self._custody.accepted()
-        opening = asyncio.ensure_future(call.open())
-        try:
-            await self._custody.accepted()
-            if not await came(self.run_of, opening, self._limits.open_after):
-                await self._delivery.feed([WaitedLong()])
-            await opening
-        except BaseException:
-            await give_up(opening)
-            raise
-        await self._delivery.feed([ModelAnswered()])
-
-    async def _read(self, call: CarefulCall) -> None:
-        async with aclosing(call.contents()) as chunks:
-            async for contents in chunks:
-                made = self._delivery.deltas
-                await self._delivery.feed(contents)
-                self._measured.came(self._machine.held)
-                self._account.received(made=self._delivery.deltas > made)
-                await self._delivery.keep_up()
-
-    async def _read_rest(self) -> None:
-        """Let go of prose that was held back, where the stream broke off (rule R8)."""
-        if self._call is not None:
-            await self._delivery.feed(self._call.rest())
-
-    def _ending(self, call: CarefulCall) -> TurnEnded | Failed:
-        outcome = call.outcome
-        assert outcome is not None
-        if outcome.error is not None:
-            return self._failed(outcome.error)
-        return TurnEnded(self._means.clock(), outcome.usage, outcome.incomplete_reason)
-
     def _failed(self, error: EngineError) -> Failed:
         return Failed(self._means.clock(), error)
-
-    def _hang_up(self) -> None:
-        if self._call is not None:
-            self._call.hang_up()
-            self._call = None
 
     # -- the store ------------------------------------------------------------------------------
 
@@ -364,7 +266,6 @@ class Loop:
 
     async def _refuse(self, error: EngineError) -> None:
         """Answer with an error once the accepted row is gone; the answer is certain, whatever happens."""
-        self._measured.status = "refused"
         self._account.refuse(error)
         try:
             self._abandoning = asyncio.ensure_future(self._custody.abandon())
@@ -375,7 +276,7 @@ class Loop:
     async def _hand_on(self) -> None:
         """Put the run back into the queue; done once, however often it is asked for."""
         self._account.close("handed_over", self._machine.usage)
-        self._hang_up()
+        self._turns.hang_up()
         if self._releasing is None:
             self._releasing = asyncio.ensure_future(self._custody.release())
         await asyncio.shield(self._releasing)
@@ -389,8 +290,8 @@ class Loop:
         if self._leaving and self._machine.phase.unfinished:
             await self._hand_on()
             return
-        await self._read_rest()
-        self._hang_up()
+        await self._turns.rest()
+        self._turns.hang_up()
         if self._abandoning is not None:
             await self._abandoning
         if self._saving is not None and self._machine.phase is Phase.SAVING:
@@ -409,7 +310,7 @@ class Loop:
 
     async def _fail_unexpectedly(self) -> None:
         """End a run that met a bug: what it met once it may meet again, so this is tried twice."""
-        self._hang_up()
+        self._turns.hang_up()
         failure = EngineError("The gateway failed; see its log.")
         for _ in range(2):
             try:

@@ -1,69 +1,53 @@
-"""What one run tells the meters: at the first output, once a turn, and once at its end."""
+"""What one run tells the meters of its account: at the first output, once a turn, and once at its end."""
 
 from __future__ import annotations
 
-import asyncio
-
+from engine.account import TurnStep
 from engine.careful_call import CarefulCall
 from engine.ports.meters import Meters
 from engine.response.inputs import Cancelled, CutShort, Ending, Failed
 from engine.run import Run
 
+# How a response ended, for those that did not end as a response does.
+_ENDS = {
+    "": "left",
+    "lost": "left",
+    "handed_over": "left",
+    "repeated": "refused",
+    "begun_anew": "refused",
+}
+
 
 class Measured:
-    """Of one run. `status` is how it ended, as far as it has: without an end, others go on with it."""
+    """Of one run."""
 
     def __init__(self, run: Run, meters: Meters) -> None:
-        self.status = "left"
         self._run = run
+        self._account = run.account
         self._meters = meters
-        self._clock = asyncio.get_running_loop().time
-        self._began = self._clock() if run.began is None else run.began
-        # Nobody waits for the first output of a response in the background.
-        self._awaited = run.began is not None and not run.background
-        self._first = 0.0
-        self._turns = 0
-        self._turn_began = 0.0
 
-    def turn_begins(self) -> None:
-        """Note that the model is called."""
-        self._turns += 1
-        self._turn_began = self._clock()
+    def first_output(self) -> None:
+        """Tell that there is something to be seen, where a client has waited for it here."""
+        if self._run.lease is None and not self._run.background:
+            self._meters.first_token(self._account.model, self._account.until_first)
 
-    def came(self, held: int) -> None:
-        """Note that something came, and how much output is held by now: of each chunk, and so nearly free."""
-        if self._awaited and held:
-            self._awaited = False
-            self._first = self._clock()
-            self._meters.first_token(self._run.model_name, self._first - self._began)
-
-    def turn_ended(self, call: CarefulCall, ending: Ending) -> None:
+    def turn_ended(self, step: TurnStep, call: CarefulCall, ending: Ending) -> None:
         """Tell of a turn."""
-        now = self._clock()
+        account = self._account
         usage = None if call.outcome is None else call.outcome.usage
         self._meters.turn(
-            self._run.model_name,
-            self._run.tenant,
-            _error(ending),
-            now - self._turn_began,
-            usage,
-            call.made.repairs,
+            account.model, account.tenant, _error(ending), step.seconds, usage, call.made.repairs
         )
-        if self._turns == 1 and self._first and usage is not None and usage.output_tokens > 1:
-            pace = (now - self._first) / (usage.output_tokens - 1)
-            self._meters.pace(self._run.model_name, pace)
+        if account.turns == 1 and usage is not None and usage.output_tokens > 1:
+            self._meters.pace(account.model, account.since_first / (usage.output_tokens - 1))
 
-    def ended(self, *, lost: bool) -> None:
-        """Tell of the run's end; `lost`: the response is another worker's now."""
-        run = self._run
+    def ended(self) -> None:
+        """Tell of the run's end."""
+        run, account = self._run, self._account
         mode = "background" if run.background else "stream" if run.stream else "whole"
+        status = _ENDS.get(account.status, account.status)
         self._meters.response(
-            run.model_name,
-            run.tenant,
-            "left" if lost else self.status,
-            mode,
-            self._turns,
-            self._clock() - self._began,
+            account.model, account.tenant, status, mode, account.turns, account.seconds
         )
 
 

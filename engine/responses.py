@@ -78,11 +78,13 @@ class Responses:
         `model` makes the turns of this response alone, while its client stays; None: the worker's.
         """
         no_parameters(query)
-        began = asyncio.get_running_loop().time()
+        began = time.monotonic()
         with self._lines.visit() as visit:
             while True:
                 admitted = await self._admitted(caller, body, visit)
-                run = msgspec.structs.replace(admitted, model=model, began=began)
+                run = msgspec.structs.replace(admitted, model=model)
+                # Also where it waited for its conversation, and was admitted again.
+                run.account.began = began
                 reply.tell(run.account)
                 try:
                     await self._carry_out(caller.tenant, run, visit, reply)
@@ -93,7 +95,6 @@ class Responses:
 
     async def _admitted(self, caller: Caller, body: bytes, visit: Visit) -> Run:
         """Return the run of a request that is not refused, in a trace that ends with it."""
-        began = time.monotonic()
         span = self._live.means.tracer.begin("response", "server", caller.model_headers)
         traced = msgspec.structs.replace(
             caller, span=span, model_headers={**caller.model_headers, **span.headers}
@@ -105,7 +106,6 @@ class Responses:
             span.fail(code or type(error).__name__)
             span.end()
             raise
-        run.account.began = began
         return run
 
     async def _carry_out(self, tenant: str, run: Run, visit: Visit, reply: Reply) -> None:

@@ -1,4 +1,4 @@
-"""What vector stores leave behind is taken out of the index, and stores whose time has come are emptied."""
+"""What vector stores leave behind goes: chunks, what is in the index, files of stores whose time has come."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from engine.ports import Removal, VectorIndex, VectorStoreStore
 
 _log = logging.getLogger(__name__)
 
+_DROP_SECONDS = 5.0
 _REMOVE_SECONDS = 5.0
 _REMOVE_AT_ONCE = 200
 _EXPIRE_SECONDS = 60.0
@@ -22,17 +23,20 @@ class RetrievalUpkeep:
     def __init__(self, store: VectorStoreStore, index: VectorIndex | None) -> None:
         self._store = store
         self._index = index
+        self._dropping = Chore(store.drop_chunks, _DROP_SECONDS, jitter=0.5)
         self._removing = Chore(self._remove, _REMOVE_SECONDS, jitter=0.5)
         self._expiring = Chore(self._expire, _EXPIRE_SECONDS, jitter=0.5)
 
     def start(self) -> None:
         """Begin."""
+        self._dropping.start()
         self._expiring.start()
         if self._index is not None:
             self._removing.start()
 
     async def stop(self) -> None:
         """End."""
+        await self._dropping.stop()
         await self._expiring.stop()
         await self._removing.stop()
 

@@ -48,17 +48,13 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     `claim` are answers to requests for consent that it takes without being stored; `approved` says that
     calls come before its first turn.
 
-    `model` makes its turns; None: the worker's own way. `model_name` is what was asked for. `began` is when a
-    client asked for it, in seconds of the loop's clock; None: nobody waits. `account` says what became of it.
+    `model` makes its turns; None: the worker's own way. `account` says what became of it.
     """
 
     id: str
     machine: ResponseMachine
     first: Input
     model: ModelClient | None = None
-    model_name: str = ""
-    tenant: str = ""
-    began: float | None = None
     new: NewResponse | None = None
     lease: Lease | None = None
     stream: bool = False

@@ -14,7 +14,7 @@ import msgspec
 
 from engine.api.filters import matches
 from engine.errors import InvalidRequest, NotFound
-from engine.fusion import Place, best_of, fused, without
+from engine.fusion import Place, best_of, blended, fused, without
 from engine.ports import (
     Embedder,
     Filter,
@@ -126,19 +126,21 @@ class _Scope(msgspec.Struct, frozen=True):
 
 
 class _Rankings(msgspec.Struct, frozen=True):
-    """What the index has for one query; `cosines` are those of places that were found by vector."""
+    """What the index has for one query, best first: cosines, and weights of words."""
 
-    by_vector: list[Place]
-    by_words: list[Place]
-    cosines: Mapping[Place, float]
+    by_vector: Mapping[Place, float]
+    by_words: Mapping[Place, float]
 
     def scores(self, asked: SearchAsked, gone: set[Place]) -> dict[Place, float]:
         """Return the score of each place that is not gone, 0 to 1."""
         by_vector = without(self.by_vector, gone)
         if asked.ranker == "none":
-            return {place: min(1.0, max(0.0, self.cosines[place])) for place in by_vector}
-        of_vectors, of_words = asked.weights or (1.0, 1.0)
-        return fused([(by_vector, of_vectors), (without(self.by_words, gone), of_words)])
+            return {place: min(1.0, max(0.0, cosine)) for place, cosine in by_vector.items()}
+        by_words = without(self.by_words, gone)
+        if asked.weights is None:
+            return blended(by_vector, by_words)
+        of_vectors, of_words = asked.weights
+        return fused([(list(by_vector), of_vectors), (list(by_words), of_words)])
 
 
 class _Looking:
@@ -173,8 +175,7 @@ class _Looking:
             self._merged(self._by_vector(vector) if alone or of_vectors else ()),
             self._merged(self._by_words(query) if of_words and not alone else ()),
         )
-        cosines = {(hit.attachment, hit.number): hit.score for hit in by_vector}
-        return _Rankings(_places(by_vector), _places(by_words), cosines)
+        return _Rankings(_scores(by_vector), _scores(by_words))
 
     def _by_vector(self, vector: bytes) -> Iterable[Awaitable[list[Hit]]]:
         return [
@@ -209,8 +210,8 @@ class _Looking:
             return await look
 
 
-def _places(hits: Sequence[Hit]) -> list[Place]:
-    return [(hit.attachment, hit.number) for hit in hits]
+def _scores(hits: Sequence[Hit]) -> dict[Place, float]:
+    return {(hit.attachment, hit.number): hit.score for hit in hits}
 
 
 def _is_wanted(chunk: FoundChunk, asked: SearchAsked) -> bool:

@@ -113,8 +113,6 @@ class TakeOver:
             machine=machine,
             first=first if first is not None else self._first(claim, asked, machine),
             providers=asked.providers,
-            model_name=accepted.model,
-            tenant=claim.lease.tenant,
             lease=claim.lease,
             streamed=claim.streamed,
             approved=bool(work.approved),

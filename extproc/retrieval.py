@@ -15,7 +15,9 @@ from engine.indexing import IndexingParts
 from engine.ingestion import Ingestion, IngestionLimits
 from engine.ingestion_job import Endurance, IngestionParts
 from engine.limits import Limits
+from engine.measured_retrieval import MeasuredEmbedder, MeasuredSearch
 from engine.ports import Embedder, Extraction, ModelClient, Store, VectorIndex, VectorStoreStore
+from engine.ports.meters import NO_METERS, Meters
 from engine.retries import RetryBudget
 from engine.retrieval import Retrieval, no_retrieval
 from engine.retrieval_upkeep import RetrievalUpkeep
@@ -57,11 +59,15 @@ class RetrievalParts:
         means: RetrievalMeans,
         settings: RetrievalSettings,
         worker: str,
+        meters: Meters = NO_METERS,
     ) -> None:
         self._store = store
         self._settings = settings
         self.retrieval = no_retrieval(means.problem)
         self.chores: Sequence[Ingestion | RetrievalUpkeep] = (RetrievalUpkeep(store, means.index),)
+        if means.embedder is not None:
+            embedder = MeasuredEmbedder(means.embedder, meters)
+            means = msgspec.structs.replace(means, embedder=embedder)
         indexing = indexing_parts(store, means, batch=settings.batch)
         if indexing is None:
             return
@@ -71,7 +77,7 @@ class RetrievalParts:
             most=settings.concurrency, lease=settings.lease_seconds, endurance=endurance
         )
         ingestion = Ingestion(parts, limits, worker)
-        search = VectorSearch(store, indexing.index, indexing.embedder)
+        search = MeasuredSearch(VectorSearch(store, indexing.index, indexing.embedder), meters)
         self.retrieval = Retrieval(search, ingestion.wake)
         self.chores = (ingestion, *self.chores)
 

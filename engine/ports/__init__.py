@@ -82,6 +82,7 @@ from engine.ports.responses import (
 )
 from engine.ports.runs import (
     RunStore,
+    Waiting,
 )
 from engine.ports.sealing import (
     SealBroken,
@@ -115,6 +116,7 @@ from engine.ports.vector_stores import (
     Attached,
     AttachmentPage,
     AttachmentStatus,
+    ChunkCount,
     FileCounts,
     FoundChunk,
     IngestionClaim,
@@ -168,6 +170,7 @@ __all__ = [
     "BlobStore",
     "BodyReply",
     "CancelAsked",
+    "ChunkCount",
     "Chunking",
     "Claim",
     "Clock",
@@ -251,4 +254,5 @@ __all__ = [
     "VectorIndex",
     "VectorStorePage",
     "VectorStoreStore",
+    "Waiting",
 ]

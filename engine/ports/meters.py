@@ -79,6 +79,9 @@ class Meters:
     def queued(self) -> None:
         """Tell that a response was put into the queue of the background."""
 
+    def queue_lengths(self, responses: int, files: int) -> None:
+        """Tell how many responses of the background, and files to be ingested, wait over all tenants."""
+
     def queue_wait(self, seconds: float) -> None:
         """Tell how long a response in the background waited until a worker took it."""
 
@@ -112,14 +115,11 @@ class Meters:
     ) -> None:
         """Tell of a file that was ingested into a vector store, or was not."""
 
-    def ingestion_queue(self, length: int) -> None:
-        """Tell how many files wait to be ingested, over all tenants."""
-
     def searched(self, *, ok: bool, seconds: float) -> None:
         """Tell of one search over vector stores, by the API or by the tool."""
 
-    def embedded(self, *, ok: bool, texts: int, tokens: int, seconds: float) -> None:
-        """Tell of one call of the embedding model; `tokens` is 0 where nobody counted them."""
+    def embedded(self, *, ok: bool, texts: int, seconds: float) -> None:
+        """Tell of one call of the embedding model."""
 
 
 NO_METERS = Meters()

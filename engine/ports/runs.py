@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import msgspec
+
 from engine.ports.records import CancelAsked, Claim, EventBatch, Lease, LoggedEvents
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """Responses in the background and files of vector stores that nobody has taken yet."""
+
+    responses: int
+    files: int
 
 
 class RunStore(Protocol):
@@ -40,6 +49,10 @@ class RunStore(Protocol):
 
         The attempt that ends with this does not count.
         """
+        ...
+
+    async def waiting(self) -> Waiting:
+        """Return how long the queues are, over all tenants."""
         ...
 
     # -- cancelling -------------------------------------------------------------------------------

@@ -162,6 +162,13 @@ class StoredChunk(msgspec.Struct, frozen=True, kw_only=True):
     vector: bytes | None
 
 
+class ChunkCount(msgspec.Struct, frozen=True):
+    """How many chunks an attachment has, and of how many there are vectors by the model asked for."""
+
+    chunks: int
+    embedded: int
+
+
 class Removal(msgspec.Struct, frozen=True):
     """An attachment that is gone, and whose chunks may still be in the index."""
 
@@ -200,7 +207,10 @@ class VectorStoreStore(Protocol):
         ...
 
     async def delete_vector_store(self, tenant: str, store: str) -> bool:
-        """Remove a store with its attachments, batches and chunks; True if there was one."""
+        """Remove a store with its attachments, batches and chunks; True if there was one.
+
+        Of a large one the rest goes with `expire_vector_stores`, unseen.
+        """
         ...
 
     async def touch_vector_stores(self, tenant: str, stores: Sequence[str]) -> None:
@@ -261,7 +271,10 @@ class VectorStoreStore(Protocol):
     async def chunk_texts(
         self, tenant: str, attachment: str, *, after: int, limit: int
     ) -> list[str]:
-        """Return the chunks numbered above `after` (-1: from the first), in order."""
+        """Return the chunks numbered above `after` (-1: from the first), in order.
+
+        None of what is gone, failed or cancelled, here and wherever chunks are read.
+        """
         ...
 
     # -- batches ----------------------------------------------------------------------------------
@@ -271,7 +284,10 @@ class VectorStoreStore(Protocol):
         ...
 
     async def cancel_batch(self, tenant: str, store: str, batch: str) -> StoredBatch | None:
-        """Cancel those of its files that are in progress; None if there is no such batch."""
+        """Cancel those of its files that are in progress; None if there is no such batch.
+
+        Where there are none it is not `cancelled`.
+        """
         ...
 
     # -- searching --------------------------------------------------------------------------------
@@ -321,6 +337,10 @@ class VectorStoreStore(Protocol):
         """Return chunks numbered above `after` with their vectors by `model`."""
         ...
 
+    async def chunk_count(self, tenant: str, attachment: str, *, model: str) -> ChunkCount:
+        """Return how many chunks there are."""
+        ...
+
     async def store_vectors(
         self, tenant: str, attachment: str, *, model: str, vectors: Sequence[tuple[int, bytes]]
     ) -> None:
@@ -350,12 +370,20 @@ class VectorStoreStore(Protocol):
     async def removals(self, *, limit: int) -> list[Removal]:
         """Return attachments of all tenants that are gone, or that did not become complete.
 
-        What a worker had a lease of is returned when that has run out: it may still be inserting.
+        What a worker had a lease of is returned when that has run out, whatever happened to it since: it
+        may still be inserting.
         """
         ...
 
     async def forget_removals(self, tenant: str, attachments: Sequence[str]) -> None:
         """Forget those that were removed from the index."""
+        ...
+
+    async def drop_chunks(self) -> bool:
+        """Remove some chunks of attachments that are gone, failed or cancelled, of all tenants.
+
+        In a short transaction. False where there is nothing to do, or others are doing it.
+        """
         ...
 
     async def completed_attachments(

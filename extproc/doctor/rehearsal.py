@@ -20,8 +20,8 @@ from engine.errors import EngineError, InvalidRequest
 from engine.intake import Caller
 from engine.ports import ModelAnswer, ModelClient, Told, ToolProvider
 from engine.upstream.choice import Choice
-from extproc.app import Engine
 from extproc.doctor.stream_faults import Event
+from extproc.engine_parts import Engine
 from extproc.settings import Settings
 from storage.memory import MemoryBlobs, MemoryStore
 

@@ -378,6 +378,13 @@ METRICS: tuple[Metric, ...] = (
         "is the count of `holdfast_queue_wait_seconds`.",
     ),
     Metric(
+        name="holdfast_queue_length",
+        kind="gauge",
+        unit="responses",
+        merged="max",
+        meaning="Responses in the background that wait, over all pods: every worker tells the same.",
+    ),
+    Metric(
         name="holdfast_queue_wait_seconds",
         kind="histogram",
         unit="seconds",
@@ -469,12 +476,6 @@ METRICS: tuple[Metric, ...] = (
         kind="counter",
         unit="texts",
         meaning="Texts that were embedded.",
-    ),
-    Metric(
-        name="holdfast_embedding_tokens_total",
-        kind="counter",
-        unit="tokens",
-        meaning="Tokens of these texts, where the model server counts them.",
     ),
     Metric(
         name="holdfast_embedding_duration_seconds",

@@ -156,6 +156,11 @@ class BookMeters(RequestMeters):
         """Count a response that waits for a worker."""
         self._count("holdfast_queued_total")
 
+    def queue_lengths(self, responses: int, files: int) -> None:
+        """Say how many wait."""
+        self.gauge("holdfast_queue_length", responses)
+        self.gauge("holdfast_ingestion_queue", files)
+
     def queue_wait(self, seconds: float) -> None:
         """Count a response that was taken from the queue."""
         self._observe("holdfast_queue_wait_seconds", seconds)
@@ -202,18 +207,13 @@ class BookMeters(RequestMeters):
         self._count("holdfast_ingestion_chunks_total", by=chunks)
         self._observe("holdfast_ingestion_duration_seconds", seconds)
 
-    def ingestion_queue(self, length: int) -> None:
-        """Say how many files wait."""
-        self.gauge("holdfast_ingestion_queue", length)
-
     def searched(self, *, ok: bool, seconds: float) -> None:
         """Count a search."""
         self._count("holdfast_searches_total", "ok" if ok else "error")
         self._observe("holdfast_search_duration_seconds", seconds)
 
-    def embedded(self, *, ok: bool, texts: int, tokens: int, seconds: float) -> None:
+    def embedded(self, *, ok: bool, texts: int, seconds: float) -> None:
         """Count a call of the embedding model."""
         self._count("holdfast_embeddings_total", "ok" if ok else "error")
         self._count("holdfast_embedded_texts_total", by=texts)
-        self._count("holdfast_embedding_tokens_total", by=tokens)
         self._observe("holdfast_embedding_duration_seconds", seconds)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from engine.ports import (
+    ChunkCount,
     IngestionClaim,
     IngestionErrorCode,
     IngestionLease,
@@ -74,6 +75,12 @@ class MemoryIngestions:
             if number > after
         ][:limit]
 
+    async def chunk_count(self, tenant: str, attachment: str, *, model: str) -> ChunkCount:
+        """Return how many chunks there are."""
+        found = self._owner(tenant).attachments.get(attachment)
+        chunks = found.chunks.values() if found else ()
+        return ChunkCount(len(chunks), sum(each.model == model for each in chunks))
+
     async def store_vectors(
         self, tenant: str, attachment: str, *, model: str, vectors: Sequence[tuple[int, bytes]]
     ) -> None:
@@ -127,6 +134,10 @@ class MemoryIngestions:
             if noted is not None and noted.ready <= now:
                 del self._leftovers[(tenant, attachment)]
 
+    async def drop_chunks(self) -> bool:
+        """Do nothing: here chunks go at once."""
+        return False
+
     async def completed_attachments(
         self, *, after: tuple[str, str] | None, limit: int
     ) -> list[Removal]:
@@ -145,8 +156,11 @@ class MemoryIngestions:
         """Drop the chunks; the index is cleared of them when `ingestion` is at work no longer."""
         attachment.chunks, attachment.usage_bytes = {}, 0
         ready = ingestion.expires if ingestion is not None and ingestion.owner else self._clock()
+        place = (tenant, attachment.id)
+        if (noted := self._leftovers.get(place)) is not None:
+            ready = max(ready, noted.ready)
         removal = Removal(tenant, attachment.store, attachment.id)
-        self._leftovers[(tenant, attachment.id)] = Leftover(removal, ready)
+        self._leftovers[place] = Leftover(removal, ready)
 
     def _owner(self, tenant: str) -> Owner:
         return self._owners.get(tenant, Owner())

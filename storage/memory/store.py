@@ -27,6 +27,7 @@ from engine.ports import (
     StoredItem,
     StoredResponse,
     ThreadPoint,
+    Waiting,
 )
 from storage.limits import check_finished, check_new, duplicate_response, lost, name_of
 from storage.memory import approvals
@@ -261,6 +262,11 @@ class MemoryStore(MemoryPrompts, MemoryConnectors, MemoryConversations, MemoryVe
         if run.owner is not None:
             return CancelAsked(status)
         return CancelAsked(status, take(response, run, worker, self._clock() + lease_seconds))
+
+    async def waiting(self) -> Waiting:
+        """Return how long the queues are, over all tenants."""
+        queued = sum(run.owner is None for _, run in self._tenants.runs())
+        return Waiting(queued, sum(each[2].owner is None for each in self._queued()))
 
     async def cancelled(self, worker: str) -> list[Lease]:
         """Return the leases of this worker whose cancel was asked for."""

@@ -218,11 +218,11 @@ class MemoryVectorStores(MemoryIngestions, MemoryFiles):
         mine = self._owner(tenant).stores.get(store)
         if mine is None or batch not in mine.batches:
             return None
-        mine.batches[batch].cancelled = True
         for each in mine.files.values():
             if each.batch == batch and each.status == "in_progress":
                 self._note_removal(tenant, each, each.ingestion)
                 each.status, each.ingestion = "cancelled", None
+                mine.batches[batch].cancelled = True
         return await self.get_batch(tenant, store, batch)
 
     # -- searching --------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ pymilvus is imported when an index is opened and not before: it brings pandas an
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -77,6 +78,8 @@ class MilvusClient:
     async def _client(self) -> Any:
         async with self._connecting:
             if self._connected is None:
+                # It takes a second, and several on a busy machine, in which streams and leases go on.
+                await asyncio.to_thread(importlib.import_module, "pymilvus")
                 client = _new(self._url, self._token, self._database, self._timeout)
                 try:
                     await client._connect()

@@ -102,8 +102,7 @@ class Attachments:
             "status": status,
             "batch": None if batch is None else wanted(batch),
         }
-        what = "attachments" if batch is None else "batch"
-        [rows] = await self._attachments_do(f"list_{what}_{window.direction}", values=values)
+        [rows] = await self._attachments_do(f"list_attachments_{window.direction}", values=values)
         page, more = window.page_of(rows)
         return AttachmentPage([_attachment(row) for row in page], has_more=more)
 
@@ -143,7 +142,7 @@ class Attachments:
     async def cancel_batch(self, tenant: str, store: str, batch: str) -> StoredBatch | None:
         """Cancel those of its files that are in progress; None if there is no such batch."""
         values: dict[str, Any] = {**key(tenant, store), "batch": wanted(batch)}
-        look = ("lock_store", "cancel_batch", "unfinished_of_batch")
+        look = ("lock_store", "unfinished_of_batch")
 
         async def work(connection: Connection, _attempt: int) -> list[Row]:
             async with connection.transaction():
@@ -151,7 +150,7 @@ class Attachments:
                     connection, *(Statement(_SQL[name], values) for name in look)
                 )
                 ended = {**values, "ids": [row[0] for row in rows]}
-                names = ("lock_ingestions", "cancel", "get_batch")
+                names = ("lock_ingestions", "cancel_batch", "cancel", "get_batch")
                 *_, found = await rows_of(
                     connection, *(Statement(_SQL[name], ended) for name in names)
                 )

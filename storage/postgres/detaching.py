@@ -1,7 +1,8 @@
 """What takes files out of vector stores, for whatever reason: the file, the store or its tenant goes.
 
 Each is one transaction of a few statements: what is locked first is looked at afterwards, so that it sees
-what those wrote for whom it had to wait. A store with many files is emptied in several transactions, unseen.
+what those wrote for whom it had to wait. It writes small rows alone: chunks are removed later (dropping.py).
+A store with very many files is emptied in several transactions, unseen.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ from psycopg.types.numeric import Int8
 
 from storage.limits import wanted
 from storage.postgres import queries
+from storage.postgres.dropping import drop_chunks_of
 from storage.postgres.pool import Connection, Pool
 from storage.postgres.scope import Statement, rows_of
 
 _SQL = queries.load("detaching.sql")
 _STORES = queries.load("vector_stores.sql")
 
-# What of a store is detached in one transaction: so that it does not time out, whatever the files are.
-_FILES_AT_ONCE = 500
-_BYTES_AT_ONCE = 32_000_000
+# What of a store is detached in one transaction.
+_FILES_AT_ONCE = 2000
 _STORES_AT_ONCE = 50
 
 
@@ -56,8 +57,8 @@ async def detach(connection: Connection, tenant: str, ids: Sequence[str]) -> Non
 async def empty(connection: Connection, tenant: str, store: str) -> bool:
     """Detach some files of a store that is held; True if they were the last, and the store is done with."""
     values: dict[str, Any] = {"tenant": tenant, "id": store}
-    bounds = {"limit": Int8(_FILES_AT_ONCE), "bytes": Int8(_BYTES_AT_ONCE)}
-    [rows] = await rows_of(connection, Statement(_STORES["some_attachments"], values | bounds))
+    some = values | {"limit": Int8(_FILES_AT_ONCE)}
+    [rows] = await rows_of(connection, Statement(_STORES["some_attachments"], some))
     await detach(connection, tenant, [row[0] for row in rows])
     names = ("close_batches", "remove_store", "leave_store")
     statements = (Statement(_STORES[name], values) for name in names)
@@ -80,7 +81,7 @@ async def empty_ended(pool: Pool, tenant: str, store: str) -> bool:
 
 
 async def remove_stores_of(pool: Pool, tenant: str) -> None:
-    """Remove all vector stores of a tenant."""
+    """Remove all vector stores of a tenant, and all chunks."""
     tenant = wanted(tenant)
     some = {"tenant": tenant, "limit": Int8(_STORES_AT_ONCE)}
 
@@ -95,4 +96,5 @@ async def remove_stores_of(pool: Pool, tenant: str) -> None:
     while ids := await pool.run(hide):
         done = [await empty_ended(pool, tenant, store) for store in ids]
         if not any(done):
-            return  # what is left, a sweep has in hand
+            break  # what is left, a sweep has in hand
+    await drop_chunks_of(pool, tenant)

@@ -8,6 +8,7 @@ from typing import Any
 from psycopg.types.numeric import Int4, Int8
 
 from engine.ports import (
+    ChunkCount,
     Chunking,
     IngestionClaim,
     IngestionErrorCode,
@@ -18,6 +19,7 @@ from engine.ports import (
 )
 from storage.limits import ingestion_lost, wanted
 from storage.postgres import queries
+from storage.postgres.dropping import drop_chunks
 from storage.postgres.pool import Connection, Pool
 from storage.postgres.scope import Row, Statement, key, rows_of
 
@@ -99,6 +101,12 @@ class Ingestions:
             for number, text, vector in rows
         ]
 
+    async def chunk_count(self, tenant: str, attachment: str, *, model: str) -> ChunkCount:
+        """Return how many chunks there are."""
+        values = {**key(tenant, attachment), "model": model}
+        [rows] = await self._ingestions_do("chunk_count", values=values)
+        return ChunkCount(*rows[0])
+
     async def store_vectors(
         self, tenant: str, attachment: str, *, model: str, vectors: Sequence[tuple[int, bytes]]
     ) -> None:
@@ -146,6 +154,10 @@ class Ingestions:
         """Forget those that were removed from the index."""
         values = {"tenant": wanted(tenant), "ids": [wanted(each) for each in attachments]}
         await self._ingestions_do("forget_removals", values=values)
+
+    async def drop_chunks(self) -> bool:
+        """Remove some chunks of attachments that are gone; False where there is nothing to do."""
+        return await drop_chunks(self._pool)
 
     async def completed_attachments(
         self, *, after: tuple[str, str] | None, limit: int

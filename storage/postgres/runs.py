@@ -7,7 +7,7 @@ from typing import Any
 
 from psycopg.types.numeric import Int4, Int8
 
-from engine.ports import CancelAsked, Claim, EventBatch, Lease, LoggedEvents
+from engine.ports import CancelAsked, Claim, EventBatch, Lease, LoggedEvents, Waiting
 from storage.limits import name_of
 from storage.postgres import queries
 from storage.postgres.pool import Connection, Pool
@@ -82,6 +82,11 @@ class Runs:
         if not status:
             return None
         return CancelAsked(status[0][0], _claim(taken[0]) if taken else None)
+
+    async def waiting(self) -> Waiting:
+        """Return how long the queues are, over all tenants."""
+        [row] = await self._pass("waiting", {})
+        return Waiting(*row)
 
     async def cancelled(self, worker: str) -> list[Lease]:
         """Return the leases of this worker whose cancel was asked for."""

@@ -41,6 +41,7 @@ _TABLES = [
     "chunks",
     "ingestions",
     "removals",
+    "dropped_chunks",
 ]
 
 
@@ -141,6 +142,7 @@ async def test_a_tenant_sees_and_changes_nothing_of_another(
         "INSERT INTO connectors VALUES ('b', 'x', 'x', '', NULL, '1')",
         "INSERT INTO chunks VALUES ('b', 'x', 0, '', 0, NULL, NULL)",
         "INSERT INTO removals VALUES ('b', 'x', 'x', now())",
+        "INSERT INTO dropped_chunks VALUES ('b', 'x', now())",
         "INSERT INTO attachment_batches VALUES ('b', 'x', 'x', now())",
         "INSERT INTO ingestions (tenant, attachment, not_before) VALUES ('b', 'x', now())",
         "INSERT INTO vector_stores (tenant, id, created_at, name, metadata, last_active_at)"
@@ -214,7 +216,7 @@ async def test_the_gates_look_nowhere_but_where_they_were_made(
         """
     )
     gates = await cursor.fetchall()
-    assert len(gates) == 14
+    assert len(gates) == 16
     for _, settings, public, ours in gates:
         assert settings == ["search_path=pg_catalog, public, pg_temp"]
         assert (public, ours) == (False, True)
@@ -225,8 +227,9 @@ async def test_the_owner_of_the_tables_sees_no_content_of_others(full: str) -> N
     async with await psycopg.AsyncConnection.connect(full, autocommit=True) as owner:
         counts = {table: await _count(owner, table) for table in _TABLES}
         seen = {"runs": 2, "responses": 6, "ingestions": 2, "attachments": 2, "removals": 2}
+        seen["dropped_chunks"] = 2
         assert counts == {**dict.fromkeys(_TABLES, 0), **seen}
-        for table in ("attachments", "removals"):
+        for table in ("attachments", "removals", "dropped_chunks"):
             assert (await owner.execute(f"DELETE FROM {table}".encode())).rowcount == 0
         assert (await owner.execute("DELETE FROM responses")).rowcount == 0
         assert (await owner.execute("UPDATE responses SET model = 'x'")).rowcount == 0

@@ -76,6 +76,7 @@ _KEYS = {
     "chunks": {"attachment"},
     "ingestions": {"attachment"},
     "removals": {"attachment"},
+    "dropped_chunks": {"attachment"},
 }
 
 

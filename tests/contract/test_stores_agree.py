@@ -45,7 +45,7 @@ _OPERATIONS = (
     "upload", "upload", "complete", "abort", "sweep", "collect", "collect", "uncollect", "label", "use",
     "store_file", "store_file", "attach", "attach", "attach", "detach", "cancel_batch", "ingest", "ingest",
     "ingest", "write", "write", "end_ingestion", "end_ingestion", "put_back", "renew_ingestion", "empty",
-    "unindex",
+    "unindex", "drop_chunks",
 )  # fmt: skip
 _STEPS = st.lists(
     st.tuples(st.sampled_from(_OPERATIONS), st.integers(0, 15), st.integers(0, 3)),

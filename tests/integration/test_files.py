@@ -387,6 +387,6 @@ async def test_a_killed_worker_leaves_nothing_that_is_seen_or_stays(own_stack: S
         await eventually(lambda: not halves())
 
     async def forgotten() -> bool:
-        return await stack.sql("SELECT FROM blobs") == []
+        return await stack.sql("SELECT 1 FROM blobs") == []
 
     await eventually(forgotten)

@@ -62,6 +62,7 @@ async def alone(postgres_server: EmbeddedPostgres, stage: ScriptedModel) -> Asyn
 async def test_the_request_itself_is_the_turn(stack: Stack, wire: Wire, stream: bool) -> None:
     """Promise 5: nothing goes through the model listener; X4: nothing of the client's goes to the model."""
     model = stack.plays(say(text("Hel", "lo")))
+    probes = len(stack.model.probes)
     before = await stack.stat("http.model.downstream_rq_total")
 
     async with wire.open(
@@ -81,7 +82,9 @@ async def test_the_request_itself_is_the_turn(stack: Stack, wire: Wire, stream: 
         "host", "content-type", "accept", "accept-encoding", "authorization", "x-request-id",
         "x-forwarded-proto", "transfer-encoding", "x-holdfast-affinity",
     }  # fmt: skip
-    assert await stack.stat("http.model.downstream_rq_total") == before
+    # Nothing but the workers' own questions what the server is, which come every minute.
+    after = await stack.stat("http.model.downstream_rq_total")
+    assert after - before <= len(stack.model.probes) - probes
 
 
 async def test_a_path_of_the_model_url_comes_first(

@@ -19,6 +19,7 @@ from tests.support.fix_stack import open_session
 from tests.support.mcp_server import McpServer
 from tests.support.mcp_turns import Turns, declared
 from tests.support.replies import call, say, stream, text
+from tests.support.scraped import scrape
 from tests.support.scripted_model import ScriptedModel
 from tests.support.scripts import Hold, Script
 from tests.support.stack import (
@@ -80,7 +81,8 @@ async def observed_wire(observed: Stack) -> AsyncIterator[Wire]:
 async def test_what_is_seen_of_a_stream_with_two_calls_agrees(
     observed: Stack, observed_wire: Wire, collector: Collector, access_log: Path
 ) -> None:
-    """Its trace, its log line and Envoy's line have the same ids and tokens, and no content (P5, X4)."""
+    """Its trace, its log line, Envoy's line and the metrics agree on ids and tokens; no content (P5, X4)."""
+    before = await scrape(observed.settings)
     turns = Turns(
         observed,
         say(call("echo", json.dumps({"text": SPOKEN})), call("add", '{"a": 1, "b": 2}')),
@@ -153,6 +155,25 @@ async def test_what_is_seen_of_a_stream_with_two_calls_agrees(
     assert 0 < line["ttft_ms"] <= line["duration_ms"]
     assert 0 < line["commit_ms"] <= line["duration_ms"]
     assert line["bytes"] > 0
+
+    # Metrics have no ids, and the same tokens: this response is all that has been since.
+    async def counted() -> bool:
+        now = await scrape(observed.settings)
+        return now.total("holdfast_streams_total") > before.total("holdfast_streams_total")
+
+    await eventually(counted)
+    now = await scrape(observed.settings)
+
+    def since(name: str, **labels: str) -> float:
+        return now.total(name, **labels) - before.total(name, **labels)
+
+    for kind in ("input", "cached", "output"):
+        assert since("holdfast_tokens_total", type=kind) == tokens[f"{kind}_tokens"]
+    assert since("holdfast_responses_total", status="completed", mode="stream") == 1
+    assert since("holdfast_response_turns_sum") == same["turns"]
+    assert since("holdfast_tool_calls_total", kind="mcp", outcome="ok") == same["tool_calls"]
+    seconds = since("gen_ai_server_time_to_first_token_seconds_sum")
+    assert abs(seconds * 1000 - line["ttft_ms"]) < 1
 
     # Nothing of what was said, and nobody's key.
     assert collector.metadata[0]["x-key"] == COLLECTORS_KEY

@@ -28,13 +28,17 @@ def _blocks(heading: str) -> str:
     ("heading", "said"),
     [
         ("The OpenAI SDK", ["You said: What did I say? (turn 2)", "response.completed"]),
+        (
+            "Search in documents",
+            ["handbook.txt Employees receive", "file_search_call handbook.txt"],
+        ),
         ("The OpenAI Agents SDK", ["You said: My name is Ada.", "You said: What did I say?"]),
     ],
 )
 async def test_the_quickstart_runs(heading: str, said: list[str], directory: Path) -> None:
     """H3: a newcomer who copies it sees what it is about."""
     async with holdfast("up", DATA_DIR=str(directory), PORT="0") as gateway:
-        url = (await line(gateway, r"(http://127\.0\.0\.1:\d+)")).group(1)
+        url = (await line(gateway, r"ready at (http://127\.0\.0\.1:\d+)/v1")).group(1)
         code = _blocks(heading)
         assert _ADDRESS in code
         script = await asyncio.create_subprocess_exec(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
 from collections.abc import AsyncIterator
 
 import openai
@@ -15,7 +12,7 @@ from extproc.cli import run
 from storage.postgres.embedded import EmbeddedPostgres
 from tests.support.embeddings_server import EmbeddingsServer
 from tests.support.fix_postgres import create_database
-from tests.support.retrieving import retrieving_stack
+from tests.support.retrieving import killed_lite, reindexed, retrieving_stack
 from tests.support.scripted_model import ScriptedModel
 from tests.support.stack import CLIENT_KEY, Stack, eventually
 
@@ -58,14 +55,14 @@ async def test_a_lost_index_is_made_again(
         await _becomes(client, store, [])
         asked = len(server.requests)
 
-        told = await _reindexed(stack, server)
+        told = await reindexed(stack, server)
         assert told == (0, "3 of 3 file(s) put into the index; the others were there.")
         assert len(server.requests) == asked
         assert await _found(client, store) == sorted(TEXTS)
         assert "3 of 3 files" in capsys.readouterr().err
-        assert (await _reindexed(stack, server))[1].startswith("0 of 3 file(s)")
-        assert (await _reindexed(stack, server, "--tenant", "x"))[1].startswith("0 of 0 file(s)")
-        assert (await _reindexed(stack, server, "--clear"))[1].startswith("3 of 3 file(s)")
+        assert (await reindexed(stack, server))[1].startswith("0 of 3 file(s)")
+        assert (await reindexed(stack, server, "--tenant", "x"))[1].startswith("0 of 0 file(s)")
+        assert (await reindexed(stack, server, "--clear"))[1].startswith("3 of 3 file(s)")
         assert await _found(client, store) == sorted(TEXTS)
 
 
@@ -88,36 +85,9 @@ async def _becomes(client: openai.AsyncOpenAI, store: str, wanted: list[str]) ->
 
 async def _lose(stack: Stack) -> None:
     """Take Milvus Lite's files away, and let it begin with nothing."""
-    pid = stack.lite()
     directory = stack.settings.data_dir / "milvus"
     directory.rename(directory.with_name("gone"))
-    os.kill(pid, signal.SIGKILL)
-
-    def another() -> bool:
-        try:
-            return stack.lite() != pid
-        except LookupError:
-            return False
-
-    await eventually(another)
-
-
-async def _reindexed(stack: Stack, server: EmbeddingsServer, *more: str) -> tuple[int, str]:
-    """Run the command as an operator does; return its status and its last line."""
-    settings = stack.settings
-    assert settings.postgres.url is not None
-    environ = {
-        "HOLDFAST_DATA_DIR": str(settings.data_dir),
-        "HOLDFAST_POSTGRES__URL": settings.postgres.url.get_secret_value(),
-        "HOLDFAST_EMBEDDINGS__SOURCE": "upstream",
-        "HOLDFAST_EMBEDDINGS__MODEL": "embedder",
-        "HOLDFAST_EMBEDDINGS__URL": server.url,
-    }
-    lines: list[str] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("extproc.cli.say", lines.append)
-        status = await asyncio.to_thread(run, ["reindex", *more], environ)
-    return status, lines[-1]
+    await killed_lite(stack)
 
 
 def test_without_an_index_it_is_said_which_setting_is_missing(

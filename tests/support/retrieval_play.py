@@ -124,6 +124,10 @@ class VectorStorePlay:
     async def _empty(self, _which: int, _count: int) -> int:
         return await self._store.expire_vector_stores(limit=99)
 
+    async def _drop_chunks(self, _which: int, _count: int) -> None:
+        while await self._store.drop_chunks():
+            pass
+
     async def _unindex(self, which: int, _count: int) -> list[str]:
         tenant = _TENANTS[which % 2]
         found = [each for each in await self._store.removals(limit=99) if each.tenant == tenant]
@@ -148,6 +152,7 @@ async def told_of_vector_stores(store: Store, tenant: str) -> list[Any]:
             seen.append(await store.matching(tenant, name, wanted, limit=9))
         for each in files:
             seen.append(await store.chunks(tenant, each.id, model="m1", after=-1, limit=9))
+            seen.append(await store.chunk_count(tenant, each.id, model="m1"))
             seen.append(await store.found(tenant, [(each.id, 0), (each.id, 1)]))
     seen.append(sorted(each.attachment for each in await store.removals(limit=999)))
     seen.append(await store.completed_attachments(after=None, limit=999))

@@ -66,15 +66,17 @@ WHERE tenant = %(tenant)s AND store = %(id)s AND file_id = %(file_id)s AND file_
       );
 
 -- name: list_attachments_asc
--- What lies between two cursors, which are ids of files; as list_vector_stores_asc.
+-- What lies between two cursors, which are ids of files, of a store or of one batch; as list_vector_stores_asc.
 WITH above AS (
     SELECT created_at, id
     FROM attachments
     WHERE tenant = %(tenant)s AND store = %(id)s AND file_id = %(above)s AND file_id > ''
+      AND (%(batch)s::text IS NULL OR batch = %(batch)s)
 ), below AS (
     SELECT created_at, id
     FROM attachments
     WHERE tenant = %(tenant)s AND store = %(id)s AND file_id = %(below)s AND file_id > ''
+      AND (%(batch)s::text IS NULL OR batch = %(batch)s)
 ), place AS (
     SELECT
         coalesce((SELECT created_at FROM above), '-infinity') AS above_at,
@@ -82,29 +84,51 @@ WITH above AS (
         coalesce((SELECT created_at FROM below), 'infinity') AS below_at,
         coalesce((SELECT id FROM below), '') AS below
 ), page AS (
-    SELECT
-        created_at AS order_by, id, store, file_id,
-        floor(extract(epoch FROM created_at))::bigint AS created, status, error_code, error,
-        usage_bytes, attributes::text AS labels, chunk_size, chunk_overlap
-    FROM attachments
-    WHERE tenant = %(tenant)s AND store = %(id)s AND created_at > '-infinity'
-      AND (created_at, id) > ((SELECT above_at FROM place), (SELECT above FROM place))
-      AND (created_at, id) < ((SELECT below_at FROM place), (SELECT below FROM place))
-      AND (%(status)s::text IS NULL OR status = %(status)s)
-      AND EXISTS (
-          SELECT FROM vector_stores WHERE tenant = %(tenant)s AND id = %(id)s AND NOT deleted
-      )
-    ORDER BY created_at, id
-    LIMIT %(limit)s
+    SELECT id
+    FROM (
+        SELECT created_at, id
+        FROM attachments
+        WHERE %(batch)s::text IS NULL AND tenant = %(tenant)s AND store = %(id)s AND created_at > '-infinity'
+          AND (created_at, id) > ((SELECT above_at FROM place), (SELECT above FROM place))
+          AND (created_at, id) < ((SELECT below_at FROM place), (SELECT below FROM place))
+          AND (%(status)s::text IS NULL OR status = %(status)s)
+        ORDER BY created_at, id
+        LIMIT %(limit)s
+    ) of_store
+    UNION ALL
+    SELECT id
+    FROM (
+        SELECT created_at, id
+        FROM attachments
+        WHERE tenant = %(tenant)s AND batch = %(batch)s AND store = %(id)s
+          AND (created_at, id) > ((SELECT above_at FROM place), (SELECT above FROM place))
+          AND (created_at, id) < ((SELECT below_at FROM place), (SELECT below FROM place))
+          AND (%(status)s::text IS NULL OR status = %(status)s)
+        ORDER BY created_at, id
+        LIMIT %(limit)s
+    ) of_batch
 )
 SELECT
     %(above)s::text IS NULL OR EXISTS (SELECT FROM above),
     %(below)s::text IS NULL OR EXISTS (SELECT FROM below),
-    p.id, p.store, p.file_id, p.created, p.status, p.error_code, p.error, p.usage_bytes, p.labels,
-    p.chunk_size, p.chunk_overlap
+    a.id, a.store, a.file_id, a.created, a.status, a.error_code, a.error, a.usage_bytes, a.labels,
+    a.chunk_size, a.chunk_overlap
 FROM (SELECT 1) one
-LEFT JOIN page p ON true
-ORDER BY p.order_by, p.id;
+LEFT JOIN (
+    page p
+    CROSS JOIN LATERAL (
+        SELECT
+            created_at, id, store, file_id, floor(extract(epoch FROM created_at))::bigint AS created, status,
+            error_code, error, usage_bytes, attributes::text AS labels, chunk_size, chunk_overlap
+        FROM attachments
+        WHERE tenant = %(tenant)s AND id = p.id
+          AND EXISTS (
+              SELECT FROM vector_stores WHERE tenant = %(tenant)s AND id = %(id)s AND NOT deleted
+          )
+        OFFSET 0
+    ) a
+) ON true
+ORDER BY a.created_at, a.id;
 
 -- name: list_attachments_desc
 -- The same from the newest on.
@@ -112,10 +136,12 @@ WITH above AS (
     SELECT created_at, id
     FROM attachments
     WHERE tenant = %(tenant)s AND store = %(id)s AND file_id = %(above)s AND file_id > ''
+      AND (%(batch)s::text IS NULL OR batch = %(batch)s)
 ), below AS (
     SELECT created_at, id
     FROM attachments
     WHERE tenant = %(tenant)s AND store = %(id)s AND file_id = %(below)s AND file_id > ''
+      AND (%(batch)s::text IS NULL OR batch = %(batch)s)
 ), place AS (
     SELECT
         coalesce((SELECT created_at FROM above), '-infinity') AS above_at,
@@ -123,111 +149,51 @@ WITH above AS (
         coalesce((SELECT created_at FROM below), 'infinity') AS below_at,
         coalesce((SELECT id FROM below), '') AS below
 ), page AS (
-    SELECT
-        created_at AS order_by, id, store, file_id,
-        floor(extract(epoch FROM created_at))::bigint AS created, status, error_code, error,
-        usage_bytes, attributes::text AS labels, chunk_size, chunk_overlap
-    FROM attachments
-    WHERE tenant = %(tenant)s AND store = %(id)s AND created_at > '-infinity'
-      AND (created_at, id) > ((SELECT above_at FROM place), (SELECT above FROM place))
-      AND (created_at, id) < ((SELECT below_at FROM place), (SELECT below FROM place))
-      AND (%(status)s::text IS NULL OR status = %(status)s)
-      AND EXISTS (
-          SELECT FROM vector_stores WHERE tenant = %(tenant)s AND id = %(id)s AND NOT deleted
-      )
-    ORDER BY created_at DESC, id DESC
-    LIMIT %(limit)s
+    SELECT id
+    FROM (
+        SELECT created_at, id
+        FROM attachments
+        WHERE %(batch)s::text IS NULL AND tenant = %(tenant)s AND store = %(id)s AND created_at > '-infinity'
+          AND (created_at, id) > ((SELECT above_at FROM place), (SELECT above FROM place))
+          AND (created_at, id) < ((SELECT below_at FROM place), (SELECT below FROM place))
+          AND (%(status)s::text IS NULL OR status = %(status)s)
+        ORDER BY created_at DESC, id DESC
+        LIMIT %(limit)s
+    ) of_store
+    UNION ALL
+    SELECT id
+    FROM (
+        SELECT created_at, id
+        FROM attachments
+        WHERE tenant = %(tenant)s AND batch = %(batch)s AND store = %(id)s
+          AND (created_at, id) > ((SELECT above_at FROM place), (SELECT above FROM place))
+          AND (created_at, id) < ((SELECT below_at FROM place), (SELECT below FROM place))
+          AND (%(status)s::text IS NULL OR status = %(status)s)
+        ORDER BY created_at DESC, id DESC
+        LIMIT %(limit)s
+    ) of_batch
 )
 SELECT
     %(above)s::text IS NULL OR EXISTS (SELECT FROM above),
     %(below)s::text IS NULL OR EXISTS (SELECT FROM below),
-    p.id, p.store, p.file_id, p.created, p.status, p.error_code, p.error, p.usage_bytes, p.labels,
-    p.chunk_size, p.chunk_overlap
+    a.id, a.store, a.file_id, a.created, a.status, a.error_code, a.error, a.usage_bytes, a.labels,
+    a.chunk_size, a.chunk_overlap
 FROM (SELECT 1) one
-LEFT JOIN page p ON true
-ORDER BY p.order_by DESC, p.id DESC;
-
--- name: list_batch_asc
--- The same of one batch.
-WITH above AS (
-    SELECT created_at, id
-    FROM attachments
-    WHERE tenant = %(tenant)s AND store = %(id)s AND file_id = %(above)s AND file_id > '' AND batch = %(batch)s
-), below AS (
-    SELECT created_at, id
-    FROM attachments
-    WHERE tenant = %(tenant)s AND store = %(id)s AND file_id = %(below)s AND file_id > '' AND batch = %(batch)s
-), place AS (
-    SELECT
-        coalesce((SELECT created_at FROM above), '-infinity') AS above_at,
-        coalesce((SELECT id FROM above), '') AS above,
-        coalesce((SELECT created_at FROM below), 'infinity') AS below_at,
-        coalesce((SELECT id FROM below), '') AS below
-), page AS (
-    SELECT
-        created_at AS order_by, id, store, file_id,
-        floor(extract(epoch FROM created_at))::bigint AS created, status, error_code, error,
-        usage_bytes, attributes::text AS labels, chunk_size, chunk_overlap
-    FROM attachments
-    WHERE tenant = %(tenant)s AND batch = %(batch)s AND store = %(id)s
-      AND (created_at, id) > ((SELECT above_at FROM place), (SELECT above FROM place))
-      AND (created_at, id) < ((SELECT below_at FROM place), (SELECT below FROM place))
-      AND (%(status)s::text IS NULL OR status = %(status)s)
-      AND EXISTS (
-          SELECT FROM vector_stores WHERE tenant = %(tenant)s AND id = %(id)s AND NOT deleted
-      )
-    ORDER BY created_at, id
-    LIMIT %(limit)s
-)
-SELECT
-    %(above)s::text IS NULL OR EXISTS (SELECT FROM above),
-    %(below)s::text IS NULL OR EXISTS (SELECT FROM below),
-    p.id, p.store, p.file_id, p.created, p.status, p.error_code, p.error, p.usage_bytes, p.labels,
-    p.chunk_size, p.chunk_overlap
-FROM (SELECT 1) one
-LEFT JOIN page p ON true
-ORDER BY p.order_by, p.id;
-
--- name: list_batch_desc
--- The same from the newest on.
-WITH above AS (
-    SELECT created_at, id
-    FROM attachments
-    WHERE tenant = %(tenant)s AND store = %(id)s AND file_id = %(above)s AND file_id > '' AND batch = %(batch)s
-), below AS (
-    SELECT created_at, id
-    FROM attachments
-    WHERE tenant = %(tenant)s AND store = %(id)s AND file_id = %(below)s AND file_id > '' AND batch = %(batch)s
-), place AS (
-    SELECT
-        coalesce((SELECT created_at FROM above), '-infinity') AS above_at,
-        coalesce((SELECT id FROM above), '') AS above,
-        coalesce((SELECT created_at FROM below), 'infinity') AS below_at,
-        coalesce((SELECT id FROM below), '') AS below
-), page AS (
-    SELECT
-        created_at AS order_by, id, store, file_id,
-        floor(extract(epoch FROM created_at))::bigint AS created, status, error_code, error,
-        usage_bytes, attributes::text AS labels, chunk_size, chunk_overlap
-    FROM attachments
-    WHERE tenant = %(tenant)s AND batch = %(batch)s AND store = %(id)s
-      AND (created_at, id) > ((SELECT above_at FROM place), (SELECT above FROM place))
-      AND (created_at, id) < ((SELECT below_at FROM place), (SELECT below FROM place))
-      AND (%(status)s::text IS NULL OR status = %(status)s)
-      AND EXISTS (
-          SELECT FROM vector_stores WHERE tenant = %(tenant)s AND id = %(id)s AND NOT deleted
-      )
-    ORDER BY created_at DESC, id DESC
-    LIMIT %(limit)s
-)
-SELECT
-    %(above)s::text IS NULL OR EXISTS (SELECT FROM above),
-    %(below)s::text IS NULL OR EXISTS (SELECT FROM below),
-    p.id, p.store, p.file_id, p.created, p.status, p.error_code, p.error, p.usage_bytes, p.labels,
-    p.chunk_size, p.chunk_overlap
-FROM (SELECT 1) one
-LEFT JOIN page p ON true
-ORDER BY p.order_by DESC, p.id DESC;
+LEFT JOIN (
+    page p
+    CROSS JOIN LATERAL (
+        SELECT
+            created_at, id, store, file_id, floor(extract(epoch FROM created_at))::bigint AS created, status,
+            error_code, error, usage_bytes, attributes::text AS labels, chunk_size, chunk_overlap
+        FROM attachments
+        WHERE tenant = %(tenant)s AND id = p.id
+          AND EXISTS (
+              SELECT FROM vector_stores WHERE tenant = %(tenant)s AND id = %(id)s AND NOT deleted
+          )
+        OFFSET 0
+    ) a
+) ON true
+ORDER BY a.created_at DESC, a.id DESC;
 
 -- name: label
 -- Replaces the attributes of a file.

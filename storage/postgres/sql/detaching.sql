@@ -52,7 +52,8 @@ ORDER BY attachment COLLATE "C"
 FOR UPDATE;
 
 -- name: detach
--- Removes attachments with their ingestions and chunks, and notes what may be in the index.
+-- Removes attachments with their ingestions; notes their chunks, which are removed later, and what may be in
+-- the index.
 WITH gone AS (
     DELETE FROM attachments
     WHERE tenant = %(tenant)s AND id = ANY (%(ids)s)
@@ -61,14 +62,18 @@ WITH gone AS (
     DELETE FROM ingestions
     WHERE tenant = %(tenant)s AND attachment = ANY (%(ids)s)
     RETURNING attachment, expires
-), emptied AS (
-    DELETE FROM chunks WHERE tenant = %(tenant)s AND attachment = ANY (%(ids)s)
+), dropped AS (
+    INSERT INTO dropped_chunks (tenant, attachment, dropped_at)
+    SELECT %(tenant)s, gone.id, clock_timestamp()
+    FROM gone
+    ON CONFLICT DO NOTHING
 ), noted AS (
     INSERT INTO removals (tenant, attachment, store, ready)
     SELECT %(tenant)s, gone.id, gone.store, coalesce(ended.expires, clock_timestamp())
     FROM gone
     LEFT JOIN ended ON ended.attachment = gone.id
-    ON CONFLICT (tenant, attachment) DO UPDATE SET ready = excluded.ready
+    ON CONFLICT (tenant, attachment) DO UPDATE
+    SET ready = greatest(removals.ready, excluded.ready)
 )
 UPDATE vector_stores s
 SET (in_progress, completed, cancelled, failed, usage_bytes) = (
@@ -89,19 +94,23 @@ WITH ended AS (
     DELETE FROM ingestions
     WHERE tenant = %(tenant)s AND attachment = ANY (%(ids)s)
     RETURNING attachment, expires
-), emptied AS (
-    DELETE FROM chunks WHERE tenant = %(tenant)s AND attachment = ANY (%(ids)s)
 ), cancelled AS (
     UPDATE attachments
     SET status = 'cancelled'
     WHERE tenant = %(tenant)s AND id = ANY (%(ids)s)
     RETURNING id
+), dropped AS (
+    INSERT INTO dropped_chunks (tenant, attachment, dropped_at)
+    SELECT %(tenant)s, cancelled.id, clock_timestamp()
+    FROM cancelled
+    ON CONFLICT DO NOTHING
 ), noted AS (
     INSERT INTO removals (tenant, attachment, store, ready)
     SELECT %(tenant)s, c.id, %(id)s, coalesce(ended.expires, clock_timestamp())
     FROM cancelled c
     LEFT JOIN ended ON ended.attachment = c.id
-    ON CONFLICT (tenant, attachment) DO UPDATE SET ready = excluded.ready
+    ON CONFLICT (tenant, attachment) DO UPDATE
+    SET ready = greatest(removals.ready, excluded.ready)
 )
 UPDATE vector_stores
 SET in_progress = in_progress - (SELECT count(*) FROM cancelled),
@@ -109,7 +118,54 @@ SET in_progress = in_progress - (SELECT count(*) FROM cancelled),
 WHERE tenant = %(tenant)s AND id = %(id)s;
 
 -- name: cancel_batch
--- Notes that a batch was cancelled.
+-- Notes that a batch was cancelled, if any of it was in progress.
 UPDATE attachment_batches
 SET cancelled = true
-WHERE tenant = %(tenant)s AND id = %(batch)s AND store = %(id)s;
+WHERE tenant = %(tenant)s AND id = %(batch)s AND store = %(id)s AND cardinality(%(ids)s::text[]) > 0;
+
+-- name: hold_dropped
+-- Of these attachments, whose chunks are to be removed, those that nobody else has in hand.
+SELECT attachment
+FROM dropped_chunks
+WHERE tenant = %(tenant)s AND attachment = ANY (%(ids)s)
+FOR UPDATE SKIP LOCKED;
+
+-- name: wait_for_dropped
+-- The same of all of them, and waits for whoever has them in hand.
+SELECT attachment
+FROM dropped_chunks
+WHERE tenant = %(tenant)s AND attachment = ANY (%(ids)s)
+ORDER BY attachment COLLATE "C"
+FOR UPDATE;
+
+-- name: drop_lot
+-- Removes the first chunks of an attachment that is gone; returns how many.
+WITH removed AS (
+    DELETE FROM chunks
+    WHERE tenant = %(tenant)s AND attachment = %(id)s
+      AND number < coalesce(
+          (
+              SELECT number
+              FROM chunks
+              WHERE tenant = %(tenant)s AND attachment = %(id)s
+              ORDER BY number
+              OFFSET %(limit)s
+              LIMIT 1
+          ),
+          9223372036854775807
+      )
+    RETURNING number
+)
+SELECT count(*) FROM removed;
+
+-- name: forget_dropped
+-- Forgets attachments that have no chunks any more.
+DELETE FROM dropped_chunks
+WHERE tenant = %(tenant)s AND attachment = ANY (%(ids)s);
+
+-- name: dropped_of_tenant
+-- Some attachments of a tenant whose chunks are to be removed.
+SELECT attachment
+FROM dropped_chunks
+WHERE tenant = %(tenant)s AND attachment > ''
+LIMIT %(limit)s;

@@ -52,6 +52,14 @@ SELECT * FROM holdfast_ended_stores(%(limit)s);
 -- Tenant, store and id of attachments that are to be removed from the index.
 SELECT * FROM holdfast_removals(%(limit)s);
 
+-- name: dropped_chunks
+-- Tenant and id of attachments whose chunks are to be removed.
+SELECT * FROM holdfast_dropped_chunks(%(limit)s);
+
 -- name: completed_attachments
 -- Tenant, store and id of completed attachments behind one.
 SELECT * FROM holdfast_completed_attachments(%(tenant)s, %(attachment)s, %(limit)s);
+
+-- name: waiting
+-- How many responses and files wait.
+SELECT * FROM holdfast_waiting();

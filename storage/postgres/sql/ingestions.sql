@@ -2,14 +2,15 @@
 -- all tenants is in gates.sql.
 
 -- name: hold_ingestion
--- Holds an ingestion whose lease is still good, and notes whether its chunks are whole.
+-- Holds an ingestion that nobody has taken over or ended, and notes whether its chunks are whole. A lease that
+-- has run out is good until then.
 UPDATE ingestions
 SET chunked = %(whole)s
 WHERE tenant = %(tenant)s AND attachment = %(id)s AND token = %(token)s AND expires IS NOT NULL
 RETURNING attachment;
 
 -- name: drop_chunks
--- Removes the chunks from a number on, under a lease.
+-- Removes the chunks from a number on, as hold_ingestion.
 DELETE FROM chunks
 WHERE tenant = %(tenant)s AND attachment = %(id)s AND number >= %(first)s
   AND EXISTS (
@@ -18,7 +19,7 @@ WHERE tenant = %(tenant)s AND attachment = %(id)s AND number >= %(first)s
   );
 
 -- name: add_chunks
--- Adds chunks from a number on, under a lease.
+-- Adds chunks from a number on, as hold_ingestion.
 INSERT INTO chunks (tenant, attachment, number, text, tokens)
 SELECT %(tenant)s, %(id)s, %(first)s + c.number - 1, c.text, c.tokens
 FROM unnest(%(texts)b::bytea[], %(tokens)s::bigint[]) WITH ORDINALITY AS c (text, tokens, number)
@@ -28,28 +29,50 @@ WHERE EXISTS (
 );
 
 -- name: chunk_texts
--- Chunks above a number.
+-- Chunks above a number, of what is not gone: what of that is still there is to be removed.
 SELECT text
 FROM chunks
 WHERE tenant = %(tenant)s AND attachment = %(id)s AND number > %(past)s
+  AND EXISTS (
+      SELECT FROM attachments
+      WHERE tenant = %(tenant)s AND id = %(id)s AND status IN ('in_progress', 'completed')
+  )
 ORDER BY number
 LIMIT %(limit)s;
 
 -- name: chunks
--- Chunks above a number with their vectors by a model.
+-- The same with their vectors by a model.
 SELECT number, text, CASE WHEN model = %(model)s THEN vector END
 FROM chunks
 WHERE tenant = %(tenant)s AND attachment = %(id)s AND number > %(past)s
+  AND EXISTS (
+      SELECT FROM attachments
+      WHERE tenant = %(tenant)s AND id = %(id)s AND status IN ('in_progress', 'completed')
+  )
 ORDER BY number
 LIMIT %(limit)s;
 
+-- name: chunk_count
+-- How many chunks there are, and how many of them have a vector by a model.
+SELECT count(*), count(*) FILTER (WHERE model = %(model)s)
+FROM chunks
+WHERE tenant = %(tenant)s AND attachment = %(id)s
+  AND EXISTS (
+      SELECT FROM attachments
+      WHERE tenant = %(tenant)s AND id = %(id)s AND status IN ('in_progress', 'completed')
+  );
+
 -- name: store_vectors
--- Keeps the vectors of chunks that are there.
+-- Keeps the vectors of chunks of what is not gone.
 UPDATE chunks c
 SET model = %(model)s, vector = v.vector
 FROM unnest(%(numbers)s::bigint[], %(vectors)b::bytea[]) AS v (number, vector)
 WHERE c.tenant = %(tenant)s AND c.attachment = %(id)s AND c.number = v.number
-  AND c.number >= %(lowest)s AND c.number <= %(highest)s;
+  AND c.number >= %(lowest)s AND c.number <= %(highest)s
+  AND EXISTS (
+      SELECT FROM attachments
+      WHERE tenant = %(tenant)s AND id = %(id)s AND status IN ('in_progress', 'completed')
+  );
 
 -- name: lock_store_of
 -- Holds the store of an attachment.
@@ -60,7 +83,7 @@ WHERE tenant = %(tenant)s
 FOR UPDATE;
 
 -- name: finish_ingestion
--- Ends an ingestion whose lease is still good; what failed loses its chunks and is noted for the index.
+-- Ends an ingestion, as hold_ingestion; of what failed the chunks are to be removed, here and in the index.
 WITH held AS (
     DELETE FROM ingestions
     WHERE tenant = %(tenant)s AND attachment = %(id)s AND token = %(token)s AND expires IS NOT NULL
@@ -76,16 +99,19 @@ WITH held AS (
         usage_bytes = (SELECT bytes FROM size)
     WHERE tenant = %(tenant)s AND id = (SELECT attachment FROM held)
     RETURNING id, store, usage_bytes
-), emptied AS (
-    DELETE FROM chunks
-    WHERE tenant = %(tenant)s AND attachment = (SELECT attachment FROM held)
-      AND %(error_code)s::text IS NOT NULL
+), dropped AS (
+    INSERT INTO dropped_chunks (tenant, attachment, dropped_at)
+    SELECT %(tenant)s, ended.id, clock_timestamp()
+    FROM ended
+    WHERE %(error_code)s::text IS NOT NULL
+    ON CONFLICT DO NOTHING
 ), noted AS (
     INSERT INTO removals (tenant, attachment, store, ready)
     SELECT %(tenant)s, ended.id, ended.store, clock_timestamp()
     FROM ended
     WHERE %(error_code)s::text IS NOT NULL
-    ON CONFLICT (tenant, attachment) DO UPDATE SET ready = excluded.ready
+    ON CONFLICT (tenant, attachment) DO UPDATE
+    SET ready = greatest(removals.ready, excluded.ready)
 )
 UPDATE vector_stores
 SET in_progress = in_progress - 1,

@@ -183,22 +183,12 @@ WHERE tenant = %(tenant)s AND id = %(id)s
 FOR UPDATE SKIP LOCKED;
 
 -- name: some_attachments
--- The first files of a store: so many, and no more than hold so many bytes beside the first. What is in progress
--- has not been counted; it is taken for a million.
+-- The first files of a store.
 SELECT id
-FROM (
-    SELECT id, sum(size) OVER (ORDER BY created_at, id) - size AS before
-    FROM (
-        SELECT
-            id, created_at,
-            CASE WHEN status = 'in_progress' THEN 1000000 ELSE usage_bytes END AS size
-        FROM attachments
-        WHERE tenant = %(tenant)s AND store = %(id)s AND created_at > '-infinity'
-        ORDER BY created_at, id
-        LIMIT %(limit)s
-    ) first
-) summed
-WHERE before < %(bytes)s;
+FROM attachments
+WHERE tenant = %(tenant)s AND store = %(id)s AND created_at > '-infinity'
+ORDER BY created_at, id
+LIMIT %(limit)s;
 
 -- name: close_batches
 -- Removes the batches of a store that has no files any more.

@@ -298,6 +298,38 @@ class AttachmentContract:
         assert await store.detach(tenant, "vs", "waiting")
         assert (await the_batch(store, tenant)).counts == FileCounts(completed=1, cancelled=1)
 
+    async def test_a_batch_that_is_done_is_not_cancelled(self, store: Store, tenant: str) -> None:
+        """H1: cancelling what has ended leaves it as it is."""
+        await a_vector_store(store, tenant)
+        await attach(store, tenant, "done", batch="b")
+        await ingest(store, "text")
+        before = await the_batch(store, tenant)
+        assert await store.cancel_batch(tenant, "vs", "b") == before
+        assert not before.cancelled
+
+    @pytest.mark.parametrize("then", ["detach", "replace", "delete_file", "delete_store"])
+    async def test_what_was_cancelled_and_is_detached_waits_for_its_owner(
+        self, store: Store, tenant: str, wait: Wait, then: str
+    ) -> None:
+        """P4: whoever had the lease may be inserting until its end, whatever happens to the file."""
+        await a_vector_store(store, tenant)
+        await attach(store, tenant, "f", batch="b")
+        [claimed] = await claim(store)
+        await fill(store, claimed, "text")
+        await store.cancel_batch(tenant, "vs", "b")
+        if then == "detach":
+            await store.detach(tenant, "vs", "f")
+        elif then == "replace":
+            await store.attach(tenant, "vs", [an_attachment("f", again=1)])
+        elif then == "delete_file":
+            await store.delete_file(tenant, "f")
+        else:
+            await store.delete_vector_store(tenant, "vs")
+        assert await gone(store, tenant) == []
+        await store.forget_removals(tenant, ["vs/f/0"])
+        await wait(31)
+        assert await gone(store, tenant) == ["vs/f/0"]
+
     async def test_of_attach_and_delete_one_wins(self, store: Store, tenant: str) -> None:
         """X1, P7: whatever comes first, no file that is gone stays attached."""
         for number in range(10):

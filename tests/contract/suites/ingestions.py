@@ -9,6 +9,7 @@ import pytest
 
 from engine.errors import LeaseLost
 from engine.ports import (
+    ChunkCount,
     Chunking,
     FileCounts,
     IngestionClaim,
@@ -226,6 +227,20 @@ class IngestionContract:
         await store.store_chunks(claimed.lease, 2, [TextChunk("new", 1)], last=True)
         assert await seen("n") == [b"zero", None, None]
         assert await store.chunks(f"{tenant}-thief", name, model="n", after=-1, limit=9) == []
+
+    async def test_chunks_are_counted(self, store: Store, tenant: str) -> None:
+        """P4: all of them, and those that have a vector by a model; none of what failed or is another's."""
+        await a_vector_store(store, tenant)
+        await attach(store, tenant, "f")
+        [claimed] = await claim(store)
+        await fill(store, claimed, "a", "b", "c")
+        name = claimed.lease.attachment
+        await store.store_vectors(tenant, name, model="n", vectors=[(1, b"one1")])
+        assert await store.chunk_count(tenant, name, model="m") == ChunkCount(3, 2)
+        assert await store.chunk_count(tenant, name, model="n") == ChunkCount(3, 1)
+        assert await store.chunk_count(f"{tenant}-thief", name, model="m") == ChunkCount(0, 0)
+        await store.finish_ingestion(claimed.lease, ("invalid_file", "broken"))
+        assert await store.chunk_count(tenant, name, model="m") == ChunkCount(0, 0)
 
     async def test_what_is_completed_is_counted_in_bytes(self, store: Store, tenant: str) -> None:
         """R10: of texts in UTF-8 and of vectors; a repetition of the same end changes nothing."""

@@ -115,3 +115,12 @@ class QueueContract:
         for each in died:
             with pytest.raises(LeaseLost):
                 await store.finish(an_end(each.lease))
+
+    async def test_who_waits_is_counted_over_all_tenants(self, store: Store, tenant: str) -> None:
+        """An operator sees how long the queue is; what is claimed waits no longer."""
+        before = await store.waiting()
+        await queue(store, tenant, "r1", "r2")
+        await queue(store, f"{tenant}-2", "r3")
+        assert (await store.waiting()).responses == before.responses + 3
+        await claim(store, 2)
+        assert (await store.waiting()).responses == before.responses + 1

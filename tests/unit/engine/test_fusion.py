@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.fusion import Place, best_of, fused, without
+from engine.fusion import Place, best_of, blended, fused, without
 
+_Scores = dict[Place, float]
 A, B, C = ("a", 0), ("b", 0), ("c", 0)
 
 
@@ -26,8 +28,28 @@ def test_weights_shift_the_order() -> None:
     assert alone[B] < 1.0
 
 
+def test_a_rare_word_counts_more_than_many_common_ones() -> None:
+    """What is nearest stays first where others share common words alone, and not where one has a rare one."""
+    cosines = {A: 0.5, B: 0.4, C: 0.1}
+    assert _order(blended(cosines, {C: 1.1, B: 1.0})) == [B, A, C]
+    assert _order(blended({**cosines, B: 0.2}, {C: 1.1, B: 1.0})) == [A, B, C]
+    assert _order(blended({**cosines, C: 0.4}, {C: 9.0, B: 1.0})) == [C, A, B]
+
+
+def test_what_was_found_in_one_way_alone_is_found() -> None:
+    """By words: as if it were as far as the farthest. By vector: as if it had no word."""
+    assert blended({A: 1.0, B: 0.5}, {C: 3.0}) == pytest.approx({A: 0.7, B: 0.35, C: 0.65})
+    assert blended({}, {C: 3.0}) == pytest.approx({C: 0.3})
+    assert blended({A: -0.2, B: -0.1}, {}) == {A: 0.0, B: 0.0}
+
+
+def _order(scores: dict[Place, float]) -> list[Place]:
+    return sorted(scores, key=lambda place: -scores[place])
+
+
 def test_nothing_makes_nothing() -> None:
     """No ranking, or none that counts, has no scores."""
+    assert blended({}, {}) == {}
     assert fused([]) == {}
     assert fused([([A], 0.0)]) == {}
 
@@ -39,7 +61,7 @@ def test_the_best_of_several_queries_counts() -> None:
 
 def test_what_is_gone_takes_no_rank() -> None:
     """The next one has its place."""
-    assert without([A, B, C], {A}) == [B, C]
+    assert list(without({A: 0.1, C: 0.3, B: 0.2}, {A}).items()) == [(C, 0.3), (B, 0.2)]
 
 
 _RANKING = st.lists(
@@ -56,6 +78,24 @@ def test_scores_are_of_one_measure(rankings: list[tuple[list[Place], float]]) ->
         for other in scores:
             if all(_before(place, other, ranking) for ranking, _ in rankings):
                 assert scores[place] > scores[other]
+
+
+_SCORES = st.dictionaries(
+    st.tuples(st.sampled_from("abcdef"), st.integers(0, 3)), st.floats(-1, 99)
+)
+
+
+@given(_SCORES, _SCORES)
+def test_blended_scores_are_of_one_measure(cosines: _Scores, words: _Scores) -> None:
+    """T8: 0 to 1; who has more of both has more."""
+    scores = blended(cosines, words)
+    assert set(scores) == {*cosines, *words}
+    assert all(0 <= score <= 1 + 1e-9 for score in scores.values())
+    both = [place for place in cosines if place in words]
+    for place in both:
+        for other in both:
+            if cosines[place] >= cosines[other] and words[place] >= words[other]:
+                assert scores[place] >= scores[other]
 
 
 def _before(place: Place, other: Place, ranking: list[Place]) -> bool:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import io
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from engine.errors import IndexUnavailable
-from engine.indexing import IndexingParts
+from engine.indexing import IndexingParts, is_in
 from engine.ports import Removal
 from engine.reindexing import Reindexed, reindex
 from extproc.reindex import shown_progress
@@ -54,6 +54,25 @@ async def test_what_was_lost_is_put_in_and_nothing_is_embedded_again() -> None:
     for place in await rig.store.completed_attachments(after=None, limit=10):
         assert await empty.count(TENANT, place.store, place.attachment) == 1
     assert (await again(parts_of(rig, empty, embedder)))[0] == Reindexed(files=5, put_in=0)
+
+
+async def test_what_is_there_is_only_counted() -> None:
+    """P8: its texts and vectors are not read; what lacks a chunk or a vector is not there."""
+    rig = await a_corpus(1)
+    [place] = await rig.store.completed_attachments(after=None, limit=10)
+    where = (TENANT, place.store, place.attachment)
+    index = ExactIndex()
+    parts = parts_of(rig, index, HashedEmbedder())
+    await again(parts)
+
+    async def unread(*_args: object, **_options: object) -> NoReturn:
+        raise AssertionError
+
+    rig.store.chunks = unread  # type: ignore[method-assign]
+    assert await is_in(parts, *where)
+    assert not await is_in(parts_of(rig, index, HashedEmbedder("another")), *where)
+    await index.remove(TENANT, place.store, [place.attachment])
+    assert not await is_in(parts, *where)
 
 
 async def test_another_model_embeds_all_of_it() -> None:

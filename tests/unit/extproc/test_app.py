@@ -10,7 +10,8 @@ import pytest
 
 from engine.runs import Runs
 from engine.upstream.choice import Choice
-from extproc.app import Engine, Worker, transport_of, worker
+from extproc.app import Worker, transport_of, worker
+from extproc.engine_parts import Engine
 from extproc.settings import Settings, SettingsError
 from extproc.transport import Transport
 from storage.memory import MemoryBlobs, MemoryStore

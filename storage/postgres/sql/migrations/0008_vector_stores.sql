@@ -109,8 +109,20 @@ CREATE TABLE removals (
 
 CREATE INDEX removals_ready ON removals (ready);
 
+-- Attachments that are gone, or have failed or been cancelled, whose chunks are still there: nobody reads them,
+-- and they are removed a lot at a time, because nobody can wait until a large file has been.
+CREATE TABLE dropped_chunks (
+    tenant     text        NOT NULL,
+    attachment text        NOT NULL,
+    dropped_at timestamptz NOT NULL,
+    PRIMARY KEY (tenant, attachment)
+);
+
+CREATE INDEX dropped_chunks_by_time ON dropped_chunks (dropped_at);
+
 GRANT SELECT, INSERT, UPDATE, DELETE
-    ON vector_stores, attachments, attachment_batches, chunks, ingestions, removals TO holdfast_app;
+    ON vector_stores, attachments, attachment_batches, chunks, ingestions, removals, dropped_chunks
+    TO holdfast_app;
 
 ALTER TABLE vector_stores ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE attachments ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
@@ -118,6 +130,7 @@ ALTER TABLE attachment_batches ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURI
 ALTER TABLE chunks ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE ingestions ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE removals ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+ALTER TABLE dropped_chunks ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 
 CREATE POLICY own_rows ON vector_stores
     USING (tenant = nullif(current_setting('holdfast.tenant', true), ''));
@@ -131,12 +144,15 @@ CREATE POLICY own_rows ON ingestions
     USING (tenant = nullif(current_setting('holdfast.tenant', true), ''));
 CREATE POLICY own_rows ON removals
     USING (tenant = nullif(current_setting('holdfast.tenant', true), ''));
+CREATE POLICY own_rows ON dropped_chunks
+    USING (tenant = nullif(current_setting('holdfast.tenant', true), ''));
 
 -- More gates (docs/adr/0007): the queue, and what is to be swept, removed from the index, or indexed again.
 CREATE POLICY ingestions_of_all ON ingestions TO CURRENT_USER USING (true);
 CREATE POLICY look_for_old ON vector_stores FOR SELECT TO CURRENT_USER
     USING (expires_at <= clock_timestamp() AND NOT emptied);
 CREATE POLICY look_for_ready ON removals FOR SELECT TO CURRENT_USER USING (ready <= clock_timestamp());
+CREATE POLICY look_for_dropped ON dropped_chunks FOR SELECT TO CURRENT_USER USING (true);
 CREATE POLICY look_for_completed ON attachments FOR SELECT TO CURRENT_USER USING (status = 'completed');
 
 CREATE TYPE holdfast_ingestion AS (
@@ -292,6 +308,15 @@ LANGUAGE sql STABLE SECURITY DEFINER AS $$
     LIMIT at_most
 $$;
 
+CREATE FUNCTION holdfast_dropped_chunks(at_most integer)
+RETURNS TABLE (of_tenant text, of_attachment text)
+LANGUAGE sql STABLE SECURITY DEFINER AS $$
+    SELECT d.tenant, d.attachment
+    FROM dropped_chunks d
+    ORDER BY d.dropped_at
+    LIMIT at_most
+$$;
+
 CREATE FUNCTION holdfast_completed_attachments(
     after_tenant text, after_attachment text, at_most integer
 ) RETURNS TABLE (of_tenant text, of_store text, of_attachment text)
@@ -301,6 +326,14 @@ LANGUAGE sql STABLE SECURITY DEFINER AS $$
     WHERE a.status = 'completed' AND (a.tenant, a.id) > (after_tenant, after_attachment)
     ORDER BY a.tenant, a.id
     LIMIT at_most
+$$;
+
+-- How long the queues are, over all tenants.
+CREATE FUNCTION holdfast_waiting(OUT responses bigint, OUT files bigint)
+LANGUAGE sql STABLE SECURITY DEFINER AS $$
+    SELECT
+        (SELECT count(*) FROM runs r WHERE r.state = 'queued'),
+        (SELECT count(*) FROM ingestions i WHERE i.owner IS NULL)
 $$;
 
 DO $$
@@ -313,7 +346,9 @@ BEGIN
         'holdfast_renew_ingestions(text[], text[], bigint[], double precision)',
         'holdfast_ended_stores(integer)',
         'holdfast_removals(integer)',
-        'holdfast_completed_attachments(text, text, integer)'
+        'holdfast_dropped_chunks(integer)',
+        'holdfast_completed_attachments(text, text, integer)',
+        'holdfast_waiting()'
     ]
     LOOP
         EXECUTE format(

@@ -99,7 +99,7 @@ def test_a_dead_workers_gauges_go_with_it(directory: Path) -> None:
 def test_what_every_worker_tells_alike_is_told_once(directory: Path) -> None:
     """A gauge of something that all workers share is not their sum."""
     for index, length in enumerate((7, 9)):
-        _meters(directory, index).ingestion_queue(length)
+        _meters(directory, index).queue_lengths(0, length)
     assert _value(directory, "holdfast_ingestion_queue") == 9
 
 
