@@ -27,6 +27,7 @@ the default `code` of the body (rule R15), so that no adapter has to choose.
       ToolsUnavailable        424  external_connector_error
       StorageUnavailable      503  server_error
         IndexUnavailable      503  vector_index_unavailable
+      SearchTimedOut          503  search_timeout
       EmbeddingFailed         502  embedding_failed
       ExtractionRefused       400  unsupported_file or invalid_file
       ExtractionFailed        503  server_error
@@ -283,6 +284,17 @@ class IndexUnavailable(StorageUnavailable):
     """The vector index cannot be reached or did not answer in time."""
 
     default_code = "vector_index_unavailable"
+
+
+class SearchTimedOut(EngineError):
+    """A search of vector stores took longer than it may; trying again can help."""
+
+    status = 503
+    default_code = "search_timeout"
+    retry_after = 1
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"The search took longer than {seconds:g} seconds.")
 
 
 class EmbeddingFailed(EngineError):

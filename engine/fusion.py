@@ -6,13 +6,12 @@ rankings is worth.
 
 `blended` is what is done otherwise. Ranks do not tell a chunk that has the one rare word of a question from
 one that has its "the" and "how"; scores do. Each is taken as a share of the best of its ranking, and what is
-near by meaning counts more. On paraphrased questions and on questions for numbers of parts, that finds more
-than ranks do with any weights.
+near by meaning counts more. The shares were chosen on the questions of the tests (docs/vector-stores.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 Place = tuple[str, int]
 """A chunk: its attachment, and its number there."""
@@ -31,6 +30,29 @@ def fused(rankings: Sequence[tuple[Sequence[Place], float]]) -> dict[Place, floa
     return {place: score / best for place, score in scores.items()} if best else {}
 
 
+def reach(
+    rankings: Sequence[tuple[Sequence[Place], float, int | None]], among: Iterable[Place]
+) -> float:
+    """Return the best score, 0 to 1, that rankings which go on behind their end can still give.
+
+    The third of each is the rank at which what is not in it yet comes at the earliest; None where it has
+    ended. Either some place `among` those that are in a ranking gets it, or one that is in none yet.
+    """
+    scores = fused([(ranking, weight) for ranking, weight, _ in rankings])
+    best = sum(weight for _, weight, _ in rankings) / (_DAMPING + 1)
+    more = [
+        (set(ranking), weight / (_DAMPING + rank) / best)
+        for ranking, weight, rank in rankings
+        if rank is not None and best
+    ]
+    unseen = sum(gain for _, gain in more)
+    seen = (
+        scores.get(place, 0.0) + sum(gain for places, gain in more if place not in places)
+        for place in among
+    )
+    return max(unseen, max(seen, default=0.0))
+
+
 def blended(cosines: Mapping[Place, float], words: Mapping[Place, float]) -> dict[Place, float]:
     """Return the score of each place, 0 to 1, from cosines and from the weights of words.
 
@@ -43,6 +65,29 @@ def blended(cosines: Mapping[Place, float], words: Mapping[Place, float]) -> dic
         place: _OF_VECTORS * near.get(place, farthest) + _OF_WORDS * said.get(place, 0.0)
         for place in near | said
     }
+
+
+def blended_reach(
+    cosines: Mapping[Place, float],
+    words: Mapping[Place, float],
+    deeper_words: float | None,
+    among: Iterable[Place],
+) -> float:
+    """Return the best score that `blended` can still give where the rankings go on behind their ends.
+
+    `deeper_words` is the best weight of words that comes behind the end, None where nothing does. What has
+    no cosine counts as the farthest now, and is no nearer behind the end. `among` are places that are ranked.
+    """
+    near, said = _shares(cosines), _shares(words)
+    farthest = min(near.values(), default=0.0)
+    heaviest = max(words.values(), default=0.0)
+    more = 0.0 if deeper_words is None or heaviest <= 0 else max(0.0, deeper_words) / heaviest
+    unseen = _OF_VECTORS * farthest + _OF_WORDS * more
+    ranked = (
+        _OF_VECTORS * near.get(place, farthest) + _OF_WORDS * said.get(place, more)
+        for place in among
+    )
+    return max(unseen, max(ranked, default=0.0))
 
 
 def _shares(scores: Mapping[Place, float]) -> dict[Place, float]:

@@ -10,7 +10,7 @@ from engine.api import checks
 from engine.api.json import encode, read_object
 from engine.api.request import parse_create
 from engine.api.searches import QUERY_LENGTH
-from engine.errors import UpstreamFailed
+from engine.errors import SearchTimedOut, UpstreamFailed
 from engine.ids import ItemIds
 from engine.intake import Caller
 from engine.limits import Limits
@@ -18,6 +18,7 @@ from engine.ports import ModelClient
 from engine.response.turn import TurnRequest, TurnRules
 from engine.retries import RetryBudget
 from engine.spoken import Spoken
+from engine.together import together
 from engine.upstream.choice import Choice
 
 PROMPT = """\
@@ -27,7 +28,7 @@ Write the query alone, in one line."""
 
 
 class Rewriting:
-    """Asks `model_name`; None refuses whoever wants it (rule H1)."""
+    """Asks `model_name`, for at most `timeout` seconds; None refuses whoever wants it (rule H1)."""
 
     def __init__(
         self,
@@ -37,16 +38,18 @@ class Rewriting:
         budget: RetryBudget,
         *,
         model_name: str | None,
+        timeout: float = 30.0,
     ) -> None:
         self._spoken = Spoken(model, limits, budget)
         self._limits = limits
         self._choice = choice
         self._model_name = model_name
+        self._timeout = timeout
 
     async def rewritten(self, caller: Caller, queries: Sequence[str]) -> list[str]:
         """Return each query in better words.
 
-        Raises InvalidRequest where no model is set, UpstreamRefused and UpstreamFailed.
+        Raises InvalidRequest where no model is set, UpstreamRefused and UpstreamFailed, and SearchTimedOut.
         """
         if self._model_name is None:
             raise checks.unsupported(
@@ -55,8 +58,11 @@ class Rewriting:
                 "retrieval.rewrite_model).",
             )
         name = self._model_name
-        asked = (self._rewritten(caller, name, query) for query in queries)
-        return list(await asyncio.gather(*asked))
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await together(self._rewritten(caller, name, query) for query in queries)
+        except TimeoutError as error:
+            raise SearchTimedOut(self._timeout) from error
 
     async def _rewritten(self, caller: Caller, model_name: str, query: str) -> str:
         text, _ = await self._spoken.text(self._turn(caller, model_name, query), "a search")

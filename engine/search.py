@@ -8,13 +8,14 @@ attachments by the store, and handed to the index (rule T8).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any
 
 import msgspec
 
 from engine.api.filters import matches
-from engine.errors import InvalidRequest, NotFound
-from engine.fusion import Place, best_of, blended, fused, without
+from engine.errors import InvalidRequest, NotFound, SearchTimedOut
+from engine.fusion import Place, best_of, blended, blended_reach, fused, reach, without
 from engine.ports import (
     Embedder,
     Filter,
@@ -25,11 +26,14 @@ from engine.ports import (
     VectorIndex,
     VectorStoreStore,
 )
+from engine.together import both, together
 
 # Of the index, for one query: enough for ranks that mean something.
 _LEAST_HITS = 50
 _HITS_FOR_EACH = 3
 _MOST_HITS = 1000
+_DEEPER = 4
+_ROUNDING = 1e-9
 # What a filter may leave of a store, and how much of that one question to the index names.
 _MOST_MATCHING = 100_000
 _MATCHING_AT_ONCE = 10_000
@@ -38,34 +42,47 @@ _WIDER = 4
 
 
 class VectorSearch:
-    """`engine.ports.Search` over a store, an index and an embedder."""
+    """`engine.ports.Search` over a store, an index and an embedder, each search within `timeout` seconds."""
 
-    def __init__(self, store: VectorStoreStore, index: VectorIndex, embedder: Embedder) -> None:
+    def __init__(
+        self,
+        store: VectorStoreStore,
+        index: VectorIndex,
+        embedder: Embedder,
+        *,
+        timeout: float = 30.0,
+    ) -> None:
         self._store = store
         self._index = index
         self._embedder = embedder
+        self._timeout = timeout
 
     async def search(self, tenant: str, asked: SearchAsked) -> Sequence[SearchResult]:
         """Return the best chunks; see the port."""
-        scopes, vectors = await asyncio.gather(
-            self._scopes(tenant, asked), self._vectors(asked.queries)
-        )
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._found(tenant, asked)
+        except TimeoutError as error:
+            raise SearchTimedOut(self._timeout) from error
+
+    async def _found(self, tenant: str, asked: SearchAsked) -> list[SearchResult]:
+        scopes, vectors = await both(self._scopes(tenant, asked), self._vectors(asked.queries))
         await self._store.touch_vector_stores(tenant, asked.stores)
         depth = min(max(asked.limit * _HITS_FOR_EACH, _LEAST_HITS), _MOST_HITS)
         while True:
             looking = _Looking(self._index, tenant, scopes, depth)
             rankings = await looking.rankings(asked, vectors)
-            results = await self._best(tenant, asked, rankings)
-            # What was dropped may have stood before what would have done.
-            if len(results) >= asked.limit or not looking.cut or depth == _MOST_HITS:
+            results, gone = await self._best(tenant, asked, rankings)
+            if len(results) >= asked.limit or depth == _MOST_HITS:
                 return results
-            depth = min(depth * 4, _MOST_HITS)
+            # What was dropped may have stood before what would have done.
+            if not any(ranking.has_more(asked, gone, depth) for ranking in rankings):
+                return results
+            depth = min(depth * _DEEPER, _MOST_HITS)
 
     async def _scopes(self, tenant: str, asked: SearchAsked) -> list[_Scope]:
         stores = list(dict.fromkeys(asked.stores))
-        found = await asyncio.gather(
-            *(self._store.get_vector_store(tenant, each) for each in stores)
-        )
+        found = await together(self._store.get_vector_store(tenant, each) for each in stores)
         for wanted, store in zip(stores, found, strict=True):
             if store is None:
                 raise NotFound(f"Vector store with id '{wanted}' not found.")
@@ -74,7 +91,7 @@ class VectorSearch:
         if asked.filters is None:
             return [_Scope(each, None) for each in stores]
         filters = asked.filters
-        each_scope = await asyncio.gather(*(self._matching(tenant, s, filters) for s in stores))
+        each_scope = await together(self._matching(tenant, each, filters) for each in stores)
         return [scope for scopes in each_scope for scope in scopes]
 
     async def _matching(self, tenant: str, store: str, filters: Filter) -> list[_Scope]:
@@ -86,7 +103,9 @@ class VectorSearch:
                 code="too_many_files",
             )
         firsts = range(0, len(found), _MATCHING_AT_ONCE)
-        return [_Scope(store, found[first : first + _MATCHING_AT_ONCE]) for first in firsts]
+        return [
+            _Scope(store, frozenset(found[first : first + _MATCHING_AT_ONCE])) for first in firsts
+        ]
 
     async def _vectors(self, queries: Sequence[str]) -> list[bytes]:
         vectors: list[bytes] = []
@@ -97,8 +116,8 @@ class VectorSearch:
 
     async def _best(
         self, tenant: str, asked: SearchAsked, rankings: Sequence[_Rankings]
-    ) -> list[SearchResult]:
-        """Return the best of what the store has; what it has not is taken out of the rankings."""
+    ) -> tuple[list[SearchResult], set[Place]]:
+        """Return the best of what the store has, and what was taken out of the rankings: it has not that."""
         known: dict[Place, FoundChunk] = {}
         gone: set[Place] = set()
         window = asked.limit
@@ -112,47 +131,88 @@ class VectorSearch:
             left_out = {place for place in best if place not in known}
             left_out |= _twice([known[place] for place in best if place in known])
             if not left_out:
-                return [_result(known[place], scores[place]) for place in best[: asked.limit]]
+                return [_result(known[place], scores[place]) for place in best[: asked.limit]], gone
             gone |= left_out
             # Of what the index is behind with there is seldom only one.
             window *= _WIDER
 
 
 class _Scope(msgspec.Struct, frozen=True):
-    """A store, or some attachments of it."""
+    """A store, or some attachments of it: one set for all looks, so that an index can know it again."""
 
     store: str
-    attachments: list[str] | None
+    attachments: frozenset[str] | None
+
+
+class _Ranking(msgspec.Struct, frozen=True):
+    """Hits of all scopes, best first; `deeper` is the best score that one behind them can have, if any is."""
+
+    hits: list[Hit]
+    deeper: float | None
+
+    def scores(self, gone: set[Place]) -> dict[Place, float]:
+        """Return what the index says of those that are not gone, best first."""
+        return without({(hit.attachment, hit.number): hit.score for hit in self.hits}, gone)
 
 
 class _Rankings(msgspec.Struct, frozen=True):
-    """What the index has for one query, best first: cosines, and weights of words."""
+    """What the index has for one query."""
 
-    by_vector: Mapping[Place, float]
-    by_words: Mapping[Place, float]
+    by_vector: _Ranking
+    by_words: _Ranking
 
     def scores(self, asked: SearchAsked, gone: set[Place]) -> dict[Place, float]:
         """Return the score of each place that is not gone, 0 to 1."""
-        by_vector = without(self.by_vector, gone)
         if asked.ranker == "none":
-            return {place: min(1.0, max(0.0, cosine)) for place, cosine in by_vector.items()}
-        by_words = without(self.by_words, gone)
+            near = self.by_vector.scores(gone)
+            return {place: _score_of(cosine) for place, cosine in near.items()}
         if asked.weights is None:
-            return blended(by_vector, by_words)
-        of_vectors, of_words = asked.weights
-        return fused([(list(by_vector), of_vectors), (list(by_words), of_words)])
+            return blended(self.by_vector.scores(gone), self.by_words.scores(gone))
+        ranked = self._weighed(asked.weights, gone)
+        return fused([(places, weight) for places, weight, _ in ranked])
+
+    def has_more(self, asked: SearchAsked, gone: set[Place], depth: int) -> bool:
+        """Tell whether a look that goes deeper than `depth` can find what passes the threshold."""
+        deeper = (self.by_vector.deeper, self.by_words.deeper)
+        if asked.ranker == "none":
+            return deeper[0] is not None and _score_of(deeper[0]) >= asked.threshold
+        if deeper == (None, None):
+            return False
+        scores = self.scores(asked, gone)
+        below = [place for place, score in scores.items() if score < asked.threshold]
+        if asked.weights is None:
+            cosines, words = self.by_vector.scores(gone), self.by_words.scores(gone)
+            most = blended_reach(cosines, words, deeper[1], below)
+        else:
+            most = self._reach(asked.weights, gone, depth, below)
+        return most >= asked.threshold - _ROUNDING
+
+    def _reach(
+        self, weights: tuple[float, float], gone: set[Place], depth: int, below: list[Place]
+    ) -> float:
+        # Those that are gone take no rank, so what comes next may stand that much further up.
+        rank = max(1, depth + 1 - len(gone))
+        rankings = [
+            (places, weight, None if ranking.deeper is None else rank)
+            for places, weight, ranking in self._weighed(weights, gone)
+        ]
+        return reach(rankings, below)
+
+    def _weighed(
+        self, weights: tuple[float, float], gone: set[Place]
+    ) -> list[tuple[list[Place], float, _Ranking]]:
+        return [
+            (list(ranking.scores(gone)), weight, ranking)
+            for ranking, weight in zip((self.by_vector, self.by_words), weights, strict=True)
+        ]
 
 
 class _Looking:
-    """One look into the index, `depth` hits for a query in each scope.
-
-    `cut`: some ranking is as long as that, so there may be more.
-    """
+    """One look into the index, `depth` hits for a query in each scope."""
 
     def __init__(
         self, index: VectorIndex, tenant: str, scopes: Sequence[_Scope], depth: int
     ) -> None:
-        self.cut = False
         self._index = index
         self._tenant = tenant
         self._scopes = scopes
@@ -161,57 +221,55 @@ class _Looking:
 
     async def rankings(self, asked: SearchAsked, vectors: Sequence[bytes]) -> list[_Rankings]:
         """Return the rankings of each query; raises IndexUnavailable."""
-        return await asyncio.gather(
-            *(
-                self._ranked(asked, query, vector)
-                for query, vector in zip(asked.queries, vectors, strict=True)
-            )
+        return await together(
+            self._ranked(asked, query, vector)
+            for query, vector in zip(asked.queries, vectors, strict=True)
         )
 
     async def _ranked(self, asked: SearchAsked, query: str, vector: bytes) -> _Rankings:
         of_vectors, of_words = asked.weights or (1.0, 1.0)
         alone = asked.ranker == "none"
-        by_vector, by_words = await asyncio.gather(
-            self._merged(self._by_vector(vector) if alone or of_vectors else ()),
-            self._merged(self._by_words(query) if of_words and not alone else ()),
+        return _Rankings(
+            *await both(
+                self._merged(self._by_vector(vector) if alone or of_vectors else ()),
+                self._merged(self._by_words(query) if of_words and not alone else ()),
+            )
         )
-        return _Rankings(_scores(by_vector), _scores(by_words))
 
-    def _by_vector(self, vector: bytes) -> Iterable[Awaitable[list[Hit]]]:
-        return [
-            self._index.by_vector(
+    def _by_vector(self, vector: bytes) -> Iterable[Coroutine[Any, Any, list[Hit]]]:
+        return (self._of_vector(scope, vector) for scope in self._scopes)
+
+    def _by_words(self, query: str) -> Iterable[Coroutine[Any, Any, list[Hit]]]:
+        return (self._of_words(scope, query) for scope in self._scopes)
+
+    async def _of_vector(self, scope: _Scope, vector: bytes) -> list[Hit]:
+        async with self._room:
+            return await self._index.by_vector(
                 self._tenant,
                 scope.store,
                 vector,
                 limit=self._depth,
                 attachments=scope.attachments,
             )
-            for scope in self._scopes
-        ]
 
-    def _by_words(self, query: str) -> Iterable[Awaitable[list[Hit]]]:
-        return [
-            self._index.by_words(
+    async def _of_words(self, scope: _Scope, query: str) -> list[Hit]:
+        async with self._room:
+            return await self._index.by_words(
                 self._tenant, scope.store, query, limit=self._depth, attachments=scope.attachments
             )
-            for scope in self._scopes
-        ]
 
-    async def _merged(self, looks: Iterable[Awaitable[list[Hit]]]) -> list[Hit]:
+    async def _merged(self, looks: Iterable[Coroutine[Any, Any, list[Hit]]]) -> _Ranking:
         """Return the best hits of all scopes, best first."""
-        hits: list[Hit] = []
-        for found in await asyncio.gather(*(self._bounded(look) for look in looks)):
-            self.cut = self.cut or len(found) >= self._depth
-            hits += found
-        return sorted(hits, key=lambda hit: (-hit.score, hit.attachment, hit.number))
-
-    async def _bounded(self, look: Awaitable[list[Hit]]) -> list[Hit]:
-        async with self._room:
-            return await look
+        found = await together(looks)
+        # A scope with as many hits as were asked for may have more, none of them better than its last.
+        lasts = [hits[-1].score for hits in found if len(hits) >= self._depth]
+        hits = [hit for some in found for hit in some]
+        hits.sort(key=lambda hit: (-hit.score, hit.attachment, hit.number))
+        return _Ranking(hits, max(lasts, default=None))
 
 
-def _scores(hits: Sequence[Hit]) -> dict[Place, float]:
-    return {(hit.attachment, hit.number): hit.score for hit in hits}
+def _score_of(cosine: float) -> float:
+    return min(1.0, max(0.0, cosine))
 
 
 def _is_wanted(chunk: FoundChunk, asked: SearchAsked) -> bool:

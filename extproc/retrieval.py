@@ -77,7 +77,10 @@ class RetrievalParts:
             most=settings.concurrency, lease=settings.lease_seconds, endurance=endurance
         )
         ingestion = Ingestion(parts, limits, worker)
-        search = MeasuredSearch(VectorSearch(store, indexing.index, indexing.embedder), meters)
+        searching = VectorSearch(
+            store, indexing.index, indexing.embedder, timeout=settings.search_seconds
+        )
+        search = MeasuredSearch(searching, meters)
         self.retrieval = Retrieval(search, ingestion.wake)
         self.chores = (ingestion, *self.chores)
 
@@ -91,8 +94,14 @@ class RetrievalParts:
         self, model: ModelClient, limits: Limits, choice: Choice, budget: RetryBudget
     ) -> tuple[VectorStores, StoreFiles, FileBatches]:
         """Return the operations on vector stores."""
+        settings = self._settings
         rewriting = Rewriting(
-            model, limits, choice, budget, model_name=self._settings.rewrite_model
+            model,
+            limits,
+            choice,
+            budget,
+            model_name=settings.rewrite_model,
+            timeout=settings.search_seconds,
         )
         store, retrieval, random = self._store, self.retrieval, os.urandom
         return (

@@ -50,6 +50,10 @@ class Index(Section):
 
     @model_validator(mode="after")
     def _is_reachable(self) -> Self:
+        if self.kind is None and (self.url is not None or self.token is not None):
+            raise ValueError(
+                "index.url and index.token are of no use without index.kind: which is it?"
+            )
         if self.kind != "milvus":
             return self
         if self.url is None:

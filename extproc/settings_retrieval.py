@@ -30,6 +30,10 @@ class Retrieval(Section):
     batch: int = Field(default=64, ge=1, le=1000)
     """Chunks of a file that are written, embedded and put into the index at a time."""
 
+    search_seconds: Seconds = 30.0
+    """Time for one search, by `POST /v1/vector_stores/{id}/search` or by `file_search`; then it is given up:
+    503 `search_timeout`. Queries that a model rewrites have as much again for that."""
+
     rewrite_model: str | None = Field(default=None, min_length=1)
     """The model that puts queries into better words where a search asks for it (`rewrite_query`); unset: such
     searches are refused."""

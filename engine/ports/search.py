@@ -65,6 +65,6 @@ class Search(Protocol):
         """Return the best chunks of all these stores for all these queries, best first, each once.
 
         Raises NotFound for a store that the tenant does not have (rule X1) or that has expired,
-        EmbeddingFailed, IndexUnavailable and StorageUnavailable.
+        EmbeddingFailed, IndexUnavailable, StorageUnavailable, and SearchTimedOut.
         """
         ...

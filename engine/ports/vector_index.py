@@ -35,7 +35,7 @@ class Hit(msgspec.Struct, frozen=True):
 class VectorIndex(Protocol):
     """Chunks by tenant and vector store, each in an attachment of a file.
 
-    An index is opened for one embedding model, and holds vectors of that one alone. Every method raises
+    An index is opened for one embedding model, and finds vectors of that one alone. Every method raises
     IndexUnavailable, and can be repeated.
     """
 
@@ -70,7 +70,7 @@ class VectorIndex(Protocol):
         ...
 
     async def remove(self, tenant: str, store: str, attachments: Collection[str]) -> None:
-        """Remove all chunks of these attachments."""
+        """Remove all chunks of these attachments, also those that an index of another model put in."""
         ...
 
     async def count(self, tenant: str, store: str, attachment: str) -> int:

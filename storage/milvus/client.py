@@ -6,10 +6,10 @@ pymilvus is imported when an index is opened and not before: it brings pandas an
 from __future__ import annotations
 
 import asyncio
-import importlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from importlib import import_module
 from typing import Any, TypeVar
 
 from engine.errors import IndexUnavailable
@@ -56,15 +56,22 @@ class MilvusClient:
 
         Raises IndexUnavailable, at the deadline at the latest, and CollectionGone.
         """
+        async with self.deadline():
+            try:
+                return await work(await self._client())
+            except Exception as error:
+                if not type(error).__module__.startswith(_THEIRS):
+                    raise
+                raise _translated(error) from error
+
+    @asynccontextmanager
+    async def deadline(self) -> AsyncIterator[None]:
+        """Bound several calls, and what is waited for between them, as one: raises IndexUnavailable."""
         try:
             async with asyncio.timeout(self._timeout):
-                return await work(await self._client())
+                yield
         except TimeoutError as error:
             raise IndexUnavailable("The vector index did not answer in time.") from error
-        except Exception as error:
-            if not type(error).__module__.startswith(_THEIRS):
-                raise
-            raise _translated(error) from error
 
     async def close(self) -> None:
         """Close the connection."""
@@ -78,8 +85,8 @@ class MilvusClient:
     async def _client(self) -> Any:
         async with self._connecting:
             if self._connected is None:
-                # It takes a second, and several on a busy machine, in which streams and leases go on.
-                await asyncio.to_thread(importlib.import_module, "pymilvus")
+                # Half a second of work, in which the event loop would stand still.
+                await asyncio.to_thread(import_module, "pymilvus")
                 client = _new(self._url, self._token, self._database, self._timeout)
                 try:
                     await client._connect()
@@ -120,6 +127,14 @@ def _new(url: str, token: str, database: str, timeout: float) -> Any:
 def _translated(error: Exception) -> Exception:
     if getattr(error, "code", None) in (_NOT_FOUND, _NOT_LOADED):
         return CollectionGone()
-    # Its message may repeat what was sent: texts, and digests that nobody knows.
-    _LOG.warning("the vector index failed: %s: %s", type(error).__name__, str(error)[:500])
+    # Not its message (rules P5, X4): that may repeat what was sent, the words of texts among it.
+    _LOG.warning("the vector index failed: %s (code %s)", type(error).__name__, _code_of(error))
     return IndexUnavailable("The vector index is not available.")
+
+
+def _code_of(error: Exception) -> object:
+    """Return the number of Milvus or the name of gRPC that an error has; None without one."""
+    code = getattr(error, "code", None)
+    if callable(code):
+        code = code()
+    return getattr(code, "name", code)

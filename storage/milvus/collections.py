@@ -7,10 +7,11 @@ several may do it at once.
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 from storage.milvus.client import CollectionGone, MilvusClient
-from storage.milvus.filters import model_digest
+from storage.milvus.filters import MODEL_DIGEST_LENGTH, model_digest
 
 _DIGEST_LENGTH = 32
 TEXT_BYTES = 65_535
@@ -20,14 +21,17 @@ _ALREADY_THERE = "already exist"
 
 
 class Collections:
-    """The collections of one model among all of a prefix."""
+    """The collections of one model among all of a prefix.
+
+    Only the making of one is waited for in turn; a caller bounds that wait (`MilvusClient.deadline`).
+    """
 
     def __init__(self, client: MilvusClient, prefix: str, model: str) -> None:
         self._client = client
-        self._prefix = f"{prefix}_"
-        self._of_model = f"{self._prefix}{model_digest(model)}_"
+        self._of_model = f"{prefix}_{model_digest(model)}_"
+        # The whole of a name: `holdfast_b_…` is of another prefix than `holdfast`.
+        self._of_prefix = re.compile(rf"{prefix}_[0-9a-f]{{{MODEL_DIGEST_LENGTH}}}_[0-9]+")
         self._ready: set[str] = set()
-        self._listed: set[str] | None = None
         self._making = asyncio.Lock()
 
     def name(self, dimension: int) -> str:
@@ -44,19 +48,22 @@ class Collections:
 
         Asks each time: another worker may have met vectors of another size.
         """
-        async with self._making:
-            names = [name for name in await self._list() if name.startswith(self._of_model)]
-            for name in names:
-                if name not in self._ready:
-                    await self._make_ready(name)
-        return sorted(names)
+        return await self._found(self._of_model)
+
+    async def of_all_models(self) -> list[str]:
+        """Return the collections of the prefix, whichever model they are of; all can be asked."""
+        return await self._found("")
+
+    async def _found(self, begin: str) -> list[str]:
+        names = [name for name in await self._list() if name.startswith(begin)]
+        for name in names:
+            await self._provide(name, make=False)
+        return names
 
     async def provide(self, dimension: int) -> str:
         """Return the collection for vectors of so many numbers, made if there is none."""
         name = self.name(dimension)
-        async with self._making:
-            if name not in self._ready:
-                await self._make_ready(name)
+        await self._provide(name, make=True)
         return name
 
     def forget(self) -> None:
@@ -65,15 +72,21 @@ class Collections:
 
     async def drop_all(self) -> None:
         """Drop every collection of the prefix, whichever model it is of."""
-        async with self._making:
-            self._ready.clear()
-            for name in await self._list():
-                if name.startswith(self._prefix):
-                    await self._drop(name)
+        for name in await self._list():
+            async with self._client.deadline(), self._making:
+                self._ready.discard(name)
+                await self._drop(name)
 
     async def _list(self) -> list[str]:
         names: list[str] = await self._client.call(lambda client: client.list_collections())
-        return names
+        return sorted(name for name in names if self._of_prefix.fullmatch(name))
+
+    async def _provide(self, name: str, *, make: bool) -> None:
+        if name in self._ready:
+            return
+        async with self._making:
+            if name not in self._ready:
+                await self._make_ready(name, make=make)
 
     async def _drop(self, name: str) -> None:
         try:
@@ -81,13 +94,18 @@ class Collections:
         except CollectionGone:
             pass
 
-    async def _make_ready(self, name: str) -> None:
-        """Make the collection, its indexes, and load it, whatever of that was done before."""
+    async def _make_ready(self, name: str, *, make: bool) -> None:
+        """Make the collection, its indexes, and load it, whatever of that was done before.
+
+        Without `make`, raises CollectionGone where there is none: it was dropped since it was listed.
+        """
         lite = self._client.is_lite
-        dimension = int(name.removeprefix(self._of_model))
+        dimension = int(name.rpartition("_")[2])
 
         async def work(client: Any) -> None:
             if not await client.has_collection(name):
+                if not make:
+                    raise CollectionGone
                 await _tolerant(
                     client.create_collection(
                         name, schema=_schema(client, dimension, lite), consistency_level="Strong"

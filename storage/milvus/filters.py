@@ -6,8 +6,17 @@ attachments) becomes a digest in hexadecimal first; so there is nothing to escap
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
+from weakref import WeakKeyDictionary
+
+MODEL_DIGEST_LENGTH = 16
+LOT = 1000
+"""So many attachments are named in one filter."""
+
+# Digests of so many take less than a millisecond.
+_AT_ONCE = 500
 
 
 def scope_of(tenant: str, store: str) -> str:
@@ -27,15 +36,43 @@ def key_of(scope: str, attachment: str, number: int) -> str:
 
 def model_digest(model: str) -> str:
     """Return what a model is called in the names of collections."""
-    return _digest(model)[:16]
+    return _digest(model)[:MODEL_DIGEST_LENGTH]
 
 
-def within(scope: str, names: Sequence[str] | None = None) -> str:
-    """Return the filter for a scope, or for some attachments (by `name_of`) in it."""
+def within(scope: str, names: str | None = None) -> str:
+    """Return the filter for a scope, or for some attachments (a lot of `NameLots`) in it."""
     if names is None:
         return f'scope == "{scope}"'
-    listed = ", ".join(f'"{name}"' for name in names)
-    return f'scope == "{scope}" and name in [{listed}]'
+    return f'scope == "{scope}" and name in [{names}]'
+
+
+class NameLots:
+    """Attachments as filters list them, in lots of so many; worked out once for each frozenset.
+
+    One search asks with the same set for each of its queries, by vector and by words, and digests of ten
+    thousand attachments take 16 ms. What was worked out is forgotten with the set.
+    """
+
+    def __init__(self) -> None:
+        self._known: WeakKeyDictionary[frozenset[str], list[str]] = WeakKeyDictionary()
+        self._working = asyncio.Lock()
+
+    async def of(self, attachments: Collection[str]) -> list[str]:
+        """Return the lots; many are worked out in a thread."""
+        if len(attachments) <= _AT_ONCE:
+            return _lots(attachments)
+        if not isinstance(attachments, frozenset):
+            return await asyncio.to_thread(_lots, attachments)
+        async with self._working:
+            lots = self._known.get(attachments)
+            if lots is None:
+                lots = self._known[attachments] = await asyncio.to_thread(_lots, attachments)
+        return lots
+
+
+def _lots(attachments: Iterable[str]) -> list[str]:
+    names = sorted({f'"{name_of(attachment)}"' for attachment in attachments})
+    return [", ".join(names[start : start + LOT]) for start in range(0, len(names), LOT)]
 
 
 def _digest(*parts: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from array import array
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -13,14 +13,15 @@ from engine.ports import Hit, IndexedChunk
 from storage.limits import check_chunks
 from storage.milvus.client import CollectionGone, MilvusClient
 from storage.milvus.collections import TEXT_BYTES, Collections
-from storage.milvus.filters import key_of, name_of, scope_of, within
+from storage.milvus.filters import NameLots, key_of, name_of, scope_of, within
 from storage.words import asked_words, joined, words_of
 
 _T = TypeVar("_T")
 
 _BATCH = 256
-# So many attachments are named in one filter, and so many such searches run at once.
-_NAMED = 1000
+# pymilvus makes a message of rows in the event loop: 3 ms for so many numbers of vectors.
+_NUMBERS = 32_768
+# So many searches for lots of attachments run at once.
 _SEARCHES = 4
 # Milvus refuses more results than that.
 _LARGEST_LIMIT = 16_384
@@ -33,6 +34,7 @@ class MilvusIndex:
     def __init__(self, client: MilvusClient, *, prefix: str, model: str) -> None:
         self._client = client
         self._collections = Collections(client, prefix, model)
+        self._lots = NameLots()
 
     async def insert(
         self, tenant: str, store: str, attachment: str, chunks: Sequence[IndexedChunk]
@@ -89,12 +91,12 @@ class MilvusIndex:
 
     async def remove(self, tenant: str, store: str, attachments: Collection[str]) -> None:
         """Remove all chunks of these attachments."""
-        for expression in _expressions(tenant, store, attachments):
+        for expression in await self._filters(tenant, store, attachments):
             await self._again(partial(self._delete, expression))
 
     async def count(self, tenant: str, store: str, attachment: str) -> int:
         """Return how many chunks of an attachment are there."""
-        expression = within(scope_of(tenant, store), [name_of(attachment)])
+        [expression] = await self._filters(tenant, store, [attachment])
 
         async def count() -> int:
             total = 0
@@ -109,19 +111,26 @@ class MilvusIndex:
         await self._collections.drop_all()
 
     async def _upsert(self, rows: list[dict[str, Any]]) -> None:
-        name = await self._collections.provide(len(rows[0]["embedding"]))
-        await self._client.call(
-            # Lite's insert takes the place of what was there, and does not look for it first.
-            lambda client: (client.insert if self._client.is_lite else client.upsert)(name, rows)
-        )
+        dimension = len(rows[0]["embedding"])
+        name = await self._collections.provide(dimension)
+        some = max(1, _NUMBERS // dimension)
+        for start in range(0, len(rows), some):
+            await self._put(name, rows[start : start + some])
         keys = ", ".join(f'"{row["pk"]}"' for row in rows)
         for other in await self._collections.existing():
             # The model has vectors of another size now: these were put in before.
             if other != name:
                 await self._delete_in(other, f"pk in [{keys}]")
 
+    async def _put(self, name: str, rows: list[dict[str, Any]]) -> None:
+        await self._client.call(
+            # Lite's insert takes the place of what was there, and does not look for it first.
+            lambda client: (client.insert if self._client.is_lite else client.upsert)(name, rows)
+        )
+
     async def _delete(self, expression: str) -> None:
-        for name in await self._collections.existing():
+        # Also of the model before this one: nobody else would ever remove it there.
+        for name in await self._collections.of_all_models():
             await self._delete_in(name, expression)
 
     async def _delete_in(self, name: str, expression: str) -> None:
@@ -174,18 +183,35 @@ class MilvusIndex:
 
         async def one(expression: str) -> list[Hit]:
             async with some:
-                return await self._again(lambda: search(expression))
+                return await self._repeated(lambda: search(expression))
 
-        if attachments is None:
-            expressions = [within(scope_of(tenant, store))]
-        else:
-            expressions = list(_expressions(tenant, store, attachments))
-        found = await asyncio.gather(*(one(expression) for expression in expressions))
+        expressions = await self._filters(tenant, store, attachments)
+        searches = [asyncio.ensure_future(one(expression)) for expression in expressions]
+        try:
+            async with self._client.deadline():
+                found = await asyncio.gather(*searches)
+        finally:
+            for each in searches:
+                each.cancel()
         hits = (hit for lot in found for hit in lot)
         return sorted(hits, key=_best_first)[:limit]
 
+    async def _filters(
+        self, tenant: str, store: str, attachments: Collection[str] | None
+    ) -> list[str]:
+        """Return the filter for a store, or those for each lot of some attachments in it."""
+        scope = scope_of(tenant, store)
+        if attachments is None:
+            return [within(scope)]
+        return [within(scope, names) for names in await self._lots.of(attachments)]
+
     async def _again(self, work: Callable[[], Awaitable[_T]]) -> _T:
-        """Do something that can be repeated; once more where another process dropped a collection."""
+        """Do something that can be repeated, whatever it waits for, within the deadline."""
+        async with self._client.deadline():
+            return await self._repeated(work)
+
+    async def _repeated(self, work: Callable[[], Awaitable[_T]]) -> _T:
+        """Do something once more where another process dropped a collection."""
         try:
             return await work()
         except CollectionGone:
@@ -194,12 +220,6 @@ class MilvusIndex:
             return await work()
         except CollectionGone as error:
             raise IndexUnavailable("The vector index is being made anew.") from error
-
-
-def _expressions(tenant: str, store: str, attachments: Iterable[str]) -> Iterator[str]:
-    names = sorted({name_of(attachment) for attachment in attachments})
-    for start in range(0, len(names), _NAMED):
-        yield within(scope_of(tenant, store), names[start : start + _NAMED])
 
 
 def _rows(scope: str, attachment: str, chunks: Iterable[IndexedChunk]) -> list[dict[str, Any]]:

@@ -113,6 +113,7 @@ class Rig:
         files: WordSearch | None = None,
         retrieval: RetrievalMeans = NO_RETRIEVAL,
         rewrite_model: str | None = None,
+        search_seconds: float = 30.0,
         extraction: Extraction | None = None,
         tracer: Tracer = NO_TRACES,
     ) -> None:
@@ -235,7 +236,7 @@ class Rig:
             randomness=randomness,
             limits=self.limits,
         )
-        settings = Retrieval(rewrite_model=rewrite_model)
+        settings = Retrieval(rewrite_model=rewrite_model, search_seconds=search_seconds)
         vectors = RetrievalParts(self.store, self.files, extraction, retrieval, settings, worker)
         self.retrieval = vectors.retrieval
         self.chores = vectors.chores

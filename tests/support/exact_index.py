@@ -17,10 +17,11 @@ _Key = tuple[str, str, str, int]
 
 
 class ExactIndex:
-    """`engine.ports.VectorIndex` in a dictionary."""
+    """`engine.ports.VectorIndex` in a dictionary; `siblings` are those of all models, this one too."""
 
-    def __init__(self) -> None:
+    def __init__(self, siblings: Collection[ExactIndex] | None = None) -> None:
         self._chunks: dict[_Key, IndexedChunk] = {}
+        self._siblings = (self,) if siblings is None else siblings
 
     async def insert(
         self, tenant: str, store: str, attachment: str, chunks: Sequence[IndexedChunk]
@@ -83,9 +84,10 @@ class ExactIndex:
         )
 
     async def remove(self, tenant: str, store: str, attachments: Collection[str]) -> None:
-        for key in list(self._chunks):
-            if key[:2] == (tenant, store) and key[2] in attachments:
-                del self._chunks[key]
+        for each in self._siblings:
+            for key in list(each._chunks):
+                if key[:2] == (tenant, store) and key[2] in attachments:
+                    del each._chunks[key]
 
     async def count(self, tenant: str, store: str, attachment: str) -> int:
         return sum(key[:3] == (tenant, store, attachment) for key in self._chunks)

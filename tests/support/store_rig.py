@@ -43,6 +43,7 @@ class StoreRig:
         store: FaultyStore | None = None,
         worker: str = "replica/0#1",
         rewrite_model: str | None = None,
+        search_seconds: float = 30.0,
     ) -> None:
         self.parts = RetrievalRig() if parts is None else parts
         self.engine = Rig(
@@ -50,6 +51,7 @@ class StoreRig:
             retrieval=self.parts.means,
             extraction=self.parts.extraction,
             rewrite_model=rewrite_model,
+            search_seconds=search_seconds,
             store=store,
             worker=worker,
         )

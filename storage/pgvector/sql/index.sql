@@ -99,16 +99,14 @@ ORDER BY score DESC, f.attachment, f.number
 LIMIT %(limit)s;
 
 -- name: remove_vectors
--- Removes the vectors of attachments.
+-- Removes the vectors of attachments, of whichever model: nobody comes back for those of the one before.
 DELETE FROM index_vectors
-WHERE tenant = %(tenant)s AND store = %(store)s AND model = %(model)s
-  AND attachment = ANY(%(attachments)s);
+WHERE tenant = %(tenant)s AND store = %(store)s AND attachment = ANY(%(attachments)s);
 
 -- name: remove_words
 -- Removes their words.
 DELETE FROM index_words
-WHERE tenant = %(tenant)s AND store = %(store)s AND model = %(model)s
-  AND attachment = ANY(%(attachments)s);
+WHERE tenant = %(tenant)s AND store = %(store)s AND attachment = ANY(%(attachments)s);
 
 -- name: count
 -- How many chunks of an attachment are there.

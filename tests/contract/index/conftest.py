@@ -72,7 +72,7 @@ def _exact() -> OpenIndex:
 
     @asynccontextmanager
     async def opened(model: str) -> AsyncIterator[VectorIndex]:
-        yield kept.setdefault(model, ExactIndex())
+        yield kept.setdefault(model, ExactIndex(kept.values()))
 
     return opened
 

@@ -86,7 +86,6 @@ async def test_models_do_not_mix(open_index: OpenIndex, tenant: str) -> None:
         assert await second.by_words(tenant, "s", "apple", limit=9) == []
         assert await second.count(tenant, "s", "a") == 0
         await second.insert(tenant, "s", "b", [a_chunk(0, "apple")])
-        await second.remove(tenant, "s", ["a"])
         for index, name in ((first, "a"), (second, "b")):
             [hit] = await index.by_vector(tenant, "s", QUESTION, limit=9)
             assert hit.attachment == name

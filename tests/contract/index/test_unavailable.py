@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -19,7 +21,7 @@ from storage.milvus.client import open_client
 from storage.milvus.index import MilvusIndex
 from storage.pgvector.index import PgvectorIndex
 from storage.postgres.pool import open_pool
-from tests.support.lite import running_lite
+from tests.support.lite import Lite, running_lite
 from tests.support.vectors import a_chunk, unit
 
 _TIMEOUT = 1.0
@@ -94,6 +96,32 @@ async def test_somebody_listens_and_says_nothing(directory: Path) -> None:
             await server.wait_closed()
 
 
+@pytest.mark.parametrize("among", [None, [f"file-{number}" for number in range(5_000)]])
+async def test_what_waits_together_fails_together(directory: Path, among: list[str] | None) -> None:
+    """P2: nobody's deadline begins only when that of the one before him is over."""
+    connected = []
+
+    async def silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.append(writer)
+
+    server = await asyncio.start_unix_server(silent, directory / "silent.sock")
+    try:
+        async with _milvus(f"unix:{directory}/silent.sock") as index:
+            begun = time.monotonic()
+            failed = await asyncio.gather(
+                *(index.by_words("t", "s", "apple", limit=1, attachments=among) for _ in range(30)),
+                *(index.insert("t", "s", "a", [a_chunk(0)]) for _ in range(30)),
+                return_exceptions=True,
+            )
+            assert {type(each) for each in failed} == {IndexUnavailable}
+            assert time.monotonic() - begun < 15 * _TIMEOUT
+    finally:
+        for writer in connected:
+            writer.close()
+        server.close()
+        await server.wait_closed()
+
+
 async def test_what_was_away_is_found_again() -> None:
     """P2: the same client goes on when Lite is back, with what was put in before."""
     async with running_lite() as lite, _milvus(lite.url, timeout=5.0) as index:
@@ -119,3 +147,51 @@ async def test_a_database_without_the_tables_says_what_to_do(empty_database: str
     async with open_pool(empty_database) as pool:
         with pytest.raises(IndexUnavailable, match="holdfast migrate"):
             await PgvectorIndex(pool, "m").count("t", "s", "a")
+
+
+async def test_the_log_repeats_nothing_of_what_was_sent(
+    lite: Lite, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P5, X4: the server's messages do; the log has the kind of error and its number."""
+    async with open_client(lite.url, timeout=30.0) as client:
+        index = MilvusIndex(client, prefix="logged", model="m")
+        await index.insert("t", "s", "a", [a_chunk(0)])
+        [name] = [
+            name
+            for name in await client.call(lambda milvus: milvus.list_collections())
+            if name.startswith("logged_")
+        ]
+        with pytest.raises(IndexUnavailable) as caught:
+            await client.call(lambda milvus: milvus.query(name, filter="name == a secret"))
+    assert "secret" in str(caught.value.__cause__)
+    assert "the vector index failed: " in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_the_client_is_imported_beside_the_event_loop() -> None:
+    """T2: half a second of work, in which every stream of the worker would stand still."""
+    script = """
+import asyncio, sys, threading
+from engine.errors import IndexUnavailable
+from storage.milvus.client import open_client
+from storage.milvus.index import MilvusIndex
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "pymilvus":
+            print("imported by", threading.current_thread() is threading.main_thread())
+
+async def main():
+    async with open_client("unix:/nobody.sock", timeout=60) as client:
+        try:
+            await MilvusIndex(client, prefix="p", model="m").count("t", "s", "a")
+        except IndexUnavailable:
+            print("unavailable")
+
+sys.meta_path.insert(0, Watch())
+asyncio.run(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.splitlines() == ["imported by False", "unavailable"]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.fusion import Place, best_of, blended, fused, without
+from engine.fusion import Place, best_of, blended, blended_reach, fused, reach, without
 
 _Scores = dict[Place, float]
 A, B, C = ("a", 0), ("b", 0), ("c", 0)
@@ -100,3 +100,34 @@ def test_blended_scores_are_of_one_measure(cosines: _Scores, words: _Scores) -> 
 
 def _before(place: Place, other: Place, ranking: list[Place]) -> bool:
     return place in ranking and other in ranking and ranking.index(place) < ranking.index(other)
+
+
+def test_what_a_deeper_look_can_give_is_known() -> None:
+    """T8: what the best place then has that it can be, and nothing more where the rankings have ended."""
+
+    def can(*rankings: tuple[list[Place], int | None], among: Place) -> float:
+        return reach([(places, 1.0, rank) for places, rank in rankings], [among])
+
+    def has(*rankings: list[Place], place: Place) -> object:
+        return pytest.approx(fused([(places, 1.0) for places in rankings])[place])
+
+    assert can(([A, B], None), ([A], None), among=B) == has([A, B], [A], place=B)
+    assert can(([A, B], 3), ([A, B], 3), among=C) == has([A, B, C], [A, B, C], place=C)
+    assert can(([A, B], 3), ([B], None), among=A) == has([A, B], [B], place=A)
+    assert can(([A, B], None), ([B], 2), among=A) == has([A, B], [B, A], place=A)
+    assert reach([], []) == 0
+
+
+@given(_SCORES, _SCORES, _SCORES, _SCORES)
+def test_a_deeper_look_blends_to_no_more_than_is_foretold(
+    cosines: _Scores, words: _Scores, more_cosines: _Scores, more_words: _Scores
+) -> None:
+    """T8: whatever comes behind the ends of the rankings, worse than what is in them."""
+    last = min(words.values(), default=99.0)
+    nearest = min(cosines.values(), default=99.0)
+    deeper = {place: min(score, last) for place, score in more_words.items() if place not in words}
+    behind = {p: min(score, nearest) for p, score in more_cosines.items() if p not in cosines}
+    if not words or not cosines:
+        return
+    most = blended_reach(cosines, words, max(deeper.values(), default=None), {*cosines, *words})
+    assert max(blended({**cosines, **behind}, {**words, **deeper}).values()) <= most + 1e-9

@@ -53,6 +53,16 @@ def test_milvus_needs_a_server(url: str | None, said: str) -> None:
         Settings.load(None, environ)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("URL", "https://milvus:19530"), ("TOKEN", "u:p"), ("URL", "postgresql://h")],
+)
+def test_where_an_index_is_says_not_which_it_is(name: str, value: str) -> None:
+    """H1: `holdfast up` would start a private one beside it, and `serve` would have none."""
+    with pytest.raises(SettingsError, match=r"index\.kind"):
+        Settings.load(None, {f"HOLDFAST_INDEX__{name}": value})
+
+
 async def test_pgvector_without_a_database_is_refused() -> None:
     """That of the store is taken where there is no other."""
     settings = Settings.load(None, {"HOLDFAST_INDEX__KIND": "pgvector"})
