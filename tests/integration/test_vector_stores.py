@@ -220,7 +220,7 @@ async def test_a_batch_is_cancelled(client: openai.AsyncOpenAI, server: Embeddin
 async def test_errors_of_the_embedding_model_are_told(
     client: openai.AsyncOpenAI, server: EmbeddingsServer
 ) -> None:
-    """What will not pass fails the file, with the server's words."""
+    """A text that is refused fails the file, with the server's words; a key that is refused is waited for."""
     store = await client.vector_stores.create()
     file_id = await uploaded(client, "unlucky")
     server.script(Fault(400, "Not this text."))
@@ -228,9 +228,13 @@ async def test_errors_of_the_embedding_model_are_told(
     assert done.status == "failed"
     assert done.last_error is not None
     assert (done.last_error.code, "Not this text." in done.last_error.message) == (
-        "server_error",
+        "invalid_file",
         True,
     )
+    file_id = await uploaded(client, "luckier")
+    server.script(Fault(401, "Not with this key."))
+    done = await client.vector_stores.files.create_and_poll(file_id, vector_store_id=store.id)
+    assert (done.status, done.last_error) == ("completed", None)
     again = await client.vector_stores.files.create_and_poll(file_id, vector_store_id=store.id)
     assert again.status == "completed"
 
