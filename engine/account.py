@@ -41,18 +41,22 @@ class Account:
         *,
         span: Span = NO_SPAN,
         request_id: str = "",
+        digest: bytes = b"",
     ) -> None:
         self.response_id = response_id
         self.tenant = tenant
         self.model = model[:_NAME]
         self.request_id = request_id[:_NAME]
         self.span = span
+        self.digest = digest
+        """What tells its request from another with the same Idempotency-Key."""
         self.status = ""
         """How it ended: a response's status, or `queued`, `refused`, `repeated` (with a known
         Idempotency-Key), `begun_anew` (a conversation went on meanwhile), `handed_over`, `lost`."""
         self.error = ""
         """The code of the error that ended it."""
         self.usage: Usage | None = None
+        """The tokens of the turns that have ended."""
         self.turns = 0
         self.tool_calls = 0
         self.sent = 0
@@ -95,6 +99,11 @@ class Account:
         """Begin the one commit that everything waits for."""
         return _Commit(self, "save", self.span.child("save"))
 
+    def spent(self, usage: Usage | None) -> None:
+        """Take the tokens of a turn that has ended, as far as the model server told them."""
+        if usage is not None:
+            self.usage = usage if self.usage is None else self.usage + usage
+
     def committed(self, seconds: float) -> None:
         """Take how long it took to store the end."""
         self._commit = seconds
@@ -136,12 +145,14 @@ class Account:
 
     def refuse(self, error: EngineError) -> None:
         """Take that there is no response of this id: its client is answered otherwise, or by another."""
-        status = "refused"
-        if isinstance(error, AlreadyAccepted):
-            status = "repeated"
+        if isinstance(error, AlreadyAccepted) and error.digest == self.digest:
+            # What its client gets is the response of the first request.
+            self.response_id = error.response_id
+            self.close("repeated", None)
         elif isinstance(error, ConversationMoved):
-            status = "begun_anew"
-        self.close(status, None, error)
+            self.close("begun_anew", None, error)
+        else:
+            self.close("refused", None, error)
 
     def end(self) -> None:
         """Write its log line and end its span: the run is over."""
@@ -182,7 +193,7 @@ class Account:
             "error": self.error,
         }
         told = {name: value for name, value in told.items() if value != ""}
-        if self.status:
+        if self.status or self.usage is not None:
             told |= {"turns": self.turns, "tool_calls": self.tool_calls, **tokens(self.usage)}
         return told
 
@@ -272,9 +283,11 @@ class TurnStep(Step):
     def over(self, ending: Ending, outcome: Outcome | None) -> None:
         """Take how it ended; `outcome` is the model's own word, None where it broke off before that."""
         if outcome is not None:
+            self._account.spent(outcome.usage)
             put_usage(self.span, outcome.usage)
-            if outcome.incomplete_reason:
-                self.span.put("gen_ai.response.finish_reasons", outcome.incomplete_reason)
+            if outcome.error is None:
+                reason = outcome.incomplete_reason or "stop"
+                self.span.put("gen_ai.response.finish_reasons", (reason,))
         if isinstance(ending, Failed):
             self.fail(ending.error)
 

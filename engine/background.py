@@ -61,7 +61,7 @@ class Background:
             await asyncio.wait({await self._takeover.take_over(claim)})
         except EngineError as error:
             # Its lease runs out, and somebody tries again.
-            _log.warning("%s could not be run: %s", claim.lease.response_id, error)
+            _log.warning("%s could not be run: %s", claim.lease.response_id, error.kind)
             self._live.means.meters.takeover_failed()
 
     def _ended(self, task: asyncio.Task[None]) -> None:

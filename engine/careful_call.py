@@ -52,6 +52,8 @@ class CarefulCall:
         self._kept: list[Content] = []
         self._size = 0
         self._rejected: Outcome | None = None
+        self.asked = False
+        """True once the model was asked."""
 
     @property
     def begun(self) -> bool:
@@ -82,6 +84,7 @@ class CarefulCall:
 
     async def open(self) -> None:
         """Send the request and wait for a 200; raises UpstreamRefused, UpstreamFailed."""
+        self.asked = True
         await self._call.open()
 
     def contents(self) -> AsyncGenerator[Iterable[Content], None]:

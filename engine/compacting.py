@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from engine.account import Account
 from engine.answers import Answer
 from engine.api.contexts import parse_compact
 from engine.api.items import require_pairs
@@ -22,7 +23,7 @@ from engine.ids import RANDOM_BYTES, ItemIds, response_id
 from engine.intake import Caller
 from engine.limits import Limits
 from engine.lines import Lines
-from engine.ports import Clock, Sealing, Store, StoredItem
+from engine.ports import Clock, Reply, Sealing, Store, StoredItem
 from engine.references import Attach
 from engine.summaries import Summaries
 from engine.upstream.choice import Choice
@@ -54,8 +55,8 @@ class Compacting:
         self._clock = clock
         self._randomness = randomness
 
-    async def compact(self, caller: Caller, body: bytes, query: str) -> Answer:
-        """Return the compacted conversation; what a response is refused for is refused here too."""
+    async def compact(self, caller: Caller, body: bytes, query: str, reply: Reply) -> None:
+        """Answer with the compacted conversation; what a response is refused for is refused here too."""
         no_parameters(query)
         created_at = self._clock()
         own_id = response_id(self._randomness(RANDOM_BYTES))
@@ -73,6 +74,10 @@ class Compacting:
             turn, own_id, model=request.model, tenant=caller.tenant
         )
         usage = Usage() if summary.usage is None else summary.usage
+        account = Account(own_id, caller.tenant, request.model)
+        account.turns = 1
+        account.close("completed", summary.usage)
+        reply.tell(account)
         sealed = seals.seal(pack([summary_message(summary.text)], covers=False), COMPACTION)
         compacted = {"id": ids.mint("cmp"), "type": COMPACTION, "encrypted_content": sealed}
         shown = {
@@ -82,7 +87,7 @@ class Compacting:
             "output": [*map(msgspec.Raw, users), compacted],
             "usage": usage.shown(),
         }
-        return Answer(200, encode(shown))
+        await reply.answer(Answer(200, encode(shown)))
 
     async def _said_by_users(self, tenant: str, found: Gathered) -> list[bytes]:
         """Return the users' messages, behind what an earlier summary covers, as the API shows them."""

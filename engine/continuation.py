@@ -63,7 +63,7 @@ async def _of_response(store: ResponseStore, tenant: str, previous: str) -> Cont
 async def _of_conversation(
     store: ResponseStore, tenant: str, wanted: str, key: str | None, visit: Visit
 ) -> Continuation:
-    if await _is_retry(store, tenant, key):
+    if await is_retry(store, tenant, key):
         # The conversation is busy with the first request, or has moved on by it.
         return Continuation(checked=False)
     try:
@@ -71,7 +71,7 @@ async def _of_conversation(
     except NotFound as missing:
         missing.param = "conversation"
         raise
-    if await _is_retry(store, tenant, key):
+    if await is_retry(store, tenant, key):
         # The first was before us in the line.
         return Continuation(checked=False)
     history = usable_history(found.items, any_call_waits=True)
@@ -79,5 +79,6 @@ async def _of_conversation(
     return Continuation(history, found.items, place.end, found.root_id, place.change)
 
 
-async def _is_retry(store: ResponseStore, tenant: str, key: str | None) -> bool:
+async def is_retry(store: ResponseStore, tenant: str, key: str | None) -> bool:
+    """Return whether another response answers what has this key; raises StorageUnavailable."""
     return key is not None and await store.find_key(tenant, key) is not None

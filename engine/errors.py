@@ -56,6 +56,11 @@ class EngineError(Exception):
         self.param = param
         self.code = code if code is not None else self.default_code
 
+    @property
+    def kind(self) -> str:
+        """What a log may say of it: messages repeat what clients and servers have sent (rule P5)."""
+        return f"{type(self).__name__} ({self.status} {self.code})"
+
 
 class InvalidRequest(EngineError):
     """The request asks for something that is malformed or that we cannot honour (rule H1)."""

@@ -70,22 +70,20 @@ def blended(cosines: Mapping[Place, float], words: Mapping[Place, float]) -> dic
 def blended_reach(
     cosines: Mapping[Place, float],
     words: Mapping[Place, float],
-    deeper_words: float | None,
+    deeper: tuple[float | None, float | None],
     among: Iterable[Place],
 ) -> float:
     """Return the best score that `blended` can still give where the rankings go on behind their ends.
 
-    `deeper_words` is the best weight of words that comes behind the end, None where nothing does. What has
-    no cosine counts as the farthest now, and is no nearer behind the end. `among` are places that are ranked.
+    `deeper`: the best cosine and the best weight of words that come behind the ends, None where nothing
+    does; of several stores, one may end nearer than the farthest of another. `among` are ranked places.
     """
     near, said = _shares(cosines), _shares(words)
-    farthest = min(near.values(), default=0.0)
-    heaviest = max(words.values(), default=0.0)
-    more = 0.0 if deeper_words is None or heaviest <= 0 else max(0.0, deeper_words) / heaviest
-    unseen = _OF_VECTORS * farthest + _OF_WORDS * more
+    nearer = max(min(near.values(), default=0.0), _share(deeper[0], cosines))
+    more = _share(deeper[1], words)
+    unseen = _OF_VECTORS * nearer + _OF_WORDS * more
     ranked = (
-        _OF_VECTORS * near.get(place, farthest) + _OF_WORDS * said.get(place, more)
-        for place in among
+        _OF_VECTORS * near.get(place, nearer) + _OF_WORDS * said.get(place, more) for place in among
     )
     return max(unseen, max(ranked, default=0.0))
 
@@ -93,6 +91,11 @@ def blended_reach(
 def _shares(scores: Mapping[Place, float]) -> dict[Place, float]:
     best = max(scores.values(), default=0.0)
     return {place: max(0.0, score) / best if best > 0 else 0.0 for place, score in scores.items()}
+
+
+def _share(score: float | None, scores: Mapping[Place, float]) -> float:
+    best = max(scores.values(), default=0.0)
+    return max(0.0, score) / best if score is not None and best > 0 else 0.0
 
 
 def best_of(scored: Sequence[Mapping[Place, float]]) -> dict[Place, float]:

@@ -22,6 +22,7 @@ from engine.errors import (
 from engine.files import Files
 from engine.indexing import IndexingParts, put_in_whole
 from engine.ports import Extraction, IngestionClaim, IngestionErrorCode
+from engine.ports.meters import NO_METERS, IngestionEnd, Meters
 from engine.undisturbed import undisturbed
 
 _log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class IngestionParts(msgspec.Struct, frozen=True, kw_only=True):
     extraction: Extraction
     indexing: IndexingParts
     clock: Callable[[], float] = time.time
+    meters: Meters = NO_METERS
 
 
 class Endurance(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,15 +79,16 @@ class IngestionJob:
         self._endurance = endurance
         self._indexing = False
         self._count = 0
+        self._began = time.monotonic()
 
     async def run(self) -> None:
         """Bring the file to its end, or put it back; whichever it is, the store is told of it."""
         try:
             await self._told(await self._attempted())
         except LeaseLost:
-            await undisturbed(self._leave_nothing())
+            await undisturbed(self._give_up())
         except asyncio.CancelledError:
-            await undisturbed(self._leave_nothing())
+            await undisturbed(self._give_up())
             raise
 
     async def _attempted(self) -> _Fault | None:
@@ -133,6 +136,7 @@ class IngestionJob:
 
     async def _complete(self) -> None:
         await self._store.finish_ingestion(self._claim.lease, None)
+        self._tell("completed")
         # An index that is made again may have been emptied since we looked: who empties it goes by what
         # is completed, and may have been here before that was so.
         try:
@@ -163,7 +167,22 @@ class IngestionJob:
     async def _fail(self, fault: _Fault) -> None:
         _log.info("%s could not be ingested (%s)", self._claim.file_id, fault.code)
         await self._store.finish_ingestion(self._claim.lease, (fault.code, fault.message))
+        self._tell("failed")
         await self._leave_nothing()
+
+    async def _give_up(self) -> None:
+        """Stop in the middle; it counts as an end where nobody else goes on."""
+        tenant, store, attachment = self._place
+        try:
+            found = await self._store.get_attachment(tenant, store, self._claim.file_id)
+            if found is None or found.id != attachment or found.status == "cancelled":
+                self._tell("cancelled")
+        except EngineError as error:
+            _log.warning("what became of %s is not known: %s", attachment, error.kind)
+        await self._leave_nothing()
+
+    def _tell(self, end: IngestionEnd) -> None:
+        self._parts.meters.ingested(end, self._count, time.monotonic() - self._began)
 
     async def _leave_nothing(self) -> None:
         """Remove from the index what we put there of a file that nobody wants there any more (rule X1).

@@ -23,8 +23,8 @@ from engine.context.owned_calls import with_calls
 from engine.context.seals import Seals
 from engine.context.searches import with_searches
 from engine.context.sources import Sources
-from engine.continuation import Continuation, continuation
-from engine.errors import InvalidRequest
+from engine.continuation import Continuation, continuation, is_retry
+from engine.errors import InvalidRequest, NotFound
 from engine.ids import RANDOM_BYTES, ItemIds, response_id
 from engine.limits import Limits
 from engine.lines import Visit
@@ -80,7 +80,8 @@ Expand = Callable[[str, Fields], Awaitable[Fields]]
 class Intake:
     """Checks requests and makes runs of them; `worker` names this process in leases.
 
-    `on_disconnect` is what a client's leaving does where its request does not say. `consent_keys` vouch for
+    `on_disconnect` is what a client's leaving does where its request does not say, and what it may say
+    unless that is `chosen_on_disconnect`. `background`: such responses are taken. `consent_keys` vouch for
     requests for consent of responses that are not stored, the first for new ones. `more_turns`: the
     model can be called more than once for a request, and without one.
     """
@@ -101,6 +102,8 @@ class Intake:
         expand: Expand,
         attach: Attach,
         on_disconnect: OnDisconnect = "continue",
+        chosen_on_disconnect: bool = True,
+        background: bool = True,
         consent_keys: tuple[bytes, ...] = (),
         more_turns: bool = True,
     ) -> None:
@@ -117,6 +120,8 @@ class Intake:
         self._truncation = truncation
         self._summaries = summaries
         self._on_disconnect = on_disconnect
+        self._chosen_on_disconnect = chosen_on_disconnect
+        self._background = background
         self._keys = consent_keys
         self._more_turns = more_turns
 
@@ -133,9 +138,13 @@ class Intake:
         request = await self._checked(caller, fields, ids, seals)
         dialect = self._choice.dialect(request.model)
         providers = self._tools.open(request, caller.tenant)
-        on_disconnect = read_on_disconnect(caller.on_disconnect, self._on_disconnect)
+        on_disconnect = read_on_disconnect(
+            caller.on_disconnect, self._on_disconnect, chosen=self._chosen_on_disconnect
+        )
         key = read_idempotency_key(caller.idempotency_key, store=request.store)
         items, before = await self._loaded(caller, request, key, visit)
+        if before.checked:
+            await self._check_tools(caller.tenant, request, key)
         asking = Asking(stored=request.store, keys=self._consent_keys(caller.tenant))
         consents = await self._consents(caller.tenant, request, items, before, asking, key)
         items = consents.items
@@ -210,6 +219,7 @@ class Intake:
                 request.model,
                 span=caller.span,
                 request_id=caller.request_id,
+                digest=asked,
             ),
         )
 
@@ -237,10 +247,17 @@ class Intake:
         if not self._more_turns:
             _check_single_turn(request)
         if request.background:
-            _check_repeatable(caller, request)
+            _check_repeatable(caller, request, allowed=self._background)
         self._choice.dialect(request.model).check(request)
-        await self._tools.check(request, caller.tenant)
         return await self._tools.resolved(request, caller.tenant)
+
+    async def _check_tools(self, tenant: str, request: CreateRequest, key: str | None) -> None:
+        """Refuse what tools name that is not there; a retry is answered, whatever was deleted since."""
+        try:
+            await self._tools.check(request, tenant)
+        except NotFound:
+            if not await is_retry(self._store, tenant, key):
+                raise
 
     async def _consents(
         self,
@@ -312,8 +329,14 @@ def _check_single_turn(request: CreateRequest) -> None:
         )
 
 
-def _check_repeatable(caller: Caller, request: CreateRequest) -> None:
-    """Refuse what could not be run later: credentials are not stored (rule X4)."""
+def _check_repeatable(caller: Caller, request: CreateRequest, *, allowed: bool) -> None:
+    """Refuse what is not to be run later, or could not be: credentials are not stored (rule X4)."""
+    if not allowed:
+        raise InvalidRequest(
+            "This gateway takes no responses in the background (setting background.allowed).",
+            param="background",
+            code="unsupported_value",
+        )
     if "authorization" in caller.model_headers:
         raise InvalidRequest(
             "Responses cannot run in the background where the model is called with the client's own "

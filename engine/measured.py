@@ -13,9 +13,9 @@ _ENDS = {
     "": "left",
     "lost": "left",
     "handed_over": "left",
-    "repeated": "refused",
-    "begun_anew": "refused",
 }
+# No response: the one of an earlier request is told again, or the same one is begun again.
+_NONE = frozenset({"repeated", "begun_anew"})
 
 
 class Measured:
@@ -32,19 +32,26 @@ class Measured:
             self._meters.first_token(self._account.model, self._account.until_first)
 
     def turn_ended(self, step: TurnStep, call: CarefulCall, ending: Ending) -> None:
-        """Tell of a turn."""
+        """Tell of a turn; one that the model was not asked for is none."""
         account = self._account
+        if not call.asked:
+            return
         usage = None if call.outcome is None else call.outcome.usage
         self._meters.turn(
             account.model, account.tenant, _error(ending), step.seconds, usage, call.made.repairs
         )
-        if account.turns == 1 and usage is not None and usage.output_tokens > 1:
-            self._meters.pace(account.model, account.since_first / (usage.output_tokens - 1))
+        since = account.since_first
+        if account.turns == 1 and since and usage is not None and usage.output_tokens > 1:
+            self._meters.pace(account.model, since / (usage.output_tokens - 1))
 
     def ended(self) -> None:
         """Tell of the run's end."""
         run, account = self._run, self._account
-        mode = "background" if run.background else "stream" if run.stream else "whole"
+        if account.status in _NONE:
+            return
+        mode = "stream" if run.stream else "whole"
+        if run.background:
+            mode = "background" if run.inherited is None else run.inherited
         status = _ENDS.get(account.status, account.status)
         self._meters.response(
             account.model, account.tenant, status, mode, account.turns, account.seconds

@@ -6,10 +6,13 @@ import asyncio
 from collections.abc import Sequence
 
 from engine.chore import Chore
+from engine.errors import EngineError
 from engine.ports import Embedder, EmbeddingKind, Search, SearchAsked, SearchResult, Store
 from engine.ports.meters import Meters
 
 _SECONDS = 10.0
+# The first status that is not the client's fault.
+_OURS = 500
 
 
 class MeasuredSearch:
@@ -22,13 +25,15 @@ class MeasuredSearch:
     async def search(self, tenant: str, asked: SearchAsked) -> Sequence[SearchResult]:
         """Search, and tell how that went."""
         clock = asyncio.get_running_loop().time
-        began, ok = clock(), False
+        began = clock()
         try:
             found = await self._search.search(tenant, asked)
-            ok = True
-            return found
-        finally:
-            self._meters.searched(ok=ok, seconds=clock() - began)
+        except Exception as error:
+            if _is_fault(error):
+                self._meters.searched(ok=False, seconds=clock() - began)
+            raise
+        self._meters.searched(ok=True, seconds=clock() - began)
+        return found
 
 
 class MeasuredEmbedder:
@@ -47,13 +52,20 @@ class MeasuredEmbedder:
     async def embed(self, texts: Sequence[str], kind: EmbeddingKind) -> list[bytes]:
         """Embed, and tell how that went."""
         clock = asyncio.get_running_loop().time
-        began, ok = clock(), False
+        began = clock()
         try:
             vectors = await self._embedder.embed(texts, kind)
-            ok = True
-            return vectors
-        finally:
-            self._meters.embedded(ok=ok, texts=len(texts), seconds=clock() - began)
+        except Exception as error:
+            if _is_fault(error):
+                self._meters.embedded(ok=False, texts=len(texts), seconds=clock() - began)
+            raise
+        self._meters.embedded(ok=True, texts=len(texts), seconds=clock() - began)
+        return vectors
+
+
+def _is_fault(error: Exception) -> bool:
+    """Return whether it is the gateway's or a server's, and not what was asked for."""
+    return not isinstance(error, EngineError) or error.status >= _OURS
 
 
 class QueueCensus:

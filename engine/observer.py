@@ -8,6 +8,7 @@ counted and dropped.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator
 
@@ -26,6 +27,8 @@ from engine.response.inputs import (
     TurnEnded,
 )
 from engine.response.phase import Phase
+
+_log = logging.getLogger(__name__)
 
 Seen = dict[str, Fact]
 """One line of what is shown."""
@@ -71,12 +74,13 @@ class Observer:
         self._dropped = 0
         self._news = asyncio.Event()
         self._over = False
+        # From now on, and not from the first look: it may be over by then.
+        loop.run_of.account.observed_by(self._end)
 
     async def lines(self) -> AsyncGenerator[list[Seen], None]:
         """Yield what there is to see, some lines at a time, until the run is over."""
         machine = self._loop.run_of.machine
         machine.observers = (*machine.observers, self._step)
-        self._loop.run_of.account.observed_by(self._end)
         try:
             yield glance(self._loop)
             while not self._over or self._lines:
@@ -100,11 +104,18 @@ class Observer:
         self._news.set()
 
     def _step(self, received: Input, before: Phase, effects: list[Effect]) -> None:
+        try:
+            self._note(received, before, effects)
+        except Exception:
+            # Whoever looks must not end what is looked at.
+            _log.exception("a step could not be shown")
+
+    def _note(self, received: Input, before: Phase, effects: list[Effect]) -> None:
         size = _size(received)
         if self._merges == (type(received), before) and isinstance(received, _DELTAS):
             last = self._lines[-1]
             last["count"] = int(last.get("count", 1)) + 1
-            last["size"] = int(last["size"]) + size
+            last["size"] = int(last.get("size", 0)) + size
             return
         if len(self._lines) >= _MOST:
             self._dropped += 1

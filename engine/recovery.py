@@ -93,7 +93,7 @@ class Recovery:
         except EngineError as error:
             # Its lease runs out again, and somebody tries again.
             self._live.means.meters.takeover_failed()
-            _log.warning("%s could not be taken over: %s", claim.lease.response_id, error)
+            _log.warning("%s could not be taken over: %s", claim.lease.response_id, error.kind)
         except Exception:
             self._live.means.meters.takeover_failed()
             _log.exception("%s could not be taken over", claim.lease.response_id)

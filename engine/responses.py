@@ -130,6 +130,7 @@ class Responses:
                 await self._store.accept(run.new)
             run.account.close("queued", None)
         except AlreadyAccepted as earlier:
+            run.account.refuse(earlier)
             await self._repeat(tenant, run, earlier, visit, reply)
             return
         finally:
@@ -174,7 +175,6 @@ class Responses:
         assert run.new.idempotency is not None
         if earlier.digest != run.new.idempotency.digest:
             raise earlier
-        run.account.response_id = earlier.response_id
         try:
             if run.stream:
                 await self._following.follow(tenant, earlier.response_id, -1, reply)

@@ -45,11 +45,13 @@ class RetryBudget:
         granted = self._left >= 1
         self._meters.retry(granted=granted)
         if not granted:
-            _log.warning("%s: a turn failed, and the budget of retries is spent: %s", run, error)
+            _log.warning(
+                "%s: a turn failed, and the budget of retries is spent: %s", run, error.kind
+            )
             return False
         self._left -= 1
         self.spent += 1
-        _log.warning("%s: a turn is asked for again (%d so far): %s", run, self.spent, error)
+        _log.warning("%s: a turn is asked for again (%d so far): %s", run, self.spent, error.kind)
         return True
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import msgspec
 
@@ -48,6 +49,9 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     `claim` are answers to requests for consent that it takes without being stored; `approved` says that
     calls come before its first turn.
 
+    `inherited` is how a client was answered by the worker that died, if there was a client: the run goes on
+    without one.
+
     `model` makes its turns; None: the worker's own way. `account` says what became of it.
     """
 
@@ -61,6 +65,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     streamed: bool = False
     unlogged: EventBatch | None = None
     background: bool = False
+    inherited: Literal["stream", "whole"] | None = None
     on_disconnect: OnDisconnect = "continue"
     providers: tuple[ToolProvider, ...] = ()
     claim: AnswerClaim | None = None

@@ -182,7 +182,7 @@ class _Rankings(msgspec.Struct, frozen=True):
         below = [place for place, score in scores.items() if score < asked.threshold]
         if asked.weights is None:
             cosines, words = self.by_vector.scores(gone), self.by_words.scores(gone)
-            most = blended_reach(cosines, words, deeper[1], below)
+            most = blended_reach(cosines, words, deeper, below)
         else:
             most = self._reach(asked.weights, gone, depth, below)
         return most >= asked.threshold - _ROUNDING

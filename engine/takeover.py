@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -118,6 +118,7 @@ class TakeOver:
             approved=bool(work.approved),
             unlogged=unlogged,
             background=True,
+            inherited=_inherited(claim),
             account=account,
         )
 
@@ -344,3 +345,10 @@ class _Unreadable(Exception):
     def __init__(self, last: int, why: str) -> None:
         super().__init__(why)
         self.last = last
+
+
+def _inherited(claim: Claim) -> Literal["stream", "whole"] | None:
+    """Return how its client was answered; what is streamed is logged."""
+    if claim.background:
+        return None
+    return "stream" if claim.streamed else "whole"

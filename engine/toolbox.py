@@ -165,7 +165,7 @@ class Toolbox:
                 provider = provider.within(carried)
             outcome = await self._outcome(provider, call)
             if span.content:
-                span.put("gen_ai.tool.call.result", outcome.text)
+                span.put("gen_ai.tool.call.result", _result(outcome))
             if outcome.failed:
                 span.fail("tool_error")
             return outcome
@@ -178,7 +178,11 @@ class Toolbox:
         try:
             async with asyncio.timeout(seconds + _GRACE):
                 outcome = await provider.call(call.name, call.arguments, timeout=seconds)
-            end = "ok" if outcome.error is None else "error"
+            if outcome.error is None:
+                end = "ok"
+            elif clock() - began >= seconds:
+                # It has kept its deadline by itself.
+                end = "timeout"
         except TimeoutError:
             end = "timeout"
             outcome = _failure(f"No answer came within {seconds:g} seconds.")
@@ -192,6 +196,13 @@ class Toolbox:
         """Return the type of the tool: the label of a server is its client's to choose."""
         own = call.label in self._provided or call.label == FILE_SEARCH
         return call.label if own else "mcp"
+
+
+def _result(outcome: ToolOutcome) -> str:
+    """Return what a call has brought: its text, or the fields of its item."""
+    told = [outcome.text] if outcome.text else []
+    told += [value.decode("utf-8", "replace") for _, value in outcome.fields]
+    return "\n".join(told)
 
 
 def _failure(why: str) -> ToolOutcome:

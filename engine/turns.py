@@ -128,10 +128,12 @@ class Turns:
         await self._delivery.feed([ModelAnswered()])
 
     async def _read(self, call: CarefulCall) -> None:
+        # What tools and turns before have made is held, too.
+        held = self._machine.held
         async with aclosing(call.contents()) as chunks:
             async for contents in chunks:
                 await self._delivery.feed(contents)
-                if self._account.received(output=self._machine.held > 0):
+                if self._account.received(output=self._machine.held > held):
                     self._measured.first_output()
                 await self._delivery.keep_up()
 

@@ -7,6 +7,8 @@ No restart, no log level, no database: it answers as long as the worker's event 
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -17,12 +19,13 @@ from engine.observer import Observer, Seen
 
 _QUESTION_SECONDS = 5.0
 _QUESTION_BYTES = 1024
-_OURS_ALONE = 0o600
+# All that others may do with it.
+_FOR_OTHERS = 0o177
 
 
 @asynccontextmanager
-async def window(socket: Path, live: Live) -> AsyncIterator[None]:
-    """Answer on `socket` while the block runs; only this user can ask."""
+async def window(path: Path, live: Live) -> AsyncIterator[None]:
+    """Answer at `path` while the block runs; only this user can ask."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -33,16 +36,29 @@ async def window(socket: Path, live: Live) -> AsyncIterator[None]:
         finally:
             writer.close()
 
-    server = await asyncio.start_unix_server(answer, str(socket), limit=_QUESTION_BYTES)
-    _close_to_others(socket)
+    server = await asyncio.start_unix_server(answer, sock=_bound(path), limit=_QUESTION_BYTES)
     try:
         yield
     finally:
         server.close()
 
 
-def _close_to_others(socket: Path) -> None:
-    socket.chmod(_OURS_ALONE)
+def _bound(path: Path) -> socket.socket:
+    """Return a socket that was never open to others: its mode is there when its file is."""
+    path.unlink(missing_ok=True)
+    listening = socket.socket(socket.AF_UNIX)
+    former = os.umask(_FOR_OTHERS)
+    try:
+        listening.bind(str(path))
+    finally:
+        os.umask(former)
+    return listening
+
+
+async def _left(reader: asyncio.StreamReader) -> None:
+    """Wait until whoever asked has gone; what they say meanwhile is not kept."""
+    while await reader.read(_QUESTION_BYTES):
+        pass
 
 
 async def _answer(live: Live, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -53,7 +69,7 @@ async def _answer(live: Live, reader: asyncio.StreamReader, writer: asyncio.Stre
         await _write(writer, [])
         return
     showing = asyncio.ensure_future(_show(Observer(loop), writer))
-    leaving = asyncio.ensure_future(reader.read())
+    leaving = asyncio.ensure_future(_left(reader))
     try:
         # Where nothing happens nothing is written, and so nobody would be missed.
         await asyncio.wait({showing, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -74,10 +90,10 @@ async def _write(writer: asyncio.StreamWriter, lines: list[Seen]) -> None:
     await writer.drain()
 
 
-async def look(socket: Path, response_id: str) -> AsyncIterator[str]:
+async def look(path: Path, response_id: str) -> AsyncIterator[str]:
     """Ask a worker, and yield the lines of its answer; none where the response does not run there."""
     try:
-        reader, writer = await asyncio.open_unix_connection(str(socket))
+        reader, writer = await asyncio.open_unix_connection(str(path))
     except OSError:
         return
     try:

@@ -156,6 +156,8 @@ class Engine:
                 expand=prompts.expand,
                 attach=attach,
                 on_disconnect=settings.sidecar.on_disconnect,
+                chosen_on_disconnect=settings.sidecar.on_disconnect_header,
+                background=settings.background.allowed,
                 consent_keys=consent_keys(settings),
                 more_turns=more_turns,
             ),

@@ -42,7 +42,7 @@ class ExtProcReply:
         """What was answered."""
 
     def tell(self, told: Told) -> None:
-        """Let Envoy know what becomes of a response: when its answer begins, and when it ends."""
+        """Let Envoy know what becomes of a response, from when its answer begins."""
         self.known.told = told
 
     async def answer(self, answer: Answer) -> None:
@@ -62,7 +62,7 @@ class ExtProcReply:
 
     async def write(self, frames: bytes) -> None:
         """Send whole events."""
-        await self._stream.write(messages.stream_body(frames))
+        await self._stream.write(self.known.with_news(messages.stream_body(frames)))
 
     async def end(self) -> None:
         """End the event stream."""

@@ -45,7 +45,7 @@ class InlineReply:
         """True once the last message is being sent: Envoy ends the stream behind it."""
 
     def tell(self, told: Told) -> None:
-        """Let Envoy know what becomes of a response: when its answer begins, and when it ends."""
+        """Let Envoy know what becomes of a response, from when its answer begins."""
         self.known.told = told
 
     async def answer(self, answer: Answer) -> None:
@@ -75,9 +75,9 @@ class InlineReply:
     async def write(self, frames: bytes) -> None:
         """Send whole events."""
         if self._relayed:
-            await self._stream.write(messages.stream_body(frames))
+            await self._stream.write(self.known.with_news(messages.stream_body(frames)))
         elif self._rewriting:
-            await self._stream.write(inline_messages.answer_body(frames))
+            await self._stream.write(self.known.with_news(inline_messages.answer_body(frames)))
         else:
             self._kept.append(frames)
 

@@ -18,10 +18,22 @@ class Known:
         self.tenant = ""
         self.operation = ""
         self.told: Told | None = None
+        self._usage: object = None
 
     def within(self, message: ProcessingResponse) -> ProcessingResponse:
         """Return a message with all that is known by now."""
+        if self.told is not None:
+            self._usage = self.told.usage
         return messages.with_facts(message, self._facts())
+
+    def with_news(self, message: ProcessingResponse) -> ProcessingResponse:
+        """Return a message of a stream, with all that is known where more tokens have been spent.
+
+        So a client that leaves is charged for the turns before (docs/rate-limits.md).
+        """
+        if self.told is None or self.told.usage is self._usage:
+            return message
+        return self.within(message)
 
     def _facts(self) -> dict[str, Fact]:
         facts: dict[str, Fact] = {"tenant": self.tenant, "operation": self.operation}

@@ -58,7 +58,6 @@ _WHOLE: Mapping[Operation, _Whole] = {
     Operation.LIST: lambda e, m, c, _: e.responses.list(c, m.query),
     Operation.DELETE: lambda e, m, c, _: e.responses.delete(c, m.id, m.query),
     Operation.CANCEL: lambda e, m, c, _: e.responses.cancel(c, m.id, m.query),
-    Operation.COMPACT: lambda e, m, c, body: e.compacting.compact(c, body, m.query),
     Operation.COUNT_TOKENS: lambda e, m, c, body: e.counts.count(c, body, m.query),
     Operation.INPUT_ITEMS: lambda e, m, c, _: e.responses.list_input_items(c, m.id, m.query),
     Operation.CREATE_CONVERSATION: lambda e, m, c, body: e.conversations.create(c, body, m.query),
@@ -139,6 +138,8 @@ async def perform(
         await endpoints.responses.create(caller, body, match.query, reply, model=model)
     elif match.operation is Operation.RETRIEVE:
         await endpoints.responses.retrieve(caller, match.id, match.query, reply)
+    elif match.operation is Operation.COMPACT:
+        await endpoints.compacting.compact(caller, body, match.query, reply)
     else:
         await reply.answer(await _WHOLE[match.operation](endpoints, match, caller, body))
 

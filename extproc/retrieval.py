@@ -71,7 +71,7 @@ class RetrievalParts:
         indexing = indexing_parts(store, means, batch=settings.batch)
         if indexing is None:
             return
-        parts = IngestionParts(files=files, extraction=extraction, indexing=indexing)
+        parts = IngestionParts(files=files, extraction=extraction, indexing=indexing, meters=meters)
         endurance = Endurance(attempts=settings.attempts, patience=settings.patience_seconds)
         limits = IngestionLimits(
             most=settings.concurrency, lease=settings.lease_seconds, endurance=endurance

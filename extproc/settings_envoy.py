@@ -41,6 +41,10 @@ class Envoy(Section):
     rate_limit_domain: str = Field(default="holdfast", min_length=1, max_length=200)
     """Domain under which that service is asked."""
 
+    rate_limit_request_tokens: int = Field(default=0, ge=0, le=1_000_000_000)
+    """Tokens that each request for a response costs in advance, whatever becomes of it; what it is known to
+    have taken is charged on top (docs/rate-limits.md)."""
+
     @field_validator("rate_limit_url")
     @classmethod
     def _is_a_service(cls, url: str | None) -> str | None:

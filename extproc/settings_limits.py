@@ -13,6 +13,9 @@ class Background(Section):
     concurrency: int = Field(default=32, ge=0, le=10_000)
     """Responses in the background that each worker runs at a time; 0 leaves them to other workers."""
 
+    allowed: bool = True
+    """Take requests with `background: true`; where they are not allowed, they are refused."""
+
 
 class Limits(Section):
     """Bounds of every buffer."""

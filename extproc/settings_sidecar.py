@@ -48,6 +48,9 @@ class Sidecar(Section):
     and what was made is kept. A request chooses for itself by the header `holdfast-on-disconnect`. What is
     not stored always ends."""
 
+    on_disconnect_header: bool = True
+    """Let requests choose by that header; without it, one that asks for anything else is refused."""
+
     detached_seconds: Seconds = 300.0
     """How long a response goes on without its client."""
 

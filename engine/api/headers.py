@@ -18,14 +18,21 @@ _POLICIES: tuple[OnDisconnect, ...] = ("continue", "cancel")
 _KEY = checks.matching(r"[\x21-\x7e]{1,255}")
 
 
-def read_on_disconnect(value: str | None, default: OnDisconnect) -> OnDisconnect:
-    """Return the policy that a request asks for; raises InvalidRequest."""
+def read_on_disconnect(
+    value: str | None, default: OnDisconnect, *, chosen: bool = True
+) -> OnDisconnect:
+    """Return the policy that a request asks for; raises InvalidRequest.
+
+    Where it is not to be `chosen` by requests, they may only ask for the default.
+    """
     if value is None:
         return default
-    for policy in _POLICIES:
+    allowed = _POLICIES if chosen else (default,)
+    for policy in allowed:
         if value == policy:
             return policy
-    raise checks.wrong_value(value, ON_DISCONNECT, "'continue' or 'cancel'")
+    expected = " or ".join(f"'{policy}'" for policy in allowed)
+    raise checks.wrong_value(value, ON_DISCONNECT, expected)
 
 
 def read_idempotency_key(value: str | None, *, store: bool) -> str | None:

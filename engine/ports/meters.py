@@ -17,6 +17,9 @@ from engine.api.response_object import Usage
 ToolEnd = Literal["ok", "error", "timeout", "refused"]
 """How a call of a tool ended; refused: it was not made at all."""
 
+IngestionEnd = Literal["completed", "failed", "cancelled"]
+"""How the work at a file ended; cancelled: by its batch, or it was detached, while it was done."""
+
 StorageTrouble = Literal["unavailable", "timeout", "pool", "schema"]
 """What kept the store from its work: no server, no answer, no free connection, no tables of ours."""
 
@@ -110,10 +113,8 @@ class Meters:
     def file_bytes(self, direction: Literal["up", "down"], size: int) -> None:
         """Tell of bytes of files that were taken or given."""
 
-    def ingested(
-        self, end: Literal["completed", "failed", "cancelled"], chunks: int, seconds: float
-    ) -> None:
-        """Tell of a file that was ingested into a vector store, or was not."""
+    def ingested(self, end: IngestionEnd, chunks: int, seconds: float) -> None:
+        """Tell of a file that was ingested into a vector store, or was not: so many chunks are in it."""
 
     def searched(self, *, ok: bool, seconds: float) -> None:
         """Tell of one search over vector stores, by the API or by the tool."""

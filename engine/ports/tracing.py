@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Literal, Protocol
 
-Attribute = str | int | float | bool
+Attribute = str | int | float | bool | tuple[str, ...]
 SpanKind = Literal["server", "client", "internal"]
 NO_HEADERS: Mapping[str, str] = {}
 

@@ -45,6 +45,11 @@ class ModelClient(Protocol):
 class Told(Protocol):
     """What may be known of a response: ids, names and counts, as far as it has come."""
 
+    @property
+    def usage(self) -> object:
+        """The tokens of the turns that have ended: another object when there are more, None without any."""
+        ...
+
     def facts(self) -> Mapping[str, str | int | float | bool]:
         """Return it by name; what is not known yet is left out."""
         ...
@@ -56,7 +61,7 @@ class Reply(Protocol):
     def tell(self, told: Told) -> None:
         """Take what becomes of the response, for whoever accounts for the exchange besides its client.
 
-        It is read when the answer begins and when it ends.
+        It is read when the answer begins, behind each turn of the model, and when the answer ends.
         """
         ...
 

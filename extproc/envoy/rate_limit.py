@@ -22,6 +22,7 @@ def values(settings: Settings) -> dict[str, object]:
         "rate_limit_endpoints": [endpoint_of(endpoint)],
         "rate_limit_transport_socket": transport_socket(endpoint, None, http2=True),
         "rate_limit_tenant": _tenant(settings),
+        "rate_limit_request_tokens": settings.envoy.rate_limit_request_tokens,
     }
 
 

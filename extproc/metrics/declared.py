@@ -428,7 +428,8 @@ METRICS: tuple[Metric, ...] = (
         kind="counter",
         unit="files",
         labels={"outcome": ("completed", "failed", "cancelled")},
-        meaning="Files that were ingested into vector stores, or were not.",
+        meaning="Files that were ingested into vector stores, or were not. `cancelled`: by their batch, or "
+        "detached, while a worker was at them.",
     ),
     Metric(
         name="holdfast_ingestion_chunks_total",

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from engine.api.response_object import Usage
-from engine.ports.meters import Meters, StorageTrouble, ToolEnd
+from engine.ports.meters import IngestionEnd, Meters, StorageTrouble, ToolEnd
 from extproc.metrics.book import Book
 from extproc.metrics.declared import BY_NAME, METRICS, MODEL, TENANT
 from extproc.metrics.names import Names, former_names
@@ -199,9 +199,7 @@ class BookMeters(RequestMeters):
         """Count bytes of files."""
         self._count("holdfast_file_bytes_total", direction, by=size)
 
-    def ingested(
-        self, end: Literal["completed", "failed", "cancelled"], chunks: int, seconds: float
-    ) -> None:
+    def ingested(self, end: IngestionEnd, chunks: int, seconds: float) -> None:
         """Count a file of a vector store."""
         self._count("holdfast_ingestion_files_total", end)
         self._count("holdfast_ingestion_chunks_total", by=chunks)

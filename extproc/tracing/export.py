@@ -69,7 +69,7 @@ class Delivered(SpanExporter):
 async def exporting(settings: Traces, worker: str) -> AsyncIterator[SdkTracer]:
     """Yield what begins spans; on exit what has ended is delivered, within seconds.
 
-    `settings` have an endpoint.
+    `settings` have an endpoint, and OpenTelemetry's SDK is not disabled.
     """
     assert settings.endpoint is not None
     exporter = OTLPSpanExporter(
@@ -95,7 +95,7 @@ async def exporting(settings: Traces, worker: str) -> AsyncIterator[SdkTracer]:
         )
     )
     tracer = provider.get_tracer("holdfast", version("holdfast"))
-    assert isinstance(tracer, SdkTracer), "OTEL_SDK_DISABLED is set"
+    assert isinstance(tracer, SdkTracer), "the SDK is disabled"
     try:
         yield tracer
     finally:

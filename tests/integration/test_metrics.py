@@ -9,20 +9,23 @@ import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import openai
 import pytest_asyncio
 
 from extproc.metrics.declared import BY_NAME, METRICS
 from storage.postgres.embedded import EmbeddedPostgres
 from tests.support import replies
+from tests.support.embeddings_server import EmbeddingsServer
 from tests.support.fix_postgres import create_database
 from tests.support.fix_stack import open_session
 from tests.support.mcp_server import McpServer
 from tests.support.mcp_turns import Turns, declared
 from tests.support.replies import call, say, text
+from tests.support.retrieving import retrieving_stack
 from tests.support.scraped import Scraped, scrape
 from tests.support.scripted_model import ScriptedModel
 from tests.support.scripts import Cut, Hold, Script
-from tests.support.stack import Stack, eventually, running_stack
+from tests.support.stack import CLIENT_KEY, Stack, eventually, running_stack
 from tests.support.wire import Wire
 
 BOARD = (Path(__file__).parents[2] / "deploy/dashboards/holdfast.json").read_text("utf-8")
@@ -156,7 +159,7 @@ async def test_a_killed_worker_takes_nothing_back(counted: Stack, counted_wire: 
     await since.counts(8, "holdfast_requests_total", **OK)
     await since.counts(1, "holdfast_recoveries_total")
     # Its client got no end from the worker that died; the one that took it over ended it.
-    await since.counts(1, "holdfast_responses_total", status="failed", mode="background")
+    await since.counts(1, "holdfast_responses_total", status="failed", mode="stream")
     assert since.of("holdfast_responses_total", status="completed") == 8
     assert since.of("holdfast_tokens_total", type="input", **{MODEL: quick}) == 32
     for _ in range(8):
@@ -199,6 +202,35 @@ async def test_quirks_and_failures_are_told_apart(counted: Stack, counted_wire: 
     assert (
         since.of("gen_ai_client_operation_duration_seconds_count", error_type="UpstreamFailed") == 1
     )
+
+
+async def test_files_searches_and_embeddings(
+    postgres_server: EmbeddedPostgres, stage: ScriptedModel
+) -> None:
+    """A file that is ingested and one that cannot be, and one search."""
+    async with (
+        EmbeddingsServer(dimensions=64) as server,
+        retrieving_stack(stage, await create_database(postgres_server), server) as stack,
+        openai.AsyncOpenAI(base_url=f"{stack.url}/v1", api_key=CLIENT_KEY, max_retries=0) as sdk,
+    ):
+        since = await _since(stack)
+        made = await sdk.vector_stores.create(name="v")
+        ends = []
+        for name, content in (("good.txt", b"Some words."), ("bad.pdf", b"%PDF-1.7 cut")):
+            file = await sdk.files.create(file=(name, content), purpose="assistants")
+            done = await sdk.vector_stores.files.create_and_poll(
+                file.id, vector_store_id=made.id, poll_interval_ms=100
+            )
+            ends.append(done.status)
+        assert ends == ["completed", "failed"]
+        await sdk.vector_stores.search(made.id, query="words")
+
+        await since.counts(1, "holdfast_ingestion_files_total", outcome="completed")
+        await since.counts(1, "holdfast_ingestion_files_total", outcome="failed")
+        await since.counts(1, "holdfast_searches_total", outcome="ok")
+        assert since.of("holdfast_ingestion_chunks_total") == 1
+        assert since.of("holdfast_ingestion_duration_seconds_count") == 2
+        assert since.of("holdfast_embeddings_total", outcome="ok") == 2
 
 
 async def test_the_endpoint_says_what_is_declared(counted: Stack, counted_wire: Wire) -> None:

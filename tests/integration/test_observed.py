@@ -18,7 +18,7 @@ from tests.support.fix_postgres import create_database
 from tests.support.fix_stack import open_session
 from tests.support.mcp_server import McpServer
 from tests.support.mcp_turns import Turns, declared
-from tests.support.replies import call, say, stream, text
+from tests.support.replies import call, error_frame, say, stream, text
 from tests.support.scraped import scrape
 from tests.support.scripted_model import ScriptedModel
 from tests.support.scripts import Hold, Script
@@ -181,6 +181,24 @@ async def test_what_is_seen_of_a_stream_with_two_calls_agrees(
     everything = b"".join(collector.raw) + (served + "".join(observed.said)).encode()
     for secret in (SPOKEN, SECRET, API_KEY, CLIENT_KEY, COLLECTORS_KEY, "Bearer"):
         assert secret.encode() not in everything
+
+
+async def test_a_server_that_repeats_what_it_was_sent_brings_it_into_no_log(
+    observed: Stack, observed_wire: Wire, collector: Collector
+) -> None:
+    """P5: what failed is logged by its class and code; the message is for the client alone."""
+    failing = Script(error_frame(f"cannot read '{SPOKEN}'"))
+    model = observed.plays(failing, failing)
+    seen = await observed_wire.create(model=model, input=SPOKEN)
+    response = seen.response
+    assert SPOKEN in response["error"]["message"]
+
+    line = await _line(observed, response["id"])
+    assert (line["status"], line["error"]) == ("failed", response["error"]["code"])
+    [again] = [said for said in observed.said if "asked for again" in said]
+    assert "UpstreamFailed (502 server_error)" in again
+    await eventually(lambda: _of(collector, response["id"]), PATIENCE)
+    assert SPOKEN.encode() not in b"".join(collector.raw) + "".join(observed.said).encode()
 
 
 async def test_envoys_log_tells_whose_each_request_was_and_what_became_of_it(

@@ -108,6 +108,13 @@ CASES = (
     _late("HoldfastQueueWait", "holdfast_queue_wait_seconds", ("30.0", "60.0", "120.0")),
     _late("HoldfastLoopDelay", "holdfast_loop_delay_seconds", ("0.25", "0.5", "1.0")),
     Case(
+        "HoldfastQueueStuck",
+        (
+            Row("holdfast_queue_length", {}, "3x60", "3x60"),
+            Row("holdfast_queue_wait_seconds_count", {}, "7x60", "0+1x60"),
+        ),
+    ),
+    Case(
         "HoldfastBackgroundFull",
         (
             Row("holdfast_background_room", {}, "0x60", "1x60"),

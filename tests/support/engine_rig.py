@@ -39,6 +39,7 @@ from engine.ports import (
     ToolProvider,
 )
 from engine.ports.extraction import Extraction
+from engine.ports.meters import NO_METERS, Meters
 from engine.ports.tracing import NO_TRACES, Tracer
 from engine.prompts import Prompts
 from engine.recovery import Recovery
@@ -116,6 +117,8 @@ class Rig:
         search_seconds: float = 30.0,
         extraction: Extraction | None = None,
         tracer: Tracer = NO_TRACES,
+        background: bool = True,
+        meters: Meters = NO_METERS,
     ) -> None:
         extraction = NothingExtracted() if extraction is None else extraction
         self.model = model
@@ -134,6 +137,7 @@ class Rig:
             policy=policy,
             provided=provided,
             file_search=None if files is None else files.tool(self.limits),
+            meters=meters,
         )
         self.choice = choice if choice is not None else Choice("responses")
         counting = Counting(model, estimates=estimates)
@@ -152,6 +156,7 @@ class Rig:
             truncation=truncation,
             counting=counting,
             summaries=summaries,
+            meters=meters,
             tracer=tracer,
         )
         self.live = Live(means, worker)
@@ -178,6 +183,7 @@ class Rig:
             summaries=summaries,
             expand=self.prompts.expand,
             attach=attach,
+            background=background,
         )
         self.takeover = TakeOver(self.live)
         self.background = Background(self.live, self.takeover, most=2)

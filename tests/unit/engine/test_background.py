@@ -26,6 +26,15 @@ def running(*steps: Any) -> Rig:
     return rig
 
 
+async def test_where_it_is_not_allowed_it_is_refused() -> None:
+    """H1: 400 that names the field; nothing is stored (setting background.allowed)."""
+    rig = Rig(FakeModel(*HELLO), background=False)
+    refused = await rig.create(background=True)
+    assert refused.json["error"]["param"] == "background"
+    assert (await rig.create()).json["status"] == "completed"
+    assert len(rig.model.bodies) == 1
+
+
 async def ended(rig: Rig, wanted: str) -> dict[str, Any]:
     """Wait for a response's end."""
     await rig.becomes(wanted, "completed", "incomplete", "failed", "cancelled")

@@ -16,6 +16,7 @@ from tests.support import replies
 from tests.support.counting_model import inputs
 from tests.support.engine_rig import CALLER, NOW, Rig, final
 from tests.support.fake_model import JSON, FakeModel, Head, frames_of
+from tests.support.fake_reply import FakeReply
 from tests.support.replies import call, reasoning, text
 
 DONE = frames_of(replies.stream(reasoning("hm"), text("They said", " hello.")))
@@ -28,7 +29,14 @@ ASSISTANT = {"role": "assistant", "content": "hi"}
 async def compact(rig: Rig, caller: Caller = CALLER, **fields: Any) -> Answer:
     body = json.dumps({"model": "m", **fields}).encode()
     try:
-        return await rig.compacting.compact(caller, body, "")
+        reply = FakeReply()
+        await rig.compacting.compact(caller, body, "", reply)
+        assert reply.whole is not None
+        assert reply.told is not None
+        shown = json.loads(reply.whole.body)["usage"]
+        # What it took is told, for its tenant's budget.
+        assert reply.told.facts()["total_tokens"] == shown["total_tokens"]
+        return reply.whole
     except EngineError as error:
         return error_answer(error)
 

@@ -129,5 +129,14 @@ def test_a_deeper_look_blends_to_no_more_than_is_foretold(
     behind = {p: min(score, nearest) for p, score in more_cosines.items() if p not in cosines}
     if not words or not cosines:
         return
-    most = blended_reach(cosines, words, max(deeper.values(), default=None), {*cosines, *words})
+    ends = (max(behind.values(), default=None), max(deeper.values(), default=None))
+    most = blended_reach(cosines, words, ends, {*cosines, *words})
     assert max(blended({**cosines, **behind}, {**words, **deeper}).values()) <= most + 1e-9
+
+
+def test_a_store_may_go_on_nearer_than_the_farthest_of_another() -> None:
+    """T8: what is behind its end has its cosine, and not that of the farthest."""
+    cosines, words = {A: 1.0, B: 0.1}, {C: 1.0}
+    most = blended_reach(cosines, words, (0.9, None), [C])
+    assert most == pytest.approx(blended({**cosines, C: 0.9}, words)[C])
+    assert most > blended(cosines, words)[C] + 0.5

@@ -18,6 +18,7 @@ from engine.errors import (
 from engine.indexing import IndexingParts
 from engine.ingestion import Ingestion, IngestionLimits
 from engine.ingestion_job import Endurance, IngestionParts
+from engine.ports.meters import IngestionEnd, Meters
 from engine.retrieval_upkeep import remove_gone
 from tests.support.engine_rig import CALLER
 from tests.support.retrieval import RetrievalRig
@@ -29,6 +30,17 @@ LONG = " ".join(f"word{n}" for n in range(1000))
 """19 chunks of 100 words that overlap by 50."""
 
 
+class Counted(Meters):
+    """Keeps how each file ended, and how many chunks it has."""
+
+    def __init__(self) -> None:
+        self.ends: list[tuple[str, int]] = []
+
+    def ingested(self, end: IngestionEnd, chunks: int, seconds: float) -> None:
+        assert seconds >= 0
+        self.ends.append((end, chunks))
+
+
 class Bench:
     """A store with one long file attached; workers are made as a test wants them."""
 
@@ -36,6 +48,7 @@ class Bench:
         self.clocked = Clocked()
         self.rig = StoreRig(store=self.clocked)
         self.parts = self.rig.parts
+        self.meters = Counted()
         self.store_id = ""
         self.file_id = ""
 
@@ -72,6 +85,7 @@ class Bench:
                 store=self.clocked, embedder=having.embedder, index=having.index, batch=8
             ),
             clock=lambda: self.clocked.now,
+            meters=self.meters,
         )
         endurance = Endurance(attempts=attempts, patience=patience)
         limits = IngestionLimits(most=2, lease=lease, endurance=endurance)
@@ -143,6 +157,7 @@ async def test_a_file_becomes_chunks_in_store_and_index(bench: Bench) -> None:
     await worker.stop()
     assert await bench.kept() == await bench.indexed() == 19
     assert len(bench.parts.embedder.embedded) == 19
+    assert bench.meters.ends == [("completed", 19)]
 
 
 async def test_a_takeover_goes_on_where_the_dead_one_was(bench: Bench) -> None:
@@ -181,6 +196,8 @@ async def test_a_drain_puts_back_what_runs(bench: Bench) -> None:
     assert (await bench.ended())["status"] == "completed"
     await staying.stop()
     assert bench.parts.extraction.read == ["long.txt"]
+    # What is put back has not ended.
+    assert bench.meters.ends == [("completed", 19)]
 
 
 async def test_what_was_only_claimed_is_put_back_too(bench: Bench) -> None:
@@ -239,6 +256,7 @@ async def test_faults_of_the_file_end_it_at_once(bench: Bench, fault: Exception,
     shown = await bench.through()
     assert shown["status"] == "failed"
     assert shown["last_error"] == {"code": code, "message": str(fault)}
+    assert bench.meters.ends == [("failed", 0)]
 
 
 async def test_deaths_of_what_reads_are_counted(bench: Bench) -> None:
@@ -361,6 +379,7 @@ async def test_what_is_detached_is_stopped_and_leaves_the_index(bench: Bench) ->
     assert late.landed == 1
     assert await bench.parts.index.count(TENANT, bench.store_id, attachment) == 0
     await worker.stop()
+    assert bench.meters.ends == [("cancelled", 0)]
 
 
 async def test_who_was_taken_over_leaves_nothing_behind(bench: Bench) -> None:

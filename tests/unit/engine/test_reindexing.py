@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
@@ -65,7 +65,7 @@ async def test_what_is_there_is_only_counted() -> None:
     parts = parts_of(rig, index, HashedEmbedder())
     await again(parts)
 
-    async def unread(*_args: object, **_options: object) -> NoReturn:
+    async def unread(*_args: object, **_options: object) -> Any:
         raise AssertionError
 
     rig.store.chunks = unread  # type: ignore[method-assign]

@@ -123,7 +123,7 @@ async def test_a_client_that_leaves_ends_the_second_call(caplog: pytest.LogCaptu
 
     async with asyncio.timeout(5):
         await rig.model.aborted.wait()
-    assert "a turn is asked for again (1 so far): The connection" in caplog.text
+    assert "a turn is asked for again (1 so far): UpstreamFailed (502 " in caplog.text
 
 
 async def test_the_budget_bounds_what_is_asked_for_again() -> None:

@@ -18,6 +18,7 @@ from tests.support.fake_tools import FakeProvider, FakeServers, server
 from tests.support.faulty_store import FaultyStore
 from tests.support.replies import call, text
 from tests.support.traced import Traced, trace_ids
+from tests.support.word_search import Passage, WordSearch
 
 HELLO = frames_of(replies.stream(text("Hel", "lo"), input_tokens=7))
 CALLING = frames_of(replies.stream(call("look", '{"where": "SECRET"}')))
@@ -107,6 +108,23 @@ async def test_a_turn_that_fails_is_told_by_its_code() -> None:
     assert "SECRET" not in str([s.to_json() for s in traced.spans])
 
 
+async def test_what_a_search_has_found_is_content_too() -> None:
+    """It is in the item's own fields; the conventions want a list of reasons to end (docs/traces.md)."""
+    files = WordSearch()
+    files.put("vs_1", Passage("f", "f.txt", "SECRET words"))
+    traced = Traced(content=True)
+    turn = frames_of(replies.stream(call("file_search", '{"queries": ["SECRET"]}')))
+    rig = Rig(FakeModel(*HELLO, turns=[turn]), files=files, tracer=traced.tracer)
+
+    await rig.create(tools=[{"type": "file_search", "vector_store_ids": ["vs_1"]}])
+    await rig.settled()
+
+    found = json.loads(traced.attributes("execute_tool file_search")["gen_ai.tool.call.result"])
+    assert [each["text"] for each in found] == ["SECRET words"]
+    ends = [dict(s.attributes or {}) for s in traced.spans if s.name == "chat m"]
+    assert [end["gen_ai.response.finish_reasons"] for end in ends] == [("stop",), ("stop",)]
+
+
 async def test_a_response_in_the_background_goes_on_in_its_trace() -> None:
     """The trace is kept with the request, so that whoever runs it, goes on with it."""
     traced = Traced()
@@ -184,3 +202,4 @@ async def test_a_retry_tells_of_the_response_that_it_is_answered_with() -> None:
     assert second.told is not None
     assert second.told.facts()["response_id"] == first.json["id"]
     assert second.told.facts()["status"] == "repeated"
+    assert "error" not in second.told.facts()

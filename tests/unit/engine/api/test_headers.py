@@ -13,6 +13,9 @@ def test_the_policy_is_the_requests_or_the_default() -> None:
     assert read_on_disconnect(None, "cancel") == "cancel"
     assert read_on_disconnect("continue", "cancel") == "continue"
     assert read_on_disconnect("cancel", "continue") == "cancel"
+    assert read_on_disconnect("cancel", "cancel", chosen=False) == "cancel"
+    with pytest.raises(InvalidRequest, match="Expected 'cancel'"):
+        read_on_disconnect("continue", "cancel", chosen=False)
 
 
 @pytest.mark.parametrize("value", ["", "Cancel", "stop", "cancel, continue"])

@@ -138,6 +138,15 @@ def test_the_variables_of_opentelemetry_are_understood() -> None:
     assert settings.service_name == "mine"
 
 
+async def test_a_platform_that_disables_the_sdk_gets_no_traces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And a worker that starts."""
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    async with traces(Traces(endpoint="http://127.0.0.1:1"), "w") as tracer:
+        assert tracer is NO_TRACES
+
+
 @contextmanager
 def _port(*, listens: bool) -> Iterator[int]:
     """A port at which nobody answers: because nobody is there, or because somebody is silent."""
