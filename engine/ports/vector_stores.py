@@ -352,7 +352,8 @@ class VectorStoreStore(Protocol):
     ) -> None:
         """End it as completed, or as failed with what is wrong; raises `LeaseLost`.
 
-        What failed has no chunks, and what of it is in the index is to be removed.
+        What failed has no chunks, and what of it is in the index is to be removed: when the lease would have
+        run out, because what its owner gave up waiting for may be inserted until then.
         """
         ...
 

@@ -100,13 +100,13 @@ class MemoryIngestions:
             if known is not None and known.finished_by == lease.token:
                 return
             raise ingestion_lost(lease)
-        attachment = held[0]
+        attachment, ingestion = held
         attachment.ingestion, attachment.finished_by = None, lease.token
         attachment.status, attachment.error = "failed" if error else "completed", error
         if error is None:
             attachment.usage_bytes = sum(chunk.size for chunk in attachment.chunks.values())
         else:
-            self._note_removal(lease.tenant, attachment, None)
+            self._note_removal(lease.tenant, attachment, ingestion)
 
     async def put_back_ingestion(
         self, lease: IngestionLease, *, seconds: float, counts: bool = False

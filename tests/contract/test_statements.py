@@ -47,7 +47,7 @@ _VALUES: dict[str, Any] = {
     "keep_seconds": None, "ids": ["r"], "conversation": "c", "seen": "s", "joins": True, "change": "c",
     "metadata": b"", "item_id": "i", "wanted": True,
     "seconds": 1.0, "keep": 3600, "purpose": "p", "filename": "f", "bytes": Int8(1), "sha256": b"",
-    "media_type": "m", "file_id": "f", "keys": ["k"],
+    "media_type": "m", "file_id": "f", "keys": ["k"], "counts": False,
     "name": "n", "description": None, "days": Int8(1), "above": "a", "below": "b", "set_name": True,
     "set_metadata": True, "set_days": True, "file_ids": ["f"], "batch": "b", "labels": "{}",
     "sizes": [Int8(1)], "overlaps": [Int8(1)], "path": "exists($.\"k\" ? (@ == $v0))", "vars": '{"v0": 1}',

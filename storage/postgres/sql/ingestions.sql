@@ -83,11 +83,12 @@ WHERE tenant = %(tenant)s
 FOR UPDATE;
 
 -- name: finish_ingestion
--- Ends an ingestion, as hold_ingestion; of what failed the chunks are to be removed, here and in the index.
+-- Ends an ingestion, as hold_ingestion; of what failed the chunks are to be removed, here and in the index: there
+-- when the lease would have run out, because what its owner gave up waiting for may be inserted until then.
 WITH held AS (
     DELETE FROM ingestions
     WHERE tenant = %(tenant)s AND attachment = %(id)s AND token = %(token)s AND expires IS NOT NULL
-    RETURNING attachment
+    RETURNING attachment, expires
 ), size AS (
     SELECT coalesce(sum(octet_length(text) + coalesce(octet_length(vector), 0)), 0) AS bytes
     FROM chunks
@@ -107,7 +108,7 @@ WITH held AS (
     ON CONFLICT DO NOTHING
 ), noted AS (
     INSERT INTO removals (tenant, attachment, store, ready)
-    SELECT %(tenant)s, ended.id, ended.store, clock_timestamp()
+    SELECT %(tenant)s, ended.id, ended.store, (SELECT greatest(expires, clock_timestamp()) FROM held)
     FROM ended
     WHERE %(error_code)s::text IS NOT NULL
     ON CONFLICT (tenant, attachment) DO UPDATE
