@@ -62,7 +62,8 @@ def test_the_pod_writes_its_envoy_config_from_the_workers_settings(
     settings: dict[str, Any],
 ) -> None:
     """The init container's command, carried out: the one config, with the settings of the workers."""
-    made = chart.manifests("gateway", settings=settings)
+    # As much as three workers may need: the chart refuses less.
+    made = chart.manifests("gateway", settings=settings, resources={"limits": {"memory": "8Gi"}})
     told = chart.container(chart.pod(made), "envoy-config")
     environ = chart.environment(made)
     with short_directory() as directory:
