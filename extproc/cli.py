@@ -17,7 +17,7 @@ from pathlib import Path
 from extproc.envoy.config import render, render_plain
 from extproc.settings import Settings
 from extproc.settings_docs import as_toml
-from extproc.settings_source import PREFIX, SettingsError
+from extproc.settings_source import PREFIX, SettingsError, with_aliases
 from extproc.up.processes import StartFailed
 from extproc.up.terminal import say, warn
 
@@ -70,9 +70,10 @@ DATABASE_URL for Postgres. Data is kept in DATA_DIR.
 
 _PURGE = """\
 Removes every stored response of one tenant, with its input, output and events, running ones too, its
-connectors, prompts and files, and ends with the number of responses.
+conversations, connectors, prompts, files and vector stores, and ends with the number of responses and
+conversations.
 What is removed cannot be brought back; backups of the database are not touched.
-Without tenancy everything belongs to the tenant 'default'.
+Without tenancy everything belongs to the tenant 'default'. Beside a `holdfast up`, DATA_DIR is enough.
 """
 
 
@@ -81,7 +82,7 @@ Puts the files of vector stores into the index again, from their chunks in the d
 was lost or changed, and after another embedding model was chosen (their vectors are made again then).
 What is there already is left alone, so a run that was interrupted can simply be begun again; workers may
 serve meanwhile. Searches find what is in the index.
-Beside a `holdfast up` it needs no settings but DATA_DIR: it finds its database and its index.
+Beside a `holdfast up` it needs no settings but DATA_DIR: it uses what that uses.
 """
 
 
@@ -216,6 +217,15 @@ def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Sett
     return Settings.load(arguments.config, {**environ, **asked})
 
 
+def _beside(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
+    """Return the settings; what they do not say is as the `holdfast up` uses it that runs there."""
+    from extproc.up.effective import used_beside
+
+    settings = _settings(arguments, environ)
+    used = used_beside(settings)
+    return _settings(arguments, {**used, **with_aliases(environ)}) if used else settings
+
+
 def _up(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     # Imported by the two commands that need it: the others answer at once.
     from extproc.up import stack
@@ -232,14 +242,15 @@ def _serve(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 def _health(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     from extproc.up import lifecycle
 
-    if not asyncio.run(lifecycle.ready(_settings(arguments, environ))):
-        raise StartFailed("no worker takes requests")
+    settings = _beside(arguments, environ)
+    if not asyncio.run(lifecycle.ready(settings)):
+        raise StartFailed(f"no worker takes requests in {settings.sidecar.run_dir.absolute()}")
 
 
 def _drain(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     from extproc.up import lifecycle
 
-    settings, least, most = _settings(arguments, environ), arguments.least, arguments.most
+    settings, least, most = _beside(arguments, environ), arguments.least, arguments.most
     left = asyncio.run(lifecycle.drain(settings, least=least, most=most))
     say(f"{left} request(s) still run." if left else "No request runs any more.")
 
@@ -272,7 +283,7 @@ def _purge(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     from storage.postgres.pool import open_pool
     from storage.postgres.store import PostgresStore
 
-    settings = _settings(arguments, environ)
+    settings = _beside(arguments, environ)
     conninfo, tenant = _database(settings), arguments.tenant
     if not arguments.yes:
         _confirm(tenant)
@@ -296,10 +307,10 @@ def _reindex(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     from engine.errors import EngineError
     from extproc import reindex
 
-    settings = _settings(arguments, environ)
+    settings = _beside(arguments, environ)
     work = reindex.run(
         settings,
-        reindex.private_database(settings) or _database(settings),
+        _database(settings),
         arguments.tenant,
         clear=arguments.clear,
         progress=reindex.on_standard_error(),
@@ -308,7 +319,9 @@ def _reindex(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
         made = asyncio.run(work)
     except EngineError as error:
         raise StartFailed(f"{error} The same command goes on from here.") from error
-    say(f"{made.put_in} of {made.files} file(s) put into the index; the others were there.")
+    others = made.files - made.put_in
+    rest = f"; the other {others} were there" if others else ""
+    say(f"{made.put_in} of {made.files} file(s) put into the index{rest}.")
 
 
 def _confirm(tenant: str) -> None:
@@ -342,7 +355,7 @@ def _doctor(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 def _debug(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     from extproc.debugging import look
 
-    settings, wanted = _settings(arguments, environ), arguments.response
+    settings, wanted = _beside(arguments, environ), arguments.response
 
     async def show() -> int:
         lines = 0

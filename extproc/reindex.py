@@ -8,11 +8,9 @@ from collections.abc import Callable
 from typing import TextIO
 
 from engine.reindexing import Progress, Reindexed, reindex
-from extproc.embedding.opening import with_local_embeddings
 from extproc.retrieval import indexing_parts, open_retrieval
 from extproc.settings import Settings
 from extproc.settings_source import SettingsError
-from storage.postgres.embedded import conninfo_of
 from storage.postgres.pool import open_pool
 from storage.postgres.store import PostgresStore
 
@@ -28,7 +26,6 @@ async def run(
 
     Raises SettingsError where there is no embedding model or no index, and EngineError.
     """
-    settings = _as_up_does(settings)
     timeout = settings.postgres.timeout_seconds
     async with (
         open_pool(conninfo, min_size=1, max_size=4, timeout=timeout) as pool,
@@ -40,22 +37,6 @@ async def run(
         if clear:
             await parts.index.clear()
         return await reindex(parts, tenant, progress)
-
-
-def private_database(settings: Settings) -> str | None:
-    """Return how to reach the Postgres of a `holdfast up` that runs, where the settings name none."""
-    if settings.postgres.url is not None:
-        return None
-    return conninfo_of(settings.data_dir / "postgres")
-
-
-def _as_up_does(settings: Settings) -> Settings:
-    """Return the settings with what `holdfast up` takes where nothing is named, if that runs."""
-    settings = with_local_embeddings(settings)
-    socket = settings.index_socket
-    if settings.index.kind is None and socket.exists():
-        return settings.having(index={"kind": "milvus", "url": f"unix:{socket.absolute()}"})
-    return settings
 
 
 def shown_progress(out: TextIO, clock: Callable[[], float] = time.monotonic) -> Progress:

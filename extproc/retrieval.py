@@ -11,6 +11,7 @@ import msgspec
 from engine.file_batches import FileBatches
 from engine.file_search import FileSearch
 from engine.files import Files
+from engine.index_check import IndexCheck
 from engine.indexing import IndexingParts
 from engine.ingestion import Ingestion, IngestionLimits
 from engine.ingestion_job import Endurance, IngestionParts
@@ -65,7 +66,9 @@ class RetrievalParts:
         self._settings = settings
         self._meters = meters
         self.retrieval = no_retrieval(means.problem)
-        self.chores: Sequence[Ingestion | RetrievalUpkeep] = (RetrievalUpkeep(store, means.index),)
+        self.chores: Sequence[Ingestion | RetrievalUpkeep | IndexCheck] = (
+            RetrievalUpkeep(store, means.index),
+        )
         if means.embedder is not None:
             embedder = MeasuredEmbedder(means.embedder, meters)
             means = msgspec.structs.replace(means, embedder=embedder)
@@ -83,7 +86,7 @@ class RetrievalParts:
         )
         search = MeasuredSearch(searching, meters)
         self.retrieval = Retrieval(search, ingestion.wake)
-        self.chores = (ingestion, *self.chores)
+        self.chores = (ingestion, IndexCheck(indexing), *self.chores)
 
     def file_search(self, limits: Limits) -> FileSearch | None:
         """Return what answers `file_search`; None where nothing can be searched."""

@@ -21,8 +21,8 @@ class Sealing(Section):
 
     keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(split)] = ()
     """Keys, each 32 random bytes in base64 (`openssl rand -base64 32`), separated by commas. The first one
-    seals, all of them open: a new key is put in front, the old ones stay as long as anything is sealed with
-    them."""
+    seals, all of them open: a new key is put in front (docs/upgrade.md), the old ones
+    stay as long as anything is sealed with them."""
 
     key_files: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(split)] = ()
     """Files with a key on each line, separated by commas; their keys come after those of `keys`."""

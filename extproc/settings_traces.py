@@ -17,7 +17,7 @@ class Traces(Section):
 
     endpoint: str | None = None
     """Collector's OTLP/gRPC address, `http://HOST:4317`, or `https://…` for TLS; needs the extra
-    `holdfast[traces]`."""
+    `traces` (`pip install '.[traces]'` in a checkout)."""
 
     headers: SecretStr | None = None
     """Headers for the collector, `name=value,name=value`: credentials, as a rule."""

@@ -83,7 +83,7 @@ class Meters:
         """Tell that a response was put into the queue of the background."""
 
     def queue_lengths(self, responses: int, files: int) -> None:
-        """Tell how many responses of the background, and files to be ingested, wait over all tenants."""
+        """Tell how many responses of the background wait, and files are in progress, over all tenants."""
 
     def queue_wait(self, seconds: float) -> None:
         """Tell how long a response in the background waited until a worker took it."""

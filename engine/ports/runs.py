@@ -10,7 +10,7 @@ from engine.ports.records import CancelAsked, Claim, EventBatch, Lease, LoggedEv
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """Responses in the background and files of vector stores that nobody has taken yet."""
+    """Responses in the background that nobody has taken yet; files of vector stores that are in progress."""
 
     responses: int
     files: int

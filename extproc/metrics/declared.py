@@ -449,7 +449,7 @@ METRICS: tuple[Metric, ...] = (
         kind="gauge",
         unit="files",
         merged="max",
-        meaning="Files that wait to be ingested, over all pods: every worker tells the same.",
+        meaning="Files that are not ingested yet, over all pods: every worker tells the same.",
     ),
     Metric(
         name="holdfast_searches_total",

@@ -30,7 +30,10 @@ async def traces(settings: Traces, worker: str) -> AsyncIterator[Tracer]:
         from extproc.tracing.otel import OtelTracer
     except ImportError as error:
         raise SettingsError(
-            [f"HOLDFAST_TRACES__ENDPOINT (traces.endpoint) needs holdfast[traces]: {error}"]
+            [
+                "HOLDFAST_TRACES__ENDPOINT (traces.endpoint) needs the extra 'traces' "
+                f"(docs/traces.md): {error}"
+            ]
         ) from error
     async with exporting(settings, worker) as tracer:
         yield OtelTracer(tracer, content=settings.content)

@@ -26,6 +26,7 @@ from extproc.metrics.endpoint import Attendance, metrics_served
 from extproc.settings import Settings
 from extproc.settings_source import ALIASES, PREFIX, SettingsError
 from extproc.up import probes
+from extproc.up.effective import told
 from extproc.up.envoy import envoy_command, public_port
 from extproc.up.index import with_index
 from extproc.up.processes import Command, StartFailed, running
@@ -139,6 +140,7 @@ async def whole_stack(settings: Settings, report: Report) -> AsyncIterator[str]:
         attendance = await parts.enter_async_context(metrics_served(settings, report))
         workers = _workers(_without_drain(settings), "prefixed", attendance)
         await parts.enter_async_context(running(workers, report))
+        parts.enter_context(told(settings))
         await _joined(settings)
         host = settings.listen.host
         shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(

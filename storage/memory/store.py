@@ -266,7 +266,7 @@ class MemoryStore(MemoryPrompts, MemoryConnectors, MemoryConversations, MemoryVe
     async def waiting(self) -> Waiting:
         """Return how long the queues are, over all tenants."""
         queued = sum(run.owner is None for _, run in self._tenants.runs())
-        return Waiting(queued, sum(each[2].owner is None for each in self._queued()))
+        return Waiting(queued, len(list(self._queued())))
 
     async def cancelled(self, worker: str) -> list[Lease]:
         """Return the leases of this worker whose cancel was asked for."""

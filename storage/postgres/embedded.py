@@ -24,7 +24,6 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from storage.postgres.embedded_data import (
-    SOCKET_NAME,
     USER,
     DataDirectory,
     find_binaries,
@@ -91,19 +90,6 @@ class EmbeddedPostgres:
             if await wait_exit(self._process, seconds):
                 return
         self.kill()
-
-
-def conninfo_of(data_dir: Path) -> str | None:
-    """Return how to reach the server that runs on a directory, from another process of its user's.
-
-    None where none runs, or its socket is elsewhere because the directory's path is too long.
-    """
-    directory = data_dir.absolute() / "run"
-    try:
-        found = (directory / SOCKET_NAME).exists()
-    except PermissionError:
-        return None
-    return _conninfo(directory) if found else None
 
 
 @asynccontextmanager

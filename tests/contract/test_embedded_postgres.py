@@ -22,7 +22,6 @@ from storage.postgres import embedded_data
 from storage.postgres.embedded import (
     CannotStart,
     EmbeddedPostgres,
-    conninfo_of,
     embedded_postgres,
 )
 from storage.postgres.embedded_data import find_binaries
@@ -380,13 +379,3 @@ async def test_a_place_that_only_root_can_enter_is_refused_where_no_right_can_be
     with pytest.raises(CannotStart, match="may not enter"):
         async with embedded_postgres(private / "data", binaries=postgres_binaries):
             pass
-
-
-async def test_another_process_can_be_told_where_it_is(
-    data_dir: Path, postgres_binaries: Path | None
-) -> None:
-    """`holdfast reindex` beside `holdfast up`; where nothing runs, there is nothing to be told."""
-    assert conninfo_of(data_dir / "server") is None
-    async with embedded_postgres(data_dir / "server", binaries=postgres_binaries) as server:
-        assert conninfo_of(data_dir / "server") == server.conninfo
-    assert conninfo_of(data_dir / "server") is None

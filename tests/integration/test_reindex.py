@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import openai
@@ -56,11 +57,15 @@ async def test_a_lost_index_is_made_again(
         asked = len(server.requests)
 
         told = await reindexed(stack, server)
-        assert told == (0, "3 of 3 file(s) put into the index; the others were there.")
+        assert told == (0, "3 of 3 file(s) put into the index.")
         assert len(server.requests) == asked
         assert await _found(client, store) == sorted(TEXTS)
         assert "3 of 3 files" in capsys.readouterr().err
         assert (await reindexed(stack, server))[1].startswith("0 of 3 file(s)")
+        # What it runs with is known beside it: the same model, the same index.
+        beside = {"HOLDFAST_DATA_DIR": str(stack.settings.data_dir)}
+        assert await asyncio.to_thread(run, ["reindex", "--clear"], beside) == 0
+        assert await _found(client, store) == sorted(TEXTS)
         assert (await reindexed(stack, server, "--tenant", "x"))[1].startswith("0 of 0 file(s)")
         assert (await reindexed(stack, server, "--clear"))[1].startswith("3 of 3 file(s)")
         assert await _found(client, store) == sorted(TEXTS)

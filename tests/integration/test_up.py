@@ -161,7 +161,9 @@ async def test_serve_drains_on_sigterm(directory: Path, database: str) -> None:
     }
     async with holdfast("serve", **environ) as process:
         await line(process, "2 worker")
-        sockets = [f"{kind}-{index}.sock" for kind in ("files", "worker") for index in range(2)]
+        sockets = [
+            f"{kind}-{index}.sock" for kind in ("debug", "files", "worker") for index in range(2)
+        ]
         assert await listening(directory / "run") == sockets
 
         process.send_signal(signal.SIGTERM)

@@ -115,6 +115,13 @@ CASES = (
         ),
     ),
     Case(
+        "HoldfastIngestionStuck",
+        (
+            Row("holdfast_ingestion_queue", {}, "3x60", "3x60"),
+            Row("holdfast_ingestion_files_total", {"outcome": "completed"}, "7x60", "0+1x60"),
+        ),
+    ),
+    Case(
         "HoldfastBackgroundFull",
         (
             Row("holdfast_background_room", {}, "0x60", "1x60"),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from engine.errors import IndexUnavailable
+from engine.index_check import IndexCheck
 from engine.indexing import IndexingParts, is_in
 from engine.ports import Removal
 from engine.reindexing import Reindexed, reindex
@@ -175,3 +176,16 @@ def test_elsewhere_there_are_lines_now_and_then() -> None:
         progress(done, 4)
         now += 6
     assert lines.getvalue().splitlines() == ["0 of 4 files", "2 of 4 files", "4 of 4 files"]
+
+
+async def test_an_index_that_lacks_files_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """H3: it was lost, or is another one; searches find nothing then, and nothing fails."""
+    rig = await a_corpus(3)
+    parts = parts_of(rig, ExactIndex(), HashedEmbedder())
+    with caplog.at_level("WARNING", "engine.index_check"):
+        await IndexCheck(parts).look()
+        assert "3 of 3 files of vector stores are not in this index" in caplog.text
+        await again(parts)
+        caplog.clear()
+        await IndexCheck(parts).look()
+        assert caplog.text == ""

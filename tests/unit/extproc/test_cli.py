@@ -132,5 +132,5 @@ def test_health_and_drain_end_with_a_status(
     assert cli.run(["health"], environ) == 1
     assert cli.run(["drain", "--least", "5", "--most", "60"], environ) == 0
     printed = capsys.readouterr()
-    assert printed.err == "holdfast: no worker takes requests\n"
+    assert printed.err == "holdfast: no worker takes requests in /nowhere\n"
     assert printed.out == "No request runs any more.\n"

@@ -328,12 +328,12 @@ LANGUAGE sql STABLE SECURITY DEFINER AS $$
     LIMIT at_most
 $$;
 
--- How long the queues are, over all tenants.
+-- How many responses wait, and how many files are not ingested yet, over all tenants.
 CREATE FUNCTION holdfast_waiting(OUT responses bigint, OUT files bigint)
 LANGUAGE sql STABLE SECURITY DEFINER AS $$
     SELECT
         (SELECT count(*) FROM runs r WHERE r.state = 'queued'),
-        (SELECT count(*) FROM ingestions i WHERE i.owner IS NULL)
+        (SELECT count(*) FROM ingestions i)
 $$;
 
 DO $$
