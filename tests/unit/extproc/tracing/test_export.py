@@ -100,7 +100,7 @@ async def test_without_the_extra_the_worker_says_what_is_missing(
     for name in ("extproc.tracing.export", "extproc.tracing.otel"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
-    with pytest.raises(SettingsError, match=r"holdfast\[traces\]"):
+    with pytest.raises(SettingsError, match="the extra 'traces'"):
         async with traces(Traces(endpoint="http://otel:4317"), "host/0#1"):
             pass
 
