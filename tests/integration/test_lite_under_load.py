@@ -121,7 +121,10 @@ async def test_nothing_that_was_completed_is_missing(
         for number, file in enumerate(files):
             await _is_whole(stack, client, store, file, number)
         told = await reindexed(stack, server)
-        assert told == (0, f"0 of {FILES} file(s) put into the index; the others were there.")
+        assert told == (
+            0,
+            f"0 of {FILES} file(s) put into the index; the other {FILES} were there.",
+        )
 
 
 async def _uploaded(client: openai.AsyncOpenAI, number: int) -> str:
