@@ -16,6 +16,7 @@ from bench import (
     conversations,
     durability,
     index,
+    ingestion,
     loop,
     metrics,
     readers,
@@ -31,6 +32,7 @@ _SECTIONS: Mapping[str, Callable[[_Given], Awaitable[None]]] = {
     "commits": lambda given: commits.run(given.seconds),
     "conversations": lambda given: conversations.run(given.turns, given.drawing),
     "index": lambda given: index.run(given.chunks, given.seconds / 4, given.milvus),
+    "ingestion": lambda given: ingestion.run(given.files),
     "citing": lambda _: citing.run(),
     "metrics": lambda given: metrics.run(16, given.seconds),
     "traces": lambda given: traces.run(given.seconds, given.rounds),
@@ -54,6 +56,7 @@ if __name__ == "__main__":
     parser.add_argument("--turns", type=int, default=500, help="of one conversation")
     parser.add_argument("--rounds", type=int, default=5, help="traces: measurements of each way")
     parser.add_argument("--drawing", type=Path, help="SVG to be made of one conversation's turns")
+    parser.add_argument("--files", type=int, default=100, help="ingestion: files")
     parser.add_argument("--chunks", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument(
         "--milvus", help="URL of a Milvus to measure too; its collections are dropped"

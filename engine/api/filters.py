@@ -8,6 +8,7 @@ code points.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Mapping
 
 from engine.api import checks
@@ -124,8 +125,8 @@ def _kind(value: AttributeValue) -> type:
 
 
 _ORDERED: Mapping[str, Callable[[AttributeValue, AttributeValue], bool]] = {
-    "gt": lambda held, value: held > value,  # type: ignore[operator]
-    "gte": lambda held, value: held >= value,  # type: ignore[operator]
-    "lt": lambda held, value: held < value,  # type: ignore[operator]
-    "lte": lambda held, value: held <= value,  # type: ignore[operator]
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "lt": operator.lt,
+    "lte": operator.le,
 }

@@ -83,7 +83,7 @@ def parse_store_change(body: bytes) -> StoreChange:
         changes["metadata"] = encode(checks.metadata(pairs, "metadata"))
     if "expires_after" in given:
         changes["expire_days"] = _expires_after(given["expires_after"])
-    return StoreChange(**changes)  # type: ignore[arg-type]
+    return msgspec.structs.replace(StoreChange(), **changes)
 
 
 def parse_listing(query: str, *more: str) -> Listing:
