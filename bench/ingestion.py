@@ -57,8 +57,8 @@ async def _ingested(url: str, files: int) -> float:
     """Return the seconds from the attachment of all files until all are completed."""
     source = random.Random(7)
     async with aiohttp.ClientSession(f"{url}/v1/") as session:
-        ids = [await _uploaded(session, source, number) for number in range(files)]
-        # The model is loaded with the first text.
+        # One more: with the first text the model is loaded.
+        ids = [await _uploaded(session, source, number) for number in range(files + 1)]
         await _attached(session, ids[:1])
         began = time.monotonic()
         await _attached(session, ids[1:])
