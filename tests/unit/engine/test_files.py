@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -12,6 +13,7 @@ from engine.errors import Conflict, InvalidRequest, StorageUnavailable, TooLarge
 from engine.file_sweep import FileSweep, remove_dropped
 from engine.limits import Limits
 from engine.ports import FormPart
+from storage.memory import MemoryStore
 from tests.support.engine_rig import CALLER, Rig
 from tests.support.fake_model import FakeModel
 
@@ -121,6 +123,18 @@ async def test_the_sweep_removes_what_was_dropped() -> None:
     assert list(rig.blobs.kept.values()) == [b"kept"]
     assert await remove_dropped(rig.store, rig.blobs) == 0
     assert await rig.store.get_file(CALLER.tenant, kept) is not None
+
+
+@pytest.mark.parametrize(("expired", "again"), [(99, False), (100, True), (150, True)])
+async def test_a_backlog_is_swept_at_once(expired: int, again: bool) -> None:
+    """P7: files and uploads are removed together, so that there may be more than were asked for of each."""
+
+    class _Full(MemoryStore):
+        async def remove_expired_files(self, *, limit: int) -> int:
+            assert limit == 100
+            return expired
+
+    assert await FileSweep(_Full(time.time), a_rig().blobs)._sweep() is again
 
 
 async def an_upload(rig: Rig, size: int) -> str:
