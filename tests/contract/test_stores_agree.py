@@ -41,7 +41,7 @@ _OPERATIONS = (
     "abandon", "delete", "renew", "answer", "answer", "take_over", "claim", "inherit", "release",
     "cancel", "wait", "remove_expired", "remove_tenant", "converse", "converse", "take_turn", "take_turn",
     "take_turn", "end_turn", "end_turn", "end_turn", "add", "add", "drop", "drop", "end_conversation",
-    "connect", "connect", "reconnect", "disconnect", "store_file", "store_file", "remove_file",
+    "connect", "connect", "reconnect", "disconnect", "store_file", "store_file", "let_go", "remove_file",
     "upload", "upload", "complete", "abort", "sweep", "collect", "collect", "uncollect", "label", "use",
     "store_file", "store_file", "attach", "attach", "attach", "detach", "cancel_batch", "ingest", "ingest",
     "ingest", "write", "write", "end_ingestion", "end_ingestion", "put_back", "renew_ingestion", "empty",
@@ -229,6 +229,10 @@ class _Play(VectorStorePlay):
             await self._store.add_file(tenant, new, await self._announced(tenant, which))
             is not None
         )
+
+    async def _let_go(self, which: int, _count: int) -> None:
+        await self._announced(_TENANTS[which % 2], which)
+        await self._store.drop_blob(_TENANTS[which % 2], f"{which:032x}")
 
     async def _remove_file(self, which: int, _count: int) -> bool:
         return await self._store.delete_file(_TENANTS[which % 2], f"f{which}")
