@@ -43,9 +43,9 @@ _OPERATIONS = (
     "take_turn", "end_turn", "end_turn", "end_turn", "add", "add", "drop", "drop", "end_conversation",
     "connect", "connect", "reconnect", "disconnect", "store_file", "store_file", "let_go", "remove_file",
     "upload", "upload", "complete", "abort", "sweep", "collect", "collect", "uncollect", "label", "use",
-    "store_file", "store_file", "attach", "attach", "attach", "detach", "cancel_batch", "ingest", "ingest",
-    "ingest", "write", "write", "end_ingestion", "end_ingestion", "put_back", "renew_ingestion", "empty",
-    "unindex", "drop_chunks",
+    "store_file", "store_file", "begin", "attach", "attach", "attach", "detach", "cancel_batch", "ingest",
+    "ingest", "ingest", "write", "write", "end_ingestion", "end_ingestion", "put_back", "renew_ingestion",
+    "empty", "unindex", "drop_chunks",
 )  # fmt: skip
 _STEPS = st.lists(
     st.tuples(st.sampled_from(_OPERATIONS), st.integers(0, 15), st.integers(0, 3)),
