@@ -382,8 +382,8 @@ class VectorStoreStore(Protocol):
     async def removals(self, *, limit: int) -> list[Removal]:
         """Return attachments of all tenants that are gone, or that did not become complete.
 
-        What a worker had a lease of is returned when that has run out, whatever happened to it since: it
-        may still be inserting.
+        What a worker had a lease of is returned when that has run out, or would have, whatever happened to
+        it since: also where it was put back, what was sent to the index may still be on its way.
         """
         ...
 
