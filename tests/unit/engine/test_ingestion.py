@@ -403,6 +403,30 @@ async def test_who_was_taken_over_leaves_nothing_behind(bench: Bench) -> None:
     assert await bench.parts.index.count(TENANT, bench.store_id, attachment) == 0
 
 
+async def test_what_lands_behind_its_deadline_does_not_stay(bench: Bench) -> None:
+    """X1: the index did not answer in time, the file was put back and detached, and then it did."""
+    index = bench.parts.index
+    insert, sent = index.insert, []
+
+    async def slow(*args: Any) -> None:
+        sent.append(args)
+        raise IndexUnavailable("no answer in time")
+
+    index.insert = slow  # type: ignore[method-assign, assignment]
+    worker = bench.worker("a", lease=30.0)
+    worker.start()
+    await bench.rig.engine.until(lambda: bool(sent) and not worker._running)
+    await worker.stop()
+    attachment = await bench.attachment()
+    await bench.rig.got(f"/{bench.store_id}/files/{bench.file_id}", "DELETE")
+    assert not await remove_gone(bench.clocked, index)
+    await insert(*sent[0])
+    assert await index.count(TENANT, bench.store_id, attachment) > 0
+    bench.clocked.now += 31
+    assert await remove_gone(bench.clocked, index)
+    assert await index.count(TENANT, bench.store_id, attachment) == 0
+
+
 async def test_an_index_emptied_in_mid_file_is_filled_again(bench: Bench) -> None:
     """T8: `reindex --clear` beside workers loses nothing, wherever it comes."""
     index, embedder = bench.parts.index, bench.parts.embedder
