@@ -63,6 +63,7 @@ def values(settings: Settings) -> dict[str, object]:
         "sidecar_endpoints": [
             pipe(settings.worker_socket(index)) for index in range(settings.sidecar.workers)
         ],
+        "content_discovery": "STATIC",
         "content_endpoints": [
             pipe(settings.content_socket(index)) for index in range(settings.sidecar.workers)
         ],

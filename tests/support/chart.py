@@ -18,7 +18,10 @@ HOST = "demo-holdfast.prod.svc.cluster.local"
 
 _EVERY = {
     "image": {"repository": "registry.test/holdfast"},
-    "secrets": {"postgres": {"url": {"name": "postgres"}}},
+    "secrets": {
+        "postgres": {"url": {"name": "postgres"}},
+        "sealing": {"keys": {"name": "sealing"}},
+    },
 }
 _SERVERS = {"model": {"url": "http://vllm.models:8000"}}
 SHAPES: dict[str, dict[str, Any]] = {

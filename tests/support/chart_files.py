@@ -36,6 +36,8 @@ EXPRESSIONS = {
     "model_endpoints": '{{ include "holdfast.modelEndpoints" . }}',
     "sidecar_discovery": '"STRICT_DNS"',
     "sidecar_endpoints": '{{ include "holdfast.sidecarEndpoints" . }}',
+    "content_discovery": '"STRICT_DNS"',
+    "content_endpoints": '{{ include "holdfast.contentEndpoints" . }}',
 }
 
 
@@ -65,6 +67,7 @@ def ext_proc() -> str:
             for name, route in routes.items()
             if name.endswith("-without-body")
         ],
+        "content": routes["files-content"]["match"]["safe_regex"]["regex"],
     }
     return _made("#") + yaml.dump(pieces, Dumper=_NoAliases, sort_keys=False, width=110)
 

@@ -80,6 +80,7 @@ async def pod(
         environ = chart.environment(made) | {
             "HOLDFAST_SIDECAR__RUN_DIR": str(directory),
             "HOLDFAST_SIDECAR__NAME": directory.name,
+            "HOLDFAST_FILES__DIRECTORY": str(directory / "files"),
             "HOLDFAST_LISTEN__HOST": "127.0.0.1",
             "HOLDFAST_LISTEN__PORT": str(port),
             "HOLDFAST_METRICS__LISTEN": f"unix:{directory}/metrics.sock",

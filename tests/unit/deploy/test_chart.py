@@ -200,13 +200,13 @@ def test_the_versions_agree() -> None:
 
 
 @pytest.mark.parametrize("shape", ["envoyGateway", "istio", "envoy"])
-def test_only_envoy_reaches_ext_proc(shape: str) -> None:
-    """X2: whoever speaks ext_proc to a worker says whose a request is."""
+def test_only_envoy_reaches_the_workers(shape: str) -> None:
+    """X2: whoever speaks ext_proc to a worker says whose a request is; downloads are behind the same wall."""
     policy = only("NetworkPolicy", manifests(shape))
     rule, _metrics = policy["spec"]["ingress"]
     [source] = rule["from"]
 
-    assert [each["port"] for each in rule["ports"]] == [9000]
+    assert [each["port"] for each in rule["ports"]] == [9000, 9001]
     assert source["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
     assert source["podSelector"]["matchLabels"]
 
@@ -250,7 +250,7 @@ def test_envoy_gateway_gets_the_modes_of_the_one_config() -> None:
     made, pieces = manifests("envoyGateway"), yaml.safe_load(EXT_PROC.read_text())
     for name, body in (("with-body", "FullDuplexStreamed"), ("without-body", None)):
         [extension] = only("EnvoyExtensionPolicy", made, f"demo-holdfast-{name}")["spec"]["extProc"]
-        [rule] = only("HTTPRoute", made, f"demo-holdfast-{name}")["spec"]["rules"]
+        rule = only("HTTPRoute", made, f"demo-holdfast-{name}")["spec"]["rules"][0]
 
         assert extension["processingMode"]["request"].get("body") == body
         assert "response" not in extension["processingMode"]
@@ -258,6 +258,62 @@ def test_envoy_gateway_gets_the_modes_of_the_one_config() -> None:
         assert extension["messageTimeout"] == pieces["filter"]["typed_config"]["message_timeout"]
         assert [match["path"]["value"] for match in rule["matches"]] == pieces["paths"]
         assert {match.get("method") for match in rule["matches"]} == ({"POST"} if body else {None})
+
+
+@pytest.mark.parametrize("shape", ["envoyGateway", "istio", "envoy"])
+def test_downloads_have_a_port_of_the_workers(shape: str) -> None:
+    """ADR 27: the settings, the container, the Service and what Envoy is told name one port."""
+    made = manifests(shape, processor={"port": 7000, "contentPort": 7100})
+    settings = Settings.load(None, chart.environment(made))
+    [port] = [
+        each
+        for each in chart.container(pod(made), "holdfast")["ports"]
+        if each["name"] == "http-content"
+    ]
+    [served] = [each for each in only("Service", made)["spec"]["ports"] if each["port"] == 7100]
+
+    assert [str(each) for each in settings.content_addresses(0)][1:] == ["0.0.0.0:7100"]
+    assert port["containerPort"] == 7100
+    assert (served["targetPort"], served["appProtocol"]) == ("http-content", "http")
+    assert 7100 in [
+        each["port"] for each in only("NetworkPolicy", made)["spec"]["ingress"][0]["ports"]
+    ]
+    assert _where_downloads_go(shape, made) == [("/v1/files/[^/]+/content", "GET", 7100)]
+
+
+def _where_downloads_go(shape: str, made: list[chart.Manifest]) -> list[tuple[str, str, int]]:
+    """Return path, method and port of each route that leads to another port than that of ext_proc."""
+    if shape == "istio":
+        [http] = [
+            route
+            for route in only("VirtualService", made)["spec"]["http"]
+            if route["name"] == "demo-holdfast-content"
+        ]
+        [match], [to] = http["match"], http["route"]
+        found = (match["uri"]["regex"], match["method"]["exact"])
+        return [(*found, to["destination"]["port"]["number"])]
+    if shape == "envoyGateway":
+        [rule] = only("HTTPRoute", made, "demo-holdfast-without-body")["spec"]["rules"][1:]
+        [match], [to] = rule["matches"], rule["backendRefs"]
+        assert match["path"]["type"] == "RegularExpression"
+        return [(match["path"]["value"], match["method"], to["port"])]
+    config = yaml.safe_load(only("ConfigMap", made, "demo-holdfast-envoy")["data"]["envoy.yaml"])
+    resources = config["static_resources"]
+    [cluster] = [each for each in resources["clusters"] if each["name"] == "content"]
+    assert cluster["type"] == "STRICT_DNS"
+    [endpoint] = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    address = endpoint["endpoint"]["address"]["socket_address"]
+    assert address["address"] == chart.HOST
+    manager = resources["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    return [
+        (
+            route["match"]["safe_regex"]["regex"],
+            route["match"]["headers"][0]["string_match"]["exact"],
+            address["port_value"],
+        )
+        for route in manager["route_config"]["virtual_hosts"][0]["routes"]
+        if route.get("route", {}).get("cluster") == "content"
+    ]
 
 
 def test_tenancy_reaches_the_filter_of_a_gateway() -> None:
@@ -292,6 +348,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("istio", {"istio": {}}, "istio.gateways"),
     ("istio", {"settings": {"sidecar": {"workers": 2}}}, "settings.sidecar.workers"),
     ("istio", {"settings": {"tenancy": {"source": "jwt"}}}, "settings.tenancy.source"),
+    ("istio", {"secrets": {"postgres": {"url": SECRET}}}, "secrets.sealing.keys.name"),
     ("envoy", {"envoy": {}}, "envoy.host"),
     ("envoy", {"model": {"url": "https://models.test"}}, "model.url"),
     ("envoy", {"settings": {"limits": {"body_bytes": 1}}}, "settings.limits.body_bytes"),

@@ -107,6 +107,7 @@ env:
 ports:
   {{- if ne .Values.shape "gateway" }}
   - {name: grpc-ext-proc, containerPort: {{ .Values.processor.port }}, protocol: TCP}
+  - {name: http-content, containerPort: {{ .Values.processor.contentPort }}, protocol: TCP}
   {{- end }}
   {{- if .Values.metrics.enabled }}
   - {name: metrics, containerPort: {{ .Values.metrics.port }}, protocol: TCP}

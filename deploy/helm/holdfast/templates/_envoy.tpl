@@ -5,6 +5,11 @@
 {{- list (dict "endpoint" (dict "address" (dict "socket_address" $address))) | toJson -}}
 {{- end -}}
 
+{{- define "holdfast.contentEndpoints" -}}
+{{- $address := dict "address" (include "holdfast.host" .) "port_value" (int .Values.processor.contentPort) -}}
+{{- list (dict "endpoint" (dict "address" (dict "socket_address" $address))) | toJson -}}
+{{- end -}}
+
 {{- define "holdfast.modelEndpoints" -}}
 {{- $servers := list -}}
 {{- range splitList "," (include "holdfast.modelUrl" .) -}}

@@ -21,6 +21,7 @@ sidecar:
   run_dir: /run/holdfast
   {{- if ne .Values.shape "gateway" }}
   listen: 0.0.0.0:{{ .Values.processor.port }}
+  content_listen: 0.0.0.0:{{ .Values.processor.contentPort }}
   workers: 1
   {{- end }}
 model:
@@ -69,6 +70,9 @@ HOLDFAST_{{ upper $section }}__{{ upper $field }}: {{ include "holdfast.spelled"
 {{- end -}}
 
 {{- define "holdfast.secretEnvironment" -}}
+{{- if and (ne .Values.shape "gateway") (not (dig "sealing" "keys" "name" "" .Values.secrets)) (not (dig "sealing" "key_files" "" .Values.settings)) -}}
+{{- fail "secrets.sealing.keys.name: which Secret has the keys by which workers know that a download went through ext_proc? (docs/kubernetes.md)" -}}
+{{- end -}}
 {{- $_ := required "secrets.postgres.url.name: which Secret has the connection string of Postgres?" .Values.secrets.postgres.url.name -}}
 {{- range $section, $fields := .Values.secrets }}
 {{- range $field, $from := $fields }}
