@@ -296,6 +296,8 @@ def _where_downloads_go(shape: str, made: list[chart.Manifest]) -> list[tuple[st
         [rule] = only("HTTPRoute", made, "demo-holdfast-without-body")["spec"]["rules"][1:]
         [match], [to] = rule["matches"], rule["backendRefs"]
         assert match["path"]["type"] == "RegularExpression"
+        bounds = only("BackendTrafficPolicy", made, "demo-holdfast-content")["spec"]
+        assert bounds["targetRefs"][0]["name"] == "demo-holdfast-without-body"
         return [(match["path"]["value"], match["method"], to["port"])]
     config = yaml.safe_load(only("ConfigMap", made, "demo-holdfast-envoy")["data"]["envoy.yaml"])
     resources = config["static_resources"]
