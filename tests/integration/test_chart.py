@@ -25,6 +25,11 @@ from tests.support.stack import Stack, short_directory
 from tests.support.wire import Wire
 
 DEADLINE = 30.0
+# What the Secrets hold, by the variables that take it from them.
+_HELD = {
+    "HOLDFAST_POSTGRES__URL": "postgresql://holdfast@db/holdfast",
+    "HOLDFAST_INDEX__URL": "http://milvus:19530",
+}
 ROOT = Path(__file__).parents[2]
 
 
@@ -55,17 +60,23 @@ def validated(config: str, directory: Path) -> None:
                 "jwks_uri": "https://issuer.test/keys",
             },
         },
+        # Refused without its address, which is a secret.
+        {"index": {"kind": "milvus"}},
     ],
-    ids=["defaults", "workers", "tokens"],
+    ids=["defaults", "workers", "tokens", "index"],
 )
 def test_the_pod_writes_its_envoy_config_from_the_workers_settings(
     settings: dict[str, Any],
 ) -> None:
     """The init container's command, carried out: the one config, with the settings of the workers."""
     # As much as three workers may need: the chart refuses less.
-    made = chart.manifests("gateway", settings=settings, resources={"limits": {"memory": "8Gi"}})
+    url = {"url": {"name": "stores"}}
+    secrets = {"postgres": url, **({"index": url} if "index" in settings else {})}
+    made = chart.manifests(
+        "gateway", settings=settings, resources={"limits": {"memory": "8Gi"}}, secrets=secrets
+    )
     told = chart.container(chart.pod(made), "envoy-config")
-    environ = chart.environment(made)
+    environ = chart.variables(made, told, _HELD)
     with short_directory() as directory:
         command = [part.replace("/run/holdfast", str(directory)) for part in told["command"]]
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

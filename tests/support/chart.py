@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -86,3 +87,14 @@ def environment(among: list[Manifest]) -> dict[str, str]:
     """Return the workers' settings, as the ConfigMap has them."""
     data: dict[str, str] = only("ConfigMap", among, "demo-holdfast-settings")["data"]
     return data
+
+
+def variables(among: list[Manifest], each: Manifest, secrets: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of a container; `secrets` is what the Secrets hold, by variable."""
+    maps = {m["metadata"]["name"]: m["data"] for m in among if m["kind"] == "ConfigMap"}
+    found: dict[str, str] = {}
+    for source in each.get("envFrom", []):
+        found |= maps[source["configMapRef"]["name"]]
+    for one in each.get("env", []):
+        found[one["name"]] = one["value"] if "value" in one else secrets[one["name"]]
+    return found

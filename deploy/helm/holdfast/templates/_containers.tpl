@@ -9,6 +9,16 @@
 {{- end -}}
 
 {{/*
+Whoever reads the settings reads all of them, the secret ones too: which go together is checked at once.
+*/}}
+{{- define "holdfast.containerEnvironment" -}}
+envFrom:
+  - configMapRef: {name: {{ include "holdfast.fullname" . }}-settings}
+env:
+  {{- include "holdfast.secretEnvironment" . | nindent 2 }}
+{{- end -}}
+
+{{/*
 Before Envoy starts, its config is written by the image that the workers run, from the settings that they have:
 there is no copy of it in this chart.
 */}}
@@ -17,8 +27,7 @@ name: envoy-config
 image: {{ include "holdfast.image" . }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 command: [/bin/sh, -c, holdfast config --envoy > /run/holdfast/envoy.yaml]
-envFrom:
-  - configMapRef: {name: {{ include "holdfast.fullname" . }}-settings}
+{{ include "holdfast.containerEnvironment" . }}
 securityContext:
   {{- toYaml .Values.containerSecurityContext | nindent 2 }}
 resources:
@@ -99,10 +108,7 @@ name: holdfast
 image: {{ include "holdfast.image" . }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 args: [serve]
-envFrom:
-  - configMapRef: {name: {{ include "holdfast.fullname" . }}-settings}
-env:
-  {{- include "holdfast.secretEnvironment" . | nindent 2 }}
+{{ include "holdfast.containerEnvironment" . }}
 {{- if or .Values.metrics.enabled (ne .Values.shape "gateway") }}
 ports:
   {{- if ne .Values.shape "gateway" }}
