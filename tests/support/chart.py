@@ -20,6 +20,7 @@ HOST = "demo-holdfast.prod.svc.cluster.local"
 _EVERY = {
     "image": {"repository": "registry.test/holdfast"},
     "secrets": {"postgres": {"url": {"name": "postgres"}}},
+    "files": {"volume": {"persistentVolumeClaim": {"claimName": "files"}}},
 }
 _SERVERS = {"model": {"url": "http://vllm.models:8000"}}
 SHAPES: dict[str, dict[str, Any]] = {
@@ -44,8 +45,13 @@ def values(shape: str, **changed: Any) -> dict[str, Any]:
 
 def texts(shape: str, **changed: Any) -> dict[str, str]:
     """Return each template's file name and what it renders to; raises Helm's errors."""
+    return render(values(shape, **changed))
+
+
+def render(given: Mapping[str, Any]) -> dict[str, str]:
+    """Return each template's file name and what these values render to; raises Helm's errors."""
     with helm.Chart.load(str(CHART)) as chart:
-        rendered = chart.render(values(shape, **changed), name=NAME, namespace=NAMESPACE)
+        rendered = chart.render(dict(given), name=NAME, namespace=NAMESPACE)
     return {path.rsplit("/", 1)[-1]: text for path, text in rendered.items()}
 
 

@@ -115,6 +115,7 @@ async def _installed(
             **chart.environment(made),
             "HOLDFAST_POSTGRES__URL": postgres,
             "HOLDFAST_MODEL__URL": model_url,
+            "HOLDFAST_FILES__DIRECTORY": str(directory / "files"),
         }
         settings = Settings.load(None, environ)
         binary = str(find_binary(settings))

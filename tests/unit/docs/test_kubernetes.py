@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import Any
+
+import pytest
+import yaml
 
 from extproc.settings import Settings
-from tests.support.chart import SHAPES
+from tests.support.chart import SHAPES, render
 from tests.support.values_table import DOCUMENT, with_table
 
 
@@ -26,3 +30,17 @@ def test_every_shape_is_told_of() -> None:
 
     assert all(f"| `{shape}` |" in text for shape in SHAPES)
     assert named <= settings
+
+
+def _written() -> list[dict[str, Any]]:
+    """Return the values that the document tells to write, by its order."""
+    blocks = re.findall(r"```yaml\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.S)
+    return [yaml.safe_load(block) for block in blocks]
+
+
+@pytest.mark.parametrize("given", _written(), ids=lambda given: ",".join(given))
+def test_what_the_document_tells_to_write_can_be_installed(given: dict[str, Any]) -> None:
+    """H3: each block of values beside the one for all shapes is all that its shape needs."""
+    everywhere = _written()[0]
+
+    assert render({**everywhere, **given})

@@ -102,6 +102,15 @@ volumeMounts:
 {{- end -}}
 {{- end -}}
 
+{{/* What temporary files take at most: each document that is read stands there, up to its largest size. */}}
+{{- define "holdfast.tmpMebibytes" -}}
+{{- $settings := .Values.settings -}}
+{{- $documents := $settings.extraction -}}
+{{- $requests := mul (int64 $documents.request_concurrency) (dig "files" "input_bytes" 10485760 $settings | int64) -}}
+{{- $read := add (mul (int64 $documents.concurrency) (int64 $documents.document_bytes)) $requests -}}
+{{- add 512 (div (mul (dig "sidecar" "workers" 1 $settings | int64) $read) 1048576) -}}
+{{- end -}}
+
 {{- define "holdfast.workersContainer" -}}
 {{- include "holdfast.checkMemory" . -}}
 name: holdfast
@@ -161,4 +170,7 @@ resources:
   {{- toYaml .Values.resources | nindent 2 }}
 volumeMounts:
   {{- include "holdfast.mounts" . | nindent 2 }}
+  {{- with include "holdfast.filesMount" . }}
+  - {name: files, mountPath: {{ . }}}
+  {{- end }}
 {{- end -}}

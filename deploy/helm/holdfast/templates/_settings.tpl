@@ -31,6 +31,10 @@ model:
 metrics:
   enabled: {{ .Values.metrics.enabled }}
   listen: 0.0.0.0:{{ .Values.metrics.port }}
+{{- with include "holdfast.filesMount" . }}
+files:
+  directory: {{ . }}/files
+{{- end }}
 {{- if eq .Values.shape "gateway" }}
 listen:
   host: 0.0.0.0
