@@ -44,6 +44,8 @@ EVERYTHING: dict[str, Any] = {
     "tolerations": [{"operator": "Exists"}],
     "affinity": {"nodeAffinity": {}},
     "priorityClassName": "high",
+    "extraEnv": [{"name": "AWS_REGION", "value": "eu-central-1"}],
+    "extraEnvFrom": [{"secretRef": {"name": "bucket"}}],
     "extraVolumes": [{"name": "ca", "configMap": {"name": "ca"}}],
     "extraVolumeMounts": [{"name": "ca", "mountPath": "/etc/holdfast"}],
     "serviceAccount": {"annotations": {"role": "r"}},

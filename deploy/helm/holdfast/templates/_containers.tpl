@@ -9,16 +9,6 @@
 {{- end -}}
 
 {{/*
-Whoever reads the settings reads all of them, the secret ones too: which go together is checked at once.
-*/}}
-{{- define "holdfast.containerEnvironment" -}}
-envFrom:
-  - configMapRef: {name: {{ include "holdfast.fullname" . }}-settings}
-env:
-  {{- include "holdfast.secretEnvironment" . | nindent 2 }}
-{{- end -}}
-
-{{/*
 Before Envoy starts, its config is written by the image that the workers run, from the settings that they have:
 there is no copy of it in this chart.
 */}}
@@ -27,7 +17,11 @@ name: envoy-config
 image: {{ include "holdfast.image" . }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 command: [/bin/sh, -c, holdfast config --envoy > /run/holdfast/envoy.yaml]
-{{ include "holdfast.containerEnvironment" . }}
+envFrom:
+  - configMapRef: {name: {{ include "holdfast.fullname" . }}-settings}
+# The secret settings too: which ones go together is checked when they are read.
+env:
+  {{- include "holdfast.secretEnvironment" . | nindent 2 }}
 securityContext:
   {{- toYaml .Values.containerSecurityContext | nindent 2 }}
 resources:
@@ -117,7 +111,17 @@ name: holdfast
 image: {{ include "holdfast.image" . }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 args: [serve]
-{{ include "holdfast.containerEnvironment" . }}
+envFrom:
+  {{- with .Values.extraEnvFrom }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+  # The last one wins.
+  - configMapRef: {name: {{ include "holdfast.fullname" . }}-settings}
+env:
+  {{- include "holdfast.secretEnvironment" . | nindent 2 }}
+  {{- with include "holdfast.extraEnvironment" . }}
+  {{- . | nindent 2 }}
+  {{- end }}
 {{- if or .Values.metrics.enabled (ne .Values.shape "gateway") }}
 ports:
   {{- if ne .Values.shape "gateway" }}

@@ -87,6 +87,16 @@ HOLDFAST_{{ upper $section }}__{{ upper $field }}: {{ include "holdfast.spelled"
 {{- end }}
 {{- end -}}
 
+{{/* Variables of others, beside the settings: whoever writes `HOLDFAST_…` means a setting. */}}
+{{- define "holdfast.extraEnvironment" -}}
+{{- range .Values.extraEnv }}
+{{- if hasPrefix "HOLDFAST_" .name -}}
+{{- fail (printf "extraEnv: %s is a setting: it goes into `settings`, or into `secrets` if it is one" .name) -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.extraEnv }}{{ toYaml . }}{{ end -}}
+{{- end -}}
+
 {{/* What a pod needs at most from being told to go to its end, in whole seconds: as `holdfast serve` counts. */}}
 {{- define "holdfast.graceSeconds" -}}
 {{- $sidecar := .Values.settings.sidecar -}}
