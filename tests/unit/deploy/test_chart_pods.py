@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
 import pytest
+import yaml
 
+from extproc.settings import Settings
 from tests.support import chart
 from tests.support.chart import SHAPES, helm, manifests, only, pod
+from tests.support.chart_files import secret_settings
 
 every_shape = pytest.mark.parametrize("shape", SHAPES)
 
@@ -42,3 +46,44 @@ def test_a_setting_among_the_other_variables_is_refused() -> None:
     given = [{"name": "HOLDFAST_FILES__URL", "value": "s3://bucket"}]
     with pytest.raises(helm.HelmError, match=re.escape("HOLDFAST_FILES__URL is a setting")):
         manifests("gateway", extraEnv=given)
+
+
+SECRETS: list[str] = yaml.safe_load(secret_settings())
+
+
+def test_the_secrets_are_all_that_are_known() -> None:
+    """What `holdfast config` masks is what the chart keeps out of a ConfigMap."""
+    assert SECRETS == [
+        "model.api_key",
+        "postgres.url",
+        "sealing.keys",
+        "connectors.shared.headers",
+        "connectors.shared.authorization",
+        "embeddings.api_key",
+        "index.url",
+        "index.token",
+        "traces.headers",
+    ]
+
+
+@pytest.mark.parametrize("place", SECRETS)
+def test_a_secret_among_the_settings_is_refused(place: str) -> None:
+    """X4: settings are in a ConfigMap, in clear text."""
+    section, setting, *key = place.split(".")
+    server = {"label": "wiki", "url": "https://wiki.test/mcp"}
+    servers = [server, {**server, key[0]: "SECRET"}] if key else []
+    wanted = re.escape(f"secrets.{section}.{setting} names the Secret")
+    for given in (servers, json.dumps(servers)) if servers else ("SECRET",):
+        with pytest.raises(helm.HelmError, match=wanted) as told:
+            manifests("gateway", settings={section: {setting: given}})
+
+        assert "SECRET" not in str(told.value)
+
+
+def test_a_connector_without_credentials_is_a_setting() -> None:
+    """Only what is secret of it has to be in a Secret."""
+    server = {"label": "wiki", "url": "https://wiki.test/mcp"}
+    made = manifests("gateway", settings={"connectors": {"shared": [server]}})
+    [connector] = Settings.load(None, chart.environment(made)).connectors.shared
+
+    assert connector.url == server["url"]

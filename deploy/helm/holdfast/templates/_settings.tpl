@@ -55,7 +55,28 @@ listen:
 {{- end -}}
 {{- end -}}
 
+{{/* A ConfigMap is read by whoever may look: no secret gets there, whatever the values say. */}}
+{{- define "holdfast.refuseSecrets" -}}
+{{- range .Files.Get "files/secret_settings.yaml" | fromYamlArray -}}
+{{- $place := splitList "." . -}}
+{{- $section := get $.Values.settings (index $place 0) | default dict -}}
+{{- $found := list (dict "it" (get $section (index $place 1))) -}}
+{{- $key := "it" -}}
+{{- if eq (len $place) 3 -}}
+{{- $found = get $section (index $place 1) | default list -}}
+{{- if kindIs "string" $found }}{{ $found = fromJsonArray $found }}{{ end -}}
+{{- $key = index $place 2 -}}
+{{- end -}}
+{{- range $each := $found -}}
+{{- if get $each $key -}}
+{{- fail (printf "settings.%s is a secret, and settings are in a ConfigMap: secrets.%s.%s names the Secret that has it" (join "." $place) (index $place 0) (index $place 1)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "holdfast.environment" -}}
+{{- include "holdfast.refuseSecrets" . -}}
 {{- $all := mustMergeOverwrite (include "holdfast.ownSettings" . | fromYaml) (deepCopy .Values.settings) -}}
 {{- if and (ne .Values.shape "gateway") (ne (int $all.sidecar.workers) 1) -}}
 {{- fail "settings.sidecar.workers: a pod of this shape is one worker; `replicas` makes more of them" -}}
