@@ -87,3 +87,15 @@ def test_a_connector_without_credentials_is_a_setting() -> None:
     [connector] = Settings.load(None, chart.environment(made)).connectors.shared
 
     assert connector.url == server["url"]
+
+
+@every_shape
+def test_a_worker_that_is_busy_for_a_moment_stays_in_the_service(shape: str) -> None:
+    """E5: one late answer is no reason to give a pod's load to the others; one that is blocked has to go."""
+    made = manifests(shape)
+    probe = chart.container(pod(made), "holdfast")["readinessProbe"]
+    blocked = Settings.load(None, chart.environment(made)).sidecar.blocked_seconds
+
+    assert probe["failureThreshold"] > 1
+    assert probe["timeoutSeconds"] >= 5
+    assert probe["failureThreshold"] * probe["timeoutSeconds"] <= blocked

@@ -158,11 +158,15 @@ lifecycle:
 startupProbe:
   grpc: {port: {{ .Values.processor.port }}}
   periodSeconds: 1
+  timeoutSeconds: 5
   failureThreshold: 60
+# A worker that is busy for a second keeps its load: taken out, its load goes to the others, and then it is they who
+# are. A pod that goes leaves the Service without being asked, and a blocked worker is ended by its supervisor.
 readinessProbe:
   grpc: {port: {{ .Values.processor.port }}}
   periodSeconds: 2
-  failureThreshold: 1
+  timeoutSeconds: 5
+  failureThreshold: 3
 lifecycle:
   preStop:
     exec:
