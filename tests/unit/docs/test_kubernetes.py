@@ -10,7 +10,7 @@ import yaml
 
 from extproc.settings import Settings
 from tests.support.chart import SHAPES, render
-from tests.support.values_table import DOCUMENT, with_table
+from tests.support.values_table import DOCUMENT, VALUES, with_table
 
 
 def test_the_table_of_values_is_up_to_date() -> None:
@@ -44,3 +44,12 @@ def test_what_the_document_tells_to_write_can_be_installed(given: dict[str, Any]
     everywhere = _written()[0]
 
     assert render({**everywhere, **given})
+
+
+def test_the_time_of_a_stream_is_that_of_the_values() -> None:
+    """H3: what a stream has when its pod is told to go, in the shapes with a port."""
+    values = yaml.safe_load(VALUES.read_text(encoding="utf-8"))
+    times = values["settings"]["sidecar"]
+    seconds = values["processor"]["lingerSeconds"] + times["drain_seconds"] + times["grace_seconds"]
+
+    assert f"is told to go, {seconds} seconds" in " ".join(DOCUMENT.read_text().split())
