@@ -134,6 +134,36 @@ async def test_a_pod_that_goes_waits_for_its_clients(model: ScriptedModel) -> No
             assert (await running_one).status == 200
 
 
+async def test_the_pod_shows_what_its_envoy_says(model: ScriptedModel) -> None:
+    """The runbook's first command, with nothing but what the image has: Python and `holdfast`."""
+    with short_directory() as directory:
+        async with envoy(directory, model.url):
+            told = await _holdfast("envoy", directory)
+            assert told.returncode == 0, told.stderr
+            assert "model::" in told.stdout
+            assert "sidecar::" in told.stdout
+            assert "server.state: 0" in (await _holdfast("envoy", directory, "/stats")).stdout
+            assert (await _holdfast("envoy", directory, "nothing")).returncode == 1
+
+        gone = await _holdfast("envoy", directory)
+        assert gone.returncode == 1
+        assert "no Envoy at" in gone.stderr
+
+
+async def _holdfast(
+    command: str, data_dir: Path, *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    return await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "extproc", command, *arguments],
+        env={"DATA_DIR": str(data_dir), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+
+
 async def test_a_pod_without_workers_is_not_ready_and_without_envoy_has_no_clients() -> None:
     """The probe and the hook end, and tell the truth, whatever is there."""
     with short_directory() as directory:
