@@ -4,24 +4,29 @@
   an expression of Helm's in it.
 * `files/ext_proc.yaml`: the filter, its modes and the owned paths of the same config, for the meshes.
 * `files/alerts.yaml`: the alerts, as they are.
+* `files/secret_settings.yaml`: which settings are secret, so that none gets into a ConfigMap.
 * `values.schema.json`: the names of all settings, so that a misspelled one is refused before it is installed.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
+from pydantic import SecretStr
 
 from extproc.envoy.config import TEMPLATE, blocks, fill, values
 from extproc.settings import Settings
+from extproc.settings_section import Section
 
 CHART = Path(__file__).parents[2] / "deploy" / "helm" / "holdfast"
 ENVOY, EXT_PROC = CHART / "files" / "envoy.yaml", CHART / "files" / "ext_proc.yaml"
 SCHEMA = CHART / "values.schema.json"
 ALERTS = CHART / "files" / "alerts.yaml"
+SECRETS = CHART / "files" / "secret_settings.yaml"
 _RULES = CHART.parents[1] / "alerts" / "holdfast.yaml"
 
 # Expressions of Helm's in the places whose values the chart computes; each gives JSON.
@@ -79,6 +84,30 @@ def alerts() -> str:
     return made + yaml.dump(rules, Dumper=_NoAliases, sort_keys=False, width=110)
 
 
+def secret_settings() -> str:
+    """Return the places of all secrets: `section.setting`, or `section.setting.key` in a list of objects."""
+    sections = Settings.SECTIONS.items()
+    places = [place for name, section in sections for place in _secrets(section, name)]
+    return "# Made from the settings by `make docs`; do not edit.\n" + yaml.safe_dump(places)
+
+
+def _secrets(section: type[Section], place: str) -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        within = set(_types(field.annotation))
+        if SecretStr in within:
+            yield f"{place}.{name}"
+        for each in within:
+            if isinstance(each, type) and issubclass(each, Section):
+                yield from _secrets(each, f"{place}.{name}")
+
+
+def _types(annotation: Any) -> Iterator[Any]:
+    """Give a type and all types that it is made of."""
+    yield annotation
+    for part in get_args(annotation):
+        yield from _types(part)
+
+
 def schema() -> str:
     """Return the schema with today's settings in it."""
     document = json.loads(SCHEMA.read_text(encoding="utf-8"))
@@ -120,5 +149,6 @@ if __name__ == "__main__":
         (EXT_PROC, ext_proc),
         (SCHEMA, schema),
         (ALERTS, alerts),
+        (SECRETS, secret_settings),
     ):
         file.write_text(made(), encoding="utf-8")

@@ -54,7 +54,6 @@ class _Place:
         }
         return {
             "sidecar": {"run_dir": str(self.directory), **ports},
-            "files": {"directory": str(self.directory / "files")},
             "metrics": {"listen": f"unix:{self.directory}/metrics.sock"},
         }
 
@@ -123,6 +122,7 @@ async def _installed(
             "HOLDFAST_POSTGRES__URL": postgres,
             "HOLDFAST_SEALING__KEYS": base64.b64encode(os.urandom(32)).decode(),
             "HOLDFAST_MODEL__URL": model_url,
+            "HOLDFAST_FILES__DIRECTORY": str(directory / "files"),
         }
         settings = Settings.load(None, environ)
         binary = str(find_binary(settings))

@@ -80,11 +80,11 @@ async def pod(
         environ = chart.environment(made) | {
             "HOLDFAST_SIDECAR__RUN_DIR": str(directory),
             "HOLDFAST_SIDECAR__NAME": directory.name,
-            "HOLDFAST_FILES__DIRECTORY": str(directory / "files"),
             "HOLDFAST_LISTEN__HOST": "127.0.0.1",
             "HOLDFAST_LISTEN__PORT": str(port),
             "HOLDFAST_METRICS__LISTEN": f"unix:{directory}/metrics.sock",
             "HOLDFAST_POSTGRES__URL": postgres,
+            "HOLDFAST_FILES__DIRECTORY": str(directory / "files"),
         }
         settings = Settings.load(None, environ)
         (directory / "envoy.yaml").write_text(render(settings))

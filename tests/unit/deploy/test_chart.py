@@ -24,10 +24,12 @@ from tests.support.chart_files import (
     ENVOY,
     EXT_PROC,
     SCHEMA,
+    SECRETS,
     alerts,
     envoy_template,
     ext_proc,
     schema,
+    secret_settings,
 )
 
 ROOT = Path(__file__).parents[3]
@@ -44,6 +46,8 @@ EVERYTHING: dict[str, Any] = {
     "tolerations": [{"operator": "Exists"}],
     "affinity": {"nodeAffinity": {}},
     "priorityClassName": "high",
+    "extraEnv": [{"name": "AWS_REGION", "value": "eu-central-1"}],
+    "extraEnvFrom": [{"secretRef": {"name": "bucket"}}],
     "extraVolumes": [{"name": "ca", "configMap": {"name": "ca"}}],
     "extraVolumeMounts": [{"name": "ca", "mountPath": "/etc/holdfast"}],
     "serviceAccount": {"annotations": {"role": "r"}},
@@ -83,7 +87,13 @@ def test_helm_has_nothing_to_complain_about(shape: str) -> None:
 
 @pytest.mark.parametrize(
     ("file", "made"),
-    [(ENVOY, envoy_template), (EXT_PROC, ext_proc), (SCHEMA, schema), (ALERTS, alerts)],
+    [
+        (ENVOY, envoy_template),
+        (EXT_PROC, ext_proc),
+        (SCHEMA, schema),
+        (ALERTS, alerts),
+        (SECRETS, secret_settings),
+    ],
     ids=lambda it: getattr(it, "name", ""),
 )
 def test_what_is_made_from_the_project_is_up_to_date(file: Path, made: Any) -> None:

@@ -32,6 +32,10 @@ model:
 metrics:
   enabled: {{ .Values.metrics.enabled }}
   listen: 0.0.0.0:{{ .Values.metrics.port }}
+{{- with include "holdfast.filesMount" . }}
+files:
+  directory: {{ . }}/files
+{{- end }}
 {{- if eq .Values.shape "gateway" }}
 listen:
   host: 0.0.0.0
@@ -52,7 +56,28 @@ listen:
 {{- end -}}
 {{- end -}}
 
+{{/* A ConfigMap is read by whoever may look: no secret gets there, whatever the values say. */}}
+{{- define "holdfast.refuseSecrets" -}}
+{{- range .Files.Get "files/secret_settings.yaml" | fromYamlArray -}}
+{{- $place := splitList "." . -}}
+{{- $section := get $.Values.settings (index $place 0) | default dict -}}
+{{- $found := list (dict "it" (get $section (index $place 1))) -}}
+{{- $key := "it" -}}
+{{- if eq (len $place) 3 -}}
+{{- $found = get $section (index $place 1) | default list -}}
+{{- if kindIs "string" $found }}{{ $found = fromJsonArray $found }}{{ end -}}
+{{- $key = index $place 2 -}}
+{{- end -}}
+{{- range $each := $found -}}
+{{- if get $each $key -}}
+{{- fail (printf "settings.%s is a secret, and settings are in a ConfigMap: secrets.%s.%s names the Secret that has it" (join "." $place) (index $place 0) (index $place 1)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "holdfast.environment" -}}
+{{- include "holdfast.refuseSecrets" . -}}
 {{- $all := mustMergeOverwrite (include "holdfast.ownSettings" . | fromYaml) (deepCopy .Values.settings) -}}
 {{- if and (ne .Values.shape "gateway") (ne (int $all.sidecar.workers) 1) -}}
 {{- fail "settings.sidecar.workers: a pod of this shape is one worker; `replicas` makes more of them" -}}
@@ -85,6 +110,16 @@ HOLDFAST_{{ upper $section }}__{{ upper $field }}: {{ include "holdfast.spelled"
 {{- end }}
 {{- end }}
 {{- end }}
+{{- end -}}
+
+{{/* Variables of others, beside the settings: whoever writes `HOLDFAST_…` means a setting. */}}
+{{- define "holdfast.extraEnvironment" -}}
+{{- range .Values.extraEnv }}
+{{- if hasPrefix "HOLDFAST_" .name -}}
+{{- fail (printf "extraEnv: %s is a setting: it goes into `settings`, or into `secrets` if it is one" .name) -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.extraEnv }}{{ toYaml . }}{{ end -}}
 {{- end -}}
 
 {{/* What a pod needs at most from being told to go to its end, in whole seconds: as `holdfast serve` counts. */}}
