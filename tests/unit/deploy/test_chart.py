@@ -76,7 +76,7 @@ def test_kubernetes_accepts_every_manifest(shape: str, changed: dict[str, Any]) 
 @every_shape
 def test_helm_has_nothing_to_complain_about(shape: str) -> None:
     """`helm lint --strict`."""
-    report = helm.lint(str(CHART), chart.values(shape), strict=True)
+    report = helm.lint(str(CHART), chart.values(shape), strict=True, namespace=chart.NAMESPACE)
 
     assert [m["error"] for m in report["messages"] if m["severity"] > 1] == report["errors"] == []
 
@@ -215,7 +215,7 @@ def test_only_envoy_reaches_ext_proc(shape: str) -> None:
 def test_only_workers_reach_the_model_listener(shape: str) -> None:
     """X6: on a port it is not the path of a socket that keeps clients out."""
     made = manifests(shape)
-    policy = only("NetworkPolicy", made, "demo-holdfast-model")
+    policy = only("NetworkPolicy", made, f"{chart.IN_CLUSTER}-model")
     [source] = policy["spec"]["ingress"][-1]["from"]
 
     workers = only("Deployment", made)["spec"]["selector"]["matchLabels"]
@@ -223,12 +223,13 @@ def test_only_workers_reach_the_model_listener(shape: str) -> None:
 
 
 def test_the_mesh_gets_the_filter_of_the_one_config() -> None:
-    """Istio: the same filter, modes and paths; only the cluster has the mesh's name."""
+    """Istio: the same filter, modes and paths; only the names of cluster and filter differ."""
     made, pieces = manifests("istio"), yaml.safe_load(EXT_PROC.read_text())
-    patches = only("EnvoyFilter", made)["spec"]["configPatches"]
+    patches = only("EnvoyFilter", made, chart.IN_CLUSTER)["spec"]["configPatches"]
     pieces["filter"]["typed_config"]["grpc_service"]["envoy_grpc"]["cluster_name"] = (
         f"outbound|9000||{chart.HOST}"
     )
+    pieces["filter"]["name"] = chart.IN_CLUSTER
     routes = {r["name"]: r for r in only("VirtualService", made)["spec"]["http"]}
     told = {
         patch["match"]["routeConfiguration"]["vhost"]["route"]["name"]: patch["patch"]["value"]
@@ -238,11 +239,12 @@ def test_the_mesh_gets_the_filter_of_the_one_config() -> None:
     assert patches[0]["patch"]["value"] == pieces["filter"]
     assert set(told) < set(routes)
     for name, modes in (("with-body", "withBody"), ("without-body", "withoutBody")):
-        route = routes[f"demo-holdfast-{name}"]
-        assert told[route["name"]] == {"typed_per_filter_config": pieces[modes]}
+        route = routes[f"{chart.IN_CLUSTER}-{name}"]
+        modes_of_ours = {chart.IN_CLUSTER: pieces[modes]["holdfast"]}
+        assert told[route["name"]] == {"typed_per_filter_config": modes_of_ours}
         exact = [m["uri"]["exact"] for m in route["match"] if "exact" in m["uri"]]
         assert exact == pieces["paths"]
-    assert list(routes)[-1] == "demo-holdfast-passthrough"
+    assert list(routes)[-1] == f"{chart.IN_CLUSTER}-passthrough"
 
 
 def test_envoy_gateway_gets_the_modes_of_the_one_config() -> None:
@@ -274,7 +276,8 @@ def test_tenancy_reaches_the_filter_of_a_gateway() -> None:
         manifests("envoyGateway", settings=settings),
         "demo-holdfast-with-body",
     )
-    patches = only("EnvoyFilter", manifests("istio", settings=settings))["spec"]["configPatches"]
+    made = manifests("istio", settings=settings)
+    patches = only("EnvoyFilter", made, chart.IN_CLUSTER)["spec"]["configPatches"]
     sent = patches[0]["patch"]["value"]["typed_config"]["metadata_options"]["forwarding_namespaces"]
 
     named = [tenancy["metadata_namespace"]]
