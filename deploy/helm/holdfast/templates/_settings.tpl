@@ -56,9 +56,7 @@ listen:
 {{- if and (ne .Values.shape "gateway") (ne (int $all.sidecar.workers) 1) -}}
 {{- fail "settings.sidecar.workers: a pod of this shape is one worker; `replicas` makes more of them" -}}
 {{- end -}}
-{{- if and (ne .Values.shape "gateway") (eq (dig "tenancy" "source" "" $all) "jwt") -}}
-{{- fail "settings.tenancy.source: tokens are verified by your Envoy here: `metadata` or `header` (docs/kubernetes.md)" -}}
-{{- end -}}
+{{- include "holdfast.refusals" . -}}
 {{- range $section, $fields := $all }}
 {{- range $field, $value := $fields }}
 {{- if not (kindIs "invalid" $value) }}
