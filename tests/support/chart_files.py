@@ -3,6 +3,8 @@
 * `files/envoy.yaml`: deploy/envoy/envoy.yaml for an Envoy in another pod; what only the chart's user knows is
   an expression of Helm's in it.
 * `files/ext_proc.yaml`: the filter, its modes and the owned paths of the same config, for the meshes.
+* `files/envoy_settings.yaml`: the settings that nobody but Envoy reads, which the chart refuses where it could
+  not tell them.
 * `files/alerts.yaml`: the alerts, as they are.
 * `values.schema.json`: the names of all settings, so that a misspelled one is refused before it is installed.
 """
@@ -15,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from extproc.envoy import own_settings
 from extproc.envoy.config import TEMPLATE, blocks, fill, values
 from extproc.settings import Settings
 
@@ -22,6 +25,7 @@ CHART = Path(__file__).parents[2] / "deploy" / "helm" / "holdfast"
 ENVOY, EXT_PROC = CHART / "files" / "envoy.yaml", CHART / "files" / "ext_proc.yaml"
 SCHEMA = CHART / "values.schema.json"
 ALERTS = CHART / "files" / "alerts.yaml"
+ENVOY_SETTINGS = CHART / "files" / "envoy_settings.yaml"
 _RULES = CHART.parents[1] / "alerts" / "holdfast.yaml"
 
 # Expressions of Helm's in the places whose values the chart computes; each gives JSON.
@@ -67,6 +71,13 @@ def ext_proc() -> str:
         ],
     }
     return _made("#") + yaml.dump(pieces, Dumper=_NoAliases, sort_keys=False, width=110)
+
+
+def envoy_settings() -> str:
+    """Return the names of the settings that only Envoy's process and its config read."""
+    names = {"process": list(own_settings.PROCESS), "config": list(own_settings.CONFIG)}
+    made = "# Made from extproc/envoy/own_settings.py by `make docs`; do not edit.\n"
+    return made + yaml.dump(names, sort_keys=False)
 
 
 def alerts() -> str:
@@ -117,5 +128,6 @@ if __name__ == "__main__":
         (EXT_PROC, ext_proc),
         (SCHEMA, schema),
         (ALERTS, alerts),
+        (ENVOY_SETTINGS, envoy_settings),
     ):
         file.write_text(made(), encoding="utf-8")

@@ -38,7 +38,8 @@ def istio(made: list[Manifest], *neighbours: list[Manifest]) -> Parts:
 
     The patches of other installations are applied as well, and first; their workers are not there.
     """
-    filters, merged = [], {}
+    filters: list[Manifest] = []
+    merged: dict[str, Manifest] = {}
     for release in (*neighbours, made):
         for patch in _only_kind("EnvoyFilter", release)["spec"]["configPatches"]:
             value = patch["patch"]["value"]

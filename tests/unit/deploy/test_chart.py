@@ -22,9 +22,11 @@ from tests.support.chart_files import (
     ALERTS,
     CHART,
     ENVOY,
+    ENVOY_SETTINGS,
     EXT_PROC,
     SCHEMA,
     alerts,
+    envoy_settings,
     envoy_template,
     ext_proc,
     schema,
@@ -83,7 +85,13 @@ def test_helm_has_nothing_to_complain_about(shape: str) -> None:
 
 @pytest.mark.parametrize(
     ("file", "made"),
-    [(ENVOY, envoy_template), (EXT_PROC, ext_proc), (SCHEMA, schema), (ALERTS, alerts)],
+    [
+        (ENVOY, envoy_template),
+        (EXT_PROC, ext_proc),
+        (ENVOY_SETTINGS, envoy_settings),
+        (SCHEMA, schema),
+        (ALERTS, alerts),
+    ],
     ids=lambda it: getattr(it, "name", ""),
 )
 def test_what_is_made_from_the_project_is_up_to_date(file: Path, made: Any) -> None:
