@@ -3,8 +3,8 @@
 * `files/envoy.yaml`: deploy/envoy/envoy.yaml for an Envoy in another pod; what only the chart's user knows is
   an expression of Helm's in it.
 * `files/ext_proc.yaml`: the filter, its modes and the owned paths of the same config, for the meshes.
-* `files/envoy_settings.yaml`: the settings that nobody but Envoy reads, which the chart refuses where it could
-  not tell them.
+* `files/envoy_settings.yaml`: the settings that nobody but Envoy reads, which the chart refuses where it
+  could not tell them.
 * `files/alerts.yaml`: the alerts, as they are.
 * `values.schema.json`: the names of all settings, so that a misspelled one is refused before it is installed.
 """

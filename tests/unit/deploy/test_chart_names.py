@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support.chart import NAMESPACE, Manifest, manifests, only
+from tests.support.chart import NAMESPACE, Manifest, helm, manifests, only
 
 # A label of DNS that begins with a letter: what the name of a Service may be.
 _SERVICE = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -72,6 +73,22 @@ def test_the_model_service_of_each_installation_is_its_own() -> None:
 
     assert len(names) == len(_LONG)
     assert all(_SERVICE.fullmatch(name) for name in names)
+
+
+@elsewhere
+def test_services_are_found_in_a_cluster_of_another_domain(shape: str) -> None:
+    """Workers, their Envoy and the model are called by whole names."""
+    made = manifests(shape, clusterDomain="k8s.example.org")
+    written = json.dumps(made)
+
+    assert "cluster.local" not in written
+    assert ".svc.k8s.example.org" in written
+
+
+def test_a_domain_that_is_none_is_refused() -> None:
+    """H1."""
+    with pytest.raises(helm.HelmError, match="clusterDomain"):
+        manifests("istio", clusterDomain=".cluster.local")
 
 
 def _model_service(namespace: str, fullname: str) -> str:

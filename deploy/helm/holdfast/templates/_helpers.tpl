@@ -74,7 +74,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 
 {{/* The name of the workers' Service, as pods of any namespace find it. */}}
 {{- define "holdfast.host" -}}
-{{- printf "%s.%s.svc.cluster.local" (include "holdfast.fullname" .) .Release.Namespace -}}
+{{- printf "%s.%s.svc.%s" (include "holdfast.fullname" .) .Release.Namespace .Values.clusterDomain -}}
 {{- end -}}
 
 {{/* Where Envoy's pods are, if they are not ours. */}}

@@ -8,7 +8,7 @@
 {{- define "holdfast.turnsUrl" -}}
 {{- if eq .Values.shape "envoyGateway" -}}
 {{- $gateway := .Values.envoyGateway -}}
-http://{{ include "holdfast.modelService" . }}.{{ $gateway.namespace }}.svc.cluster.local:{{ $gateway.modelGateway.port }}
+http://{{ include "holdfast.modelService" . }}.{{ $gateway.namespace }}.svc.{{ .Values.clusterDomain }}:{{ $gateway.modelGateway.port }}
 {{- else if eq .Values.shape "envoy" -}}
 http://{{ required "envoy.host: under which name do the workers find your Envoy?" .Values.envoy.host }}:{{ .Values.envoy.modelPort }}
 {{- else -}}
