@@ -74,10 +74,9 @@ def _envoy_elsewhere(place: _Place, model: ScriptedModel) -> Made:
 def _istio(place: _Place, model: ScriptedModel) -> Made:
     from tests.support import chart, meshes
 
-    servers = {"url": model.url}
-    made = chart.manifests("istio", model=servers, settings=place.settings())
+    made = chart.manifests("istio", settings=place.settings())
     # The same gateway has another installation of the same name before it, whose workers are dead.
-    staging = chart.manifests("istio", namespace="staging", model=servers)
+    staging = chart.manifests("istio", namespace="staging")
     return made, _config(place, model, {place.public: meshes.istio(made, staging)}), model.url
 
 
