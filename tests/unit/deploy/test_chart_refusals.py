@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from extproc.envoy.own_settings import CONFIG, PROCESS
+from extproc.settings import Settings
+from tests.support import chart
 from tests.support.chart import SHAPES, helm, manifests
 
 elsewhere = pytest.mark.parametrize("shape", ["envoyGateway", "istio", "envoy"])
@@ -60,3 +62,26 @@ def test_what_only_holdfast_up_reads_is_refused(shape: str, name: str) -> None:
     """No pod starts Envoy that way: `gateway.concurrency` is the value for it."""
     with pytest.raises(helm.HelmError, match=re.escape(f"settings.{name}: only `holdfast up`")):
         manifests(shape, settings=given(name, "4"))
+
+
+_HEADER = {"mode": "required", "source": "header", "header": "x-tenant"}
+meshes_alone = pytest.mark.parametrize("shape", ["envoyGateway", "istio"])
+
+
+@meshes_alone
+@pytest.mark.parametrize("given", [{}, {"header_from_gateway": False}])
+def test_a_header_that_nobody_takes_from_clients_names_no_tenant(
+    shape: str, given: dict[str, bool]
+) -> None:
+    """X2: a mesh's Envoy gets nothing from the chart that removes it, so any client could be any tenant."""
+    with pytest.raises(helm.HelmError, match=r"settings\.tenancy\.source.*header_from_gateway"):
+        manifests(shape, settings={"tenancy": {**_HEADER, **given}})
+
+
+@meshes_alone
+def test_a_header_that_somebody_vouches_for_is_taken(shape: str) -> None:
+    """X2: as where workers serve HTTP, the operator says that clients cannot send it."""
+    made = manifests(shape, settings={"tenancy": {**_HEADER, "header_from_gateway": True}})
+    environ = {**chart.environment(made), "HOLDFAST_POSTGRES__URL": "postgresql://h/d"}
+
+    assert Settings.load(None, environ).tenancy.header == "x-tenant"
