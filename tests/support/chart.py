@@ -16,6 +16,8 @@ Manifest = dict[str, Any]
 
 NAME, NAMESPACE = "demo", "prod"
 HOST = "demo-holdfast.prod.svc.cluster.local"
+IN_CLUSTER = "prod.demo-holdfast"
+"""What the installation is called where it is beside those of other namespaces."""
 
 _EVERY = {
     "image": {"repository": "registry.test/holdfast"},
@@ -46,21 +48,21 @@ def values(shape: str, **changed: Any) -> dict[str, Any]:
     return {**_EVERY, "shape": shape, **SHAPES[shape], **changed}
 
 
-def texts(shape: str, **changed: Any) -> dict[str, str]:
+def texts(shape: str, *, namespace: str = NAMESPACE, **changed: Any) -> dict[str, str]:
     """Return each template's file name and what it renders to; raises Helm's errors."""
-    return render(values(shape, **changed))
+    return render(values(shape, **changed), namespace)
 
 
-def render(given: Mapping[str, Any]) -> dict[str, str]:
+def render(given: Mapping[str, Any], namespace: str = NAMESPACE) -> dict[str, str]:
     """Return each template's file name and what these values render to; raises Helm's errors."""
     with helm.Chart.load(str(CHART)) as chart:
-        rendered = chart.render(dict(given), name=NAME, namespace=NAMESPACE)
+        rendered = chart.render(dict(given), name=NAME, namespace=namespace)
     return {path.rsplit("/", 1)[-1]: text for path, text in rendered.items()}
 
 
-def manifests(shape: str, **changed: Any) -> list[Manifest]:
+def manifests(shape: str, *, namespace: str = NAMESPACE, **changed: Any) -> list[Manifest]:
     """Return all manifests of a shape."""
-    found = texts(shape, **changed)
+    found = texts(shape, namespace=namespace, **changed)
     return [
         manifest
         for name, text in found.items()

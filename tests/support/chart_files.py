@@ -3,6 +3,8 @@
 * `files/envoy.yaml`: deploy/envoy/envoy.yaml for an Envoy in another pod; what only the chart's user knows is
   an expression of Helm's in it.
 * `files/ext_proc.yaml`: the filter, its modes and the owned paths of the same config, for the meshes.
+* `files/envoy_settings.yaml`: the settings that nobody but Envoy reads, which the chart refuses where it
+  could not tell them.
 * `files/alerts.yaml`: the alerts, as they are.
 * `files/secret_settings.yaml`: which settings are secret, so that none gets into a ConfigMap.
 * `values.schema.json`: the names of all settings, so that a misspelled one is refused before it is installed.
@@ -18,6 +20,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import SecretStr
 
+from extproc.envoy import own_settings
 from extproc.envoy.config import TEMPLATE, blocks, fill, values
 from extproc.settings import Settings
 from extproc.settings_section import Section
@@ -27,6 +30,7 @@ ENVOY, EXT_PROC = CHART / "files" / "envoy.yaml", CHART / "files" / "ext_proc.ya
 SCHEMA = CHART / "values.schema.json"
 ALERTS = CHART / "files" / "alerts.yaml"
 SECRETS = CHART / "files" / "secret_settings.yaml"
+ENVOY_SETTINGS = CHART / "files" / "envoy_settings.yaml"
 _RULES = CHART.parents[1] / "alerts" / "holdfast.yaml"
 
 # Expressions of Helm's in the places whose values the chart computes; each gives JSON.
@@ -75,6 +79,13 @@ def ext_proc() -> str:
         "content": routes["files-content"]["match"]["safe_regex"]["regex"],
     }
     return _made("#") + yaml.dump(pieces, Dumper=_NoAliases, sort_keys=False, width=110)
+
+
+def envoy_settings() -> str:
+    """Return the names of the settings that only Envoy's process and its config read."""
+    names = {"process": list(own_settings.PROCESS), "config": list(own_settings.CONFIG)}
+    made = "# Made from extproc/envoy/own_settings.py by `make docs`; do not edit.\n"
+    return made + yaml.dump(names, sort_keys=False)
 
 
 def alerts() -> str:
@@ -150,5 +161,6 @@ if __name__ == "__main__":
         (SCHEMA, schema),
         (ALERTS, alerts),
         (SECRETS, secret_settings),
+        (ENVOY_SETTINGS, envoy_settings),
     ):
         file.write_text(made(), encoding="utf-8")

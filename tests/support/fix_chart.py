@@ -80,8 +80,10 @@ def _envoy_elsewhere(place: _Place, model: ScriptedModel) -> Made:
 def _istio(place: _Place, model: ScriptedModel, **settings: Any) -> Made:
     from tests.support import chart, meshes
 
-    made = chart.manifests("istio", model={"url": model.url}, settings=place.settings() | settings)
-    return made, _config(place, model, {place.public: meshes.istio(made)}), model.url
+    made = chart.manifests("istio", settings=place.settings() | settings)
+    # The same gateway has another installation of the same name before it, whose workers are dead.
+    staging = chart.manifests("istio", namespace="staging")
+    return made, _config(place, model, {place.public: meshes.istio(made, staging)}), model.url
 
 
 def _envoy_gateway(place: _Place, model: ScriptedModel, **settings: Any) -> Made:

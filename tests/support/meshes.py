@@ -34,19 +34,22 @@ WORKERS, CONTENT, SERVERS = "workers", "content", "servers"
 _OF_PORTS = {9000: WORKERS, 9001: CONTENT}
 
 
-def istio(made: list[Manifest]) -> Parts:
-    """Return the HTTP filters and routes of an ingress gateway: the VirtualService, patched."""
-    patches = chart.only("EnvoyFilter", made)["spec"]["configPatches"]
-    filters = [
-        _to_workers(patch["patch"]["value"])
-        for patch in patches
-        if patch["applyTo"] == "HTTP_FILTER" and patch["patch"]["operation"] == "INSERT_BEFORE"
-    ]
-    merged = {
-        patch["match"]["routeConfiguration"]["vhost"]["route"]["name"]: patch["patch"]["value"]
-        for patch in patches
-        if patch["applyTo"] == "HTTP_ROUTE"
-    }
+def istio(made: list[Manifest], *neighbours: list[Manifest]) -> Parts:
+    """Return the HTTP filters and routes of an ingress gateway: the VirtualService, patched.
+
+    The patches of other installations are applied as well, and first; their workers are not there.
+    """
+    filters: list[Manifest] = []
+    merged: dict[str, Manifest] = {}
+    for release in (*neighbours, made):
+        for patch in _only_kind("EnvoyFilter", release)["spec"]["configPatches"]:
+            value = patch["patch"]["value"]
+            if patch["applyTo"] == "HTTP_ROUTE":
+                name = patch["match"]["routeConfiguration"]["vhost"]["route"]["name"]
+                told = merged.setdefault(name, {"typed_per_filter_config": {}})
+                told["typed_per_filter_config"].update(value["typed_per_filter_config"])
+            elif patch["patch"]["operation"] == "INSERT_BEFORE":
+                filters.append(_to(WORKERS if release is made else SERVERS, value))
     routes = [
         {
             "name": http["name"],
@@ -112,9 +115,14 @@ def all_to_servers() -> Parts:
     return [], [{"name": "turns", "match": {"prefix": "/"}, "route": route}]
 
 
-def _to_workers(inserted: Manifest) -> Manifest:
+def _only_kind(kind: str, among: list[Manifest]) -> Manifest:
+    [found] = [manifest for manifest in among if manifest["kind"] == kind]
+    return found
+
+
+def _to(cluster: str, inserted: Manifest) -> Manifest:
     typed = inserted["typed_config"]
-    grpc = {**typed["grpc_service"], "envoy_grpc": {"cluster_name": WORKERS}}
+    grpc = {**typed["grpc_service"], "envoy_grpc": {"cluster_name": cluster}}
     return {**inserted, "typed_config": {**typed, "grpc_service": grpc}}
 
 

@@ -22,10 +22,12 @@ from tests.support.chart_files import (
     ALERTS,
     CHART,
     ENVOY,
+    ENVOY_SETTINGS,
     EXT_PROC,
     SCHEMA,
     SECRETS,
     alerts,
+    envoy_settings,
     envoy_template,
     ext_proc,
     schema,
@@ -80,7 +82,7 @@ def test_kubernetes_accepts_every_manifest(shape: str, changed: dict[str, Any]) 
 @every_shape
 def test_helm_has_nothing_to_complain_about(shape: str) -> None:
     """`helm lint --strict`."""
-    report = helm.lint(str(CHART), chart.values(shape), strict=True)
+    report = helm.lint(str(CHART), chart.values(shape), strict=True, namespace=chart.NAMESPACE)
 
     assert [m["error"] for m in report["messages"] if m["severity"] > 1] == report["errors"] == []
 
@@ -90,6 +92,7 @@ def test_helm_has_nothing_to_complain_about(shape: str) -> None:
     [
         (ENVOY, envoy_template),
         (EXT_PROC, ext_proc),
+        (ENVOY_SETTINGS, envoy_settings),
         (SCHEMA, schema),
         (ALERTS, alerts),
         (SECRETS, secret_settings),
@@ -225,7 +228,7 @@ def test_only_envoy_reaches_the_workers(shape: str) -> None:
 def test_only_workers_reach_the_model_listener(shape: str) -> None:
     """X6: on a port it is not the path of a socket that keeps clients out."""
     made = manifests(shape)
-    policy = only("NetworkPolicy", made, "demo-holdfast-model")
+    policy = only("NetworkPolicy", made, f"{chart.IN_CLUSTER}-model")
     [source] = policy["spec"]["ingress"][-1]["from"]
 
     workers = only("Deployment", made)["spec"]["selector"]["matchLabels"]
@@ -233,12 +236,13 @@ def test_only_workers_reach_the_model_listener(shape: str) -> None:
 
 
 def test_the_mesh_gets_the_filter_of_the_one_config() -> None:
-    """Istio: the same filter, modes and paths; only the cluster has the mesh's name."""
+    """Istio: the same filter, modes and paths; only the names of cluster and filter differ."""
     made, pieces = manifests("istio"), yaml.safe_load(EXT_PROC.read_text())
-    patches = only("EnvoyFilter", made)["spec"]["configPatches"]
+    patches = only("EnvoyFilter", made, chart.IN_CLUSTER)["spec"]["configPatches"]
     pieces["filter"]["typed_config"]["grpc_service"]["envoy_grpc"]["cluster_name"] = (
         f"outbound|9000||{chart.HOST}"
     )
+    pieces["filter"]["name"] = chart.IN_CLUSTER
     routes = {r["name"]: r for r in only("VirtualService", made)["spec"]["http"]}
     told = {
         patch["match"]["routeConfiguration"]["vhost"]["route"]["name"]: patch["patch"]["value"]
@@ -248,11 +252,12 @@ def test_the_mesh_gets_the_filter_of_the_one_config() -> None:
     assert patches[0]["patch"]["value"] == pieces["filter"]
     assert set(told) < set(routes)
     for name, modes in (("with-body", "withBody"), ("without-body", "withoutBody")):
-        route = routes[f"demo-holdfast-{name}"]
-        assert told[route["name"]] == {"typed_per_filter_config": pieces[modes]}
+        route = routes[f"{chart.IN_CLUSTER}-{name}"]
+        modes_of_ours = {chart.IN_CLUSTER: pieces[modes]["holdfast"]}
+        assert told[route["name"]] == {"typed_per_filter_config": modes_of_ours}
         exact = [m["uri"]["exact"] for m in route["match"] if "exact" in m["uri"]]
         assert exact == pieces["paths"]
-    assert list(routes)[-1] == "demo-holdfast-passthrough"
+    assert list(routes)[-1] == f"{chart.IN_CLUSTER}-passthrough"
 
 
 def test_envoy_gateway_gets_the_modes_of_the_one_config() -> None:
@@ -270,64 +275,6 @@ def test_envoy_gateway_gets_the_modes_of_the_one_config() -> None:
         assert {match.get("method") for match in rule["matches"]} == ({"POST"} if body else {None})
 
 
-@pytest.mark.parametrize("shape", ["envoyGateway", "istio", "envoy"])
-def test_downloads_have_a_port_of_the_workers(shape: str) -> None:
-    """ADR 27: the settings, the container, the Service and what Envoy is told name one port."""
-    made = manifests(shape, processor={"port": 7000, "contentPort": 7100})
-    settings = Settings.load(None, chart.environment(made))
-    [port] = [
-        each
-        for each in chart.container(pod(made), "holdfast")["ports"]
-        if each["name"] == "http-content"
-    ]
-    [served] = [each for each in only("Service", made)["spec"]["ports"] if each["port"] == 7100]
-
-    assert [str(each) for each in settings.content_addresses(0)][1:] == ["0.0.0.0:7100"]
-    assert port["containerPort"] == 7100
-    assert (served["targetPort"], served["appProtocol"]) == ("http-content", "http")
-    assert 7100 in [
-        each["port"] for each in only("NetworkPolicy", made)["spec"]["ingress"][0]["ports"]
-    ]
-    assert _where_downloads_go(shape, made) == [("/v1/files/[^/]+/content", "GET", 7100)]
-
-
-def _where_downloads_go(shape: str, made: list[chart.Manifest]) -> list[tuple[str, str, int]]:
-    """Return path, method and port of each route that leads to another port than that of ext_proc."""
-    if shape == "istio":
-        [http] = [
-            route
-            for route in only("VirtualService", made)["spec"]["http"]
-            if route["name"] == "demo-holdfast-content"
-        ]
-        [match], [to] = http["match"], http["route"]
-        found = (match["uri"]["regex"], match["method"]["exact"])
-        return [(*found, to["destination"]["port"]["number"])]
-    if shape == "envoyGateway":
-        [rule] = only("HTTPRoute", made, "demo-holdfast-without-body")["spec"]["rules"][1:]
-        [match], [to] = rule["matches"], rule["backendRefs"]
-        assert match["path"]["type"] == "RegularExpression"
-        bounds = only("BackendTrafficPolicy", made, "demo-holdfast-content")["spec"]
-        assert bounds["targetRefs"][0]["name"] == "demo-holdfast-without-body"
-        return [(match["path"]["value"], match["method"], to["port"])]
-    config = yaml.safe_load(only("ConfigMap", made, "demo-holdfast-envoy")["data"]["envoy.yaml"])
-    resources = config["static_resources"]
-    [cluster] = [each for each in resources["clusters"] if each["name"] == "content"]
-    assert cluster["type"] == "STRICT_DNS"
-    [endpoint] = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
-    address = endpoint["endpoint"]["address"]["socket_address"]
-    assert address["address"] == chart.HOST
-    manager = resources["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
-    return [
-        (
-            route["match"]["safe_regex"]["regex"],
-            route["match"]["headers"][0]["string_match"]["exact"],
-            address["port_value"],
-        )
-        for route in manager["route_config"]["virtual_hosts"][0]["routes"]
-        if route.get("route", {}).get("cluster") == "content"
-    ]
-
-
 def test_tenancy_reaches_the_filter_of_a_gateway() -> None:
     """X2: the place of the identity is told to whoever sends it and to who reads it."""
     tenancy = {
@@ -342,7 +289,8 @@ def test_tenancy_reaches_the_filter_of_a_gateway() -> None:
         manifests("envoyGateway", settings=settings),
         "demo-holdfast-with-body",
     )
-    patches = only("EnvoyFilter", manifests("istio", settings=settings))["spec"]["configPatches"]
+    made = manifests("istio", settings=settings)
+    patches = only("EnvoyFilter", made, chart.IN_CLUSTER)["spec"]["configPatches"]
     sent = patches[0]["patch"]["value"]["typed_config"]["metadata_options"]["forwarding_namespaces"]
 
     named = [tenancy["metadata_namespace"]]
@@ -360,7 +308,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("istio", {"istio": {}}, "istio.gateways"),
     ("istio", {"settings": {"sidecar": {"workers": 2}}}, "settings.sidecar.workers"),
     ("istio", {"settings": {"tenancy": {"source": "jwt"}}}, "settings.tenancy.source"),
-    ("istio", {"secrets": {"postgres": {"url": SECRET}}}, "secrets.sealing.keys.name"),
+    ("envoy", {"settings": {"tenancy": {"source": "jwt"}}}, "settings.tenancy.source"),
     ("envoy", {"envoy": {}}, "envoy.host"),
     ("envoy", {"model": {"url": "https://models.test"}}, "model.url"),
     ("envoy", {"settings": {"limits": {"body_bytes": 1}}}, "settings.limits.body_bytes"),

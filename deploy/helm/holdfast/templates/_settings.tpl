@@ -8,7 +8,7 @@
 {{- define "holdfast.turnsUrl" -}}
 {{- if eq .Values.shape "envoyGateway" -}}
 {{- $gateway := .Values.envoyGateway -}}
-http://{{ include "holdfast.fullname" . }}-model.{{ $gateway.namespace }}.svc.cluster.local:{{ $gateway.modelGateway.port }}
+http://{{ include "holdfast.modelService" . }}.{{ $gateway.namespace }}.svc.{{ .Values.clusterDomain }}:{{ $gateway.modelGateway.port }}
 {{- else if eq .Values.shape "envoy" -}}
 http://{{ required "envoy.host: under which name do the workers find your Envoy?" .Values.envoy.host }}:{{ .Values.envoy.modelPort }}
 {{- else -}}
@@ -82,9 +82,7 @@ listen:
 {{- if and (ne .Values.shape "gateway") (ne (int $all.sidecar.workers) 1) -}}
 {{- fail "settings.sidecar.workers: a pod of this shape is one worker; `replicas` makes more of them" -}}
 {{- end -}}
-{{- if and (ne .Values.shape "gateway") (eq (dig "tenancy" "source" "" $all) "jwt") -}}
-{{- fail "settings.tenancy.source: tokens are verified by your Envoy here: `metadata` or `header` (docs/kubernetes.md)" -}}
-{{- end -}}
+{{- include "holdfast.refusals" . -}}
 {{- range $section, $fields := $all }}
 {{- range $field, $value := $fields }}
 {{- if not (kindIs "invalid" $value) }}
