@@ -7,10 +7,16 @@ import logging
 import pytest
 
 from engine.errors import NotFound, Unauthenticated
+from extproc.admission import Admission
+from extproc.exchange import Exchanges
 from extproc.handover import Handover
 from extproc.messages import request_head
-from extproc.pb.ext_proc_pb2 import ProcessingRequest
+from extproc.pb.ext_proc_pb2 import HeaderValueOption, ProcessingRequest
 from extproc.sealing import AesSealing
+from tests.support.engine_rig import Rig
+from tests.support.fake_envoy import FakeEnvoy, head
+from tests.support.fake_model import FakeModel
+from tests.support.riding import riding
 
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
 FILE = "file-0123456789abcdef"
@@ -99,3 +105,24 @@ def test_keys_can_be_replaced_one_pod_at_a_time() -> None:
     for made_by, read_by in (((KEY,), (KEY, OTHER_KEY)), ((OTHER_KEY, KEY), (KEY, OTHER_KEY))):
         headers = given_by(sealing(*made_by), "t")
         assert sealing(*read_by).identify(carrying(*headers.items())) == "t"
+
+
+async def test_what_a_client_says_of_itself_is_overwritten() -> None:
+    """X2: both headers, so that nothing depends on an Envoy that removes them before."""
+    rig = Rig(FakeModel())
+    admission = Admission(
+        body_limit=1000, forward_authorization=False, identify=lambda _first: "mallory"
+    )
+    exchanges = Exchanges(rig.endpoints, admission, riding(rig.model), handover=sealing())
+    spoofed = {"x-holdfast-tenant": "victim", SEALED: "hf1.0.x"}
+    envoy = FakeEnvoy(head("GET", CONTENT, spoofed, end=True))
+    await exchanges.serve(envoy)
+
+    [answer] = envoy.passed
+    options = answer.request_headers.response.header_mutation.set_headers
+    told = {option.header.key: option.header.raw_value for option in options}
+    assert set(told) == set(spoofed)
+    assert {option.append_action for option in options} == {
+        HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+    }
+    assert sealing().identify(carrying(*told.items())) == "mallory"
