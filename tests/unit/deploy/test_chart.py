@@ -46,6 +46,7 @@ EVERYTHING: dict[str, Any] = {
     "tolerations": [{"operator": "Exists"}],
     "affinity": {"nodeAffinity": {}},
     "priorityClassName": "high",
+    "migration": {"podAnnotations": {"linkerd.io/inject": "disabled"}},
     "extraEnv": [{"name": "AWS_REGION", "value": "eu-central-1"}],
     "extraEnvFrom": [{"secretRef": {"name": "bucket"}}],
     "extraVolumes": [{"name": "ca", "configMap": {"name": "ca"}}],

@@ -124,3 +124,17 @@ def _listening(config: str) -> list[str]:
     listeners = yaml.safe_load(config)["static_resources"]["listeners"]
     places = [each["address"].get("socket_address") for each in listeners]
     return [place["address"] for place in places if place]
+
+
+def test_a_mesh_does_not_keep_the_migration_from_ending() -> None:
+    """A proxy beside it would run on: the Job never completes, and `helm install` fails after its time."""
+
+    def labels(**migration: Any) -> dict[str, str]:
+        job = only("Job", manifests("gateway", migration=migration), "demo-holdfast-migrate")
+        told: dict[str, str] = job["spec"]["template"]["metadata"]["labels"]
+        return told
+
+    assert labels()["sidecar.istio.io/inject"] == "false"
+    through = labels(podLabels={"sidecar.istio.io/inject": "true"})
+    assert through["sidecar.istio.io/inject"] == "true"
+    assert "sidecar.istio.io/inject" not in labels(podLabels={"sidecar.istio.io/inject": None})
