@@ -36,10 +36,11 @@ _RULES = CHART.parents[1] / "alerts" / "holdfast.yaml"
 # Expressions of Helm's in the places whose values the chart computes; each gives JSON.
 EXPRESSIONS = {
     "admin_socket": "{{ .Values.envoy.adminSocket | toJson }}",
-    "listen_host": '"0.0.0.0"',
+    "listen_host": "{{ .Values.listenAddress | toJson }}",
     "listen_port": "{{ .Values.envoy.port }}",
     "model_listener": (
-        '{"socket_address": {"address": "0.0.0.0", "port_value": {{ .Values.envoy.modelPort }} }}'
+        '{"socket_address": {"address": {{ .Values.listenAddress | toJson }}, '
+        '"port_value": {{ .Values.envoy.modelPort }} }}'
     ),
     "model_discovery": '"STRICT_DNS"',
     "model_endpoints": '{{ include "holdfast.modelEndpoints" . }}',

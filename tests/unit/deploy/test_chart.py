@@ -48,6 +48,7 @@ EVERYTHING: dict[str, Any] = {
     "tolerations": [{"operator": "Exists"}],
     "affinity": {"nodeAffinity": {}},
     "priorityClassName": "high",
+    "migration": {"podAnnotations": {"linkerd.io/inject": "disabled"}},
     "extraEnv": [{"name": "AWS_REGION", "value": "eu-central-1"}],
     "extraEnvFrom": [{"secretRef": {"name": "bucket"}}],
     "extraVolumes": [{"name": "ca", "configMap": {"name": "ca"}}],
@@ -377,7 +378,10 @@ def test_the_alerts_are_those_of_the_project() -> None:
     made = manifests("gateway", metrics=EVERYTHING["metrics"])
     groups = only("PrometheusRule", made)["spec"]["groups"]
     told = json.dumps(groups).replace("https://wiki.test/holdfast", "docs/runbook.md")
-    assert json.loads(told) == yaml.safe_load(alerts())["groups"]
+    # Another installation does not hide that this one is gone.
+    here = json.dumps('namespace="prod",')[1:-1]
+    assert here in told
+    assert json.loads(told.replace(here, "")) == yaml.safe_load(alerts())["groups"]
     assert "https://wiki.test/holdfast#holdfaststoredown" in json.dumps(groups)
 
 

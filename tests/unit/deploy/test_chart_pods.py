@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from extproc.envoy.config import render
 from extproc.settings import Settings
 from tests.support import chart
 from tests.support.chart import SHAPES, helm, manifests, only, pod
@@ -99,3 +100,42 @@ def test_a_worker_that_is_busy_for_a_moment_stays_in_the_service(shape: str) -> 
     assert probe["failureThreshold"] > 1
     assert probe["timeoutSeconds"] >= 5
     assert probe["failureThreshold"] * probe["timeoutSeconds"] <= blocked
+
+
+@every_shape
+def test_pods_of_a_cluster_with_ipv6_alone_listen_there(shape: str) -> None:
+    """The kubelet's probes, Envoy and Prometheus come to the pod's address, and it has no other."""
+    made = manifests(shape, listenAddress="::")
+    settings = Settings.load(None, chart.environment(made))
+
+    assert "0.0.0.0" not in json.dumps(made)
+    assert settings.metrics.listen == "[::]:9464"
+    if shape == "gateway":
+        assert _listening(render(settings)) == ["::"]
+    else:
+        assert settings.worker_addresses(0)[1] == "[::]:9000"
+        assert str(settings.content_addresses(0)[1]) == "[::]:9001"
+    if shape == "envoy":
+        [config] = [m["data"]["envoy.yaml"] for m in made if "envoy.yaml" in m.get("data", {})]
+        assert _listening(config) == ["::", "::"]
+
+
+def _listening(config: str) -> list[str]:
+    """Return the addresses of Envoy's listeners that have a port."""
+    listeners = yaml.safe_load(config)["static_resources"]["listeners"]
+    places = [each["address"].get("socket_address") for each in listeners]
+    return [place["address"] for place in places if place]
+
+
+def test_a_mesh_does_not_keep_the_migration_from_ending() -> None:
+    """A proxy beside it would run on: the Job never completes, and `helm install` fails after its time."""
+
+    def labels(**migration: Any) -> dict[str, str]:
+        job = only("Job", manifests("gateway", migration=migration), "demo-holdfast-migrate")
+        told: dict[str, str] = job["spec"]["template"]["metadata"]["labels"]
+        return told
+
+    assert labels()["sidecar.istio.io/inject"] == "false"
+    through = labels(podLabels={"sidecar.istio.io/inject": "true"})
+    assert through["sidecar.istio.io/inject"] == "true"
+    assert "sidecar.istio.io/inject" not in labels(podLabels={"sidecar.istio.io/inject": None})

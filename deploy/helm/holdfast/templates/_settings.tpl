@@ -16,12 +16,17 @@ http://{{ required "envoy.host: under which name do the workers find your Envoy?
 {{- end -}}
 {{- end -}}
 
+{{/* What pods listen on, as it stands before a port. */}}
+{{- define "holdfast.listenHost" -}}
+{{- ternary "[::]" .Values.listenAddress (eq .Values.listenAddress "::") -}}
+{{- end -}}
+
 {{- define "holdfast.ownSettings" -}}
 sidecar:
   run_dir: /run/holdfast
   {{- if ne .Values.shape "gateway" }}
-  listen: 0.0.0.0:{{ .Values.processor.port }}
-  content_listen: 0.0.0.0:{{ .Values.processor.contentPort }}
+  listen: "{{ include "holdfast.listenHost" . }}:{{ .Values.processor.port }}"
+  content_listen: "{{ include "holdfast.listenHost" . }}:{{ .Values.processor.contentPort }}"
   workers: 1
   {{- end }}
 model:
@@ -31,14 +36,14 @@ model:
   {{- end }}
 metrics:
   enabled: {{ .Values.metrics.enabled }}
-  listen: 0.0.0.0:{{ .Values.metrics.port }}
+  listen: "{{ include "holdfast.listenHost" . }}:{{ .Values.metrics.port }}"
 {{- with include "holdfast.filesMount" . }}
 files:
   directory: {{ . }}/files
 {{- end }}
 {{- if eq .Values.shape "gateway" }}
 listen:
-  host: 0.0.0.0
+  host: {{ .Values.listenAddress | quote }}
   port: {{ .Values.gateway.port }}
 {{- end }}
 {{- end -}}
