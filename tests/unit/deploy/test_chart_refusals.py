@@ -78,6 +78,17 @@ def test_a_header_that_nobody_takes_from_clients_names_no_tenant(
         manifests(shape, settings={"tenancy": {**_HEADER, **given}})
 
 
+@elsewhere
+def test_whose_a_request_is_comes_from_no_secret(shape: str) -> None:
+    """X2: the chart could not see a source that it has to refuse."""
+    secrets = {
+        "postgres": {"url": {"name": "postgres"}},
+        "tenancy": {"source": {"name": "hidden"}},
+    }
+    with pytest.raises(helm.HelmError, match=r"secrets\.tenancy\.source: "):
+        manifests(shape, secrets=secrets)
+
+
 @meshes_alone
 def test_a_header_that_somebody_vouches_for_is_taken(shape: str) -> None:
     """X2: as where workers serve HTTP, the operator says that clients cannot send it."""

@@ -46,6 +46,11 @@
 {{- if eq $source "jwt" -}}
 {{- fail "settings.tenancy.source: tokens are verified by your Envoy here: take the tenant from its `metadata` (docs/kubernetes.md)" -}}
 {{- end -}}
+{{- range $field, $from := .Values.secrets.tenancy | default dict -}}
+{{- if $from.name -}}
+{{- fail (printf "secrets.tenancy.%s: whose a request is has to stand in `settings`, where the chart can judge it" $field) -}}
+{{- end -}}
+{{- end -}}
 {{- $kept := eq (toString $tenancy.header_from_gateway) "true" -}}
 {{- if and (eq $source "header") (has .Values.shape (list "envoyGateway" "istio")) (not $kept) -}}
 {{- fail "settings.tenancy.source: nothing that this shape makes takes the header from what clients send, so a client could choose its tenant: take it from `metadata`, or set tenancy.header_from_gateway if whatever sets the header replaces the clients' own on every route (docs/tenancy.md)" -}}
