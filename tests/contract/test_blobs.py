@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def places(
         def files() -> list[str]:
             return [path.name for path in tmp_path.rglob("*") if path.is_file()]
 
-        return _Places(open_blobs(None, tmp_path), files)
+        return _Places(open_blobs(None, tmp_path, environ={}), files)
     if request.param == "memory":
         memory = MemoryBlobs()
         return _Places(memory, lambda: list(memory.kept))
@@ -72,7 +73,7 @@ def _bucket(url: str) -> _Places:
         whole = client.list_objects_v2(Bucket="files").get("Contents", [])
         return [entry["Key"].rpartition("/")[2] for entry in [*whole, *halves]]
 
-    return _Places(open_blobs("s3://files/below", Path("unused")), left)
+    return _Places(open_blobs("s3://files/below", Path("unused"), environ=os.environ), left)
 
 
 async def _pieces(*pieces: bytes) -> AsyncIterator[bytes]:
@@ -150,7 +151,7 @@ async def test_what_a_killed_writer_left_goes_with_its_blob(tmp_path: Path) -> N
     half = tmp_path / KEY[:2] / f"{KEY}#1"
     half.parent.mkdir()
     half.write_bytes(b"half")
-    await open_blobs(None, tmp_path).delete([KEY])
+    await open_blobs(None, tmp_path, environ={}).delete([KEY])
     assert not half.exists()
 
 
@@ -164,16 +165,16 @@ async def test_a_store_that_fails_is_told_of(tmp_path: Path) -> None:
 
     async with asyncio.timeout(10):
         with pytest.raises(StorageUnavailable):
-            await open_blobs(None, tmp_path).put(KEY, long())
+            await open_blobs(None, tmp_path, environ={}).put(KEY, long())
 
 
 def test_a_url_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     """At the start, not at the first file."""
     with pytest.raises(ValueError, match=r"."):
-        open_blobs("nonsense://x", tmp_path)
+        open_blobs("nonsense://x", tmp_path, environ={})
 
 
 def test_directories_are_their_owners(tmp_path: Path) -> None:
     """Nobody else of the machine reads them."""
-    open_blobs(None, tmp_path / "new" / "files")
+    open_blobs(None, tmp_path / "new" / "files", environ={})
     assert (tmp_path / "new" / "files").stat().st_mode & 0o077 == 0
