@@ -14,10 +14,10 @@ from engine.errors import StorageUnavailable
 from engine.ports import BlobStore
 from storage.blobs.store import open_blobs
 from storage.memory import MemoryBlobs
+from tests.support.object_store import ObjectStore, object_store
 
 KEY = "0123456789abcdef" * 2
 MIB = 1 << 20
-_KEYS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us-east-1"}
 
 
 class _Places:
@@ -30,15 +30,10 @@ class _Places:
 
 
 @pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """The address of a server that speaks S3."""
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    try:
-        yield f"http://{host}:{port}"
-    finally:
-        server.stop()
+def s3() -> Iterator[ObjectStore]:
+    """A server that speaks S3."""
+    with object_store() as running:
+        yield running
 
 
 @pytest.fixture(params=["directory", "memory", "s3"])
@@ -54,26 +49,12 @@ def places(
     if request.param == "memory":
         memory = MemoryBlobs()
         return _Places(memory, lambda: list(memory.kept))
-    url = request.getfixturevalue("s3")
-    for name, value in {**_KEYS, "AWS_ENDPOINT_URL": url, "AWS_ALLOW_HTTP": "true"}.items():
+    store: ObjectStore = request.getfixturevalue("s3")
+    store.clear()
+    for name, value in store.environment().items():
         monkeypatch.setenv(name, value)
-    return _bucket(url)
-
-
-def _bucket(url: str) -> _Places:
-    import boto3
-
-    client = boto3.client("s3", endpoint_url=url, region_name=_KEYS["AWS_REGION"])
-    client.create_bucket(Bucket="files")
-    for entry in client.list_objects_v2(Bucket="files").get("Contents", []):
-        client.delete_object(Bucket="files", Key=entry["Key"])
-
-    def left() -> list[str]:
-        halves = client.list_multipart_uploads(Bucket="files").get("Uploads", [])
-        whole = client.list_objects_v2(Bucket="files").get("Contents", [])
-        return [entry["Key"].rpartition("/")[2] for entry in [*whole, *halves]]
-
-    return _Places(open_blobs("s3://files/below", Path("unused"), environ=os.environ), left)
+    blobs = open_blobs("s3://files/below", Path("unused"), environ=os.environ)
+    return _Places(blobs, lambda: store.blobs() + store.halves())
 
 
 async def _pieces(*pieces: bytes) -> AsyncIterator[bytes]:
