@@ -7,7 +7,7 @@ import hashlib
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -69,7 +69,7 @@ async def _read(blobs: Blobs, key: str) -> int:
 
 async def _fails_in_time(blobs: Blobs, kind: str, key: str) -> None:
     """An operation fails as unavailable, soon behind its patience."""
-    work = {
+    work: Mapping[str, Callable[[], Awaitable[object]]] = {
         "get": lambda: _read(blobs, key),
         "delete": lambda: blobs.delete([key]),
         "small": lambda: blobs.put(_new_key(), _pieces(MIB)),
