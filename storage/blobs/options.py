@@ -19,18 +19,22 @@ _OF_CONNECTIONS = (
     "allow_invalid_certificates",
     "connect_timeout",
     "http1_only",
+    "http2_keep_alive_interval",
+    "http2_keep_alive_timeout",
+    "http2_keep_alive_while_idle",
     "http2_only",
     "pool_idle_timeout",
     "pool_max_idle_per_host",
     "proxy_ca_certificate",
     "proxy_excludes",
     "proxy_url",
+    "randomize_addresses",
     "read_timeout",
     "root_certificate",
     "timeout",
     "user_agent",
 )
-# Of two attempts each has half of the patience.
+# What hangs is tried once more, over another connection: each attempt has half of the patience.
 _ATTEMPTS = 2
 # A whole download may take as long as its reader does.
 _WHOLE = timedelta(days=1)
@@ -53,9 +57,5 @@ def client_options(url: str, environ: Mapping[str, str], patience: float) -> Cli
 
 
 def retries(patience: float) -> RetryConfig:
-    """Return how often a request is tried again: so that what hangs does not go on when nobody waits."""
-    return {
-        "max_retries": _ATTEMPTS - 1,
-        "retry_timeout": timedelta(seconds=patience),
-        "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=1)},
-    }
+    """Return for how long a request is tried again: what hangs does not go on when nobody waits."""
+    return {"retry_timeout": timedelta(seconds=patience)}

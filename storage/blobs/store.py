@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
+import logging
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from engine.ports import Blob
 from engine.ports.meters import NO_METERS, BlobTrouble, Meters
 from storage.blobs.options import client_options, retries
 from storage.blobs.relay import Relay
+
+_log = logging.getLogger(__name__)
 
 _KEY = re.compile(r"[0-9a-f]{32}")
 # One part of a multipart upload; with 10,000 of them, far more than any file may have.
@@ -133,6 +136,8 @@ class Blobs:
             yield
         except (BaseError, OSError) as error:
             trouble, told = _told(error)
+            # Its address, and a key that is ours; what clients sent is not in it.
+            _log.warning("the file store failed (%s): %s", trouble, _first_line(error))
             self._meters.blob_error(trouble)
             raise told from error
 
@@ -142,7 +147,7 @@ def open_blobs(
     directory: Path,
     *,
     environ: Mapping[str, str],
-    patience: float = 30.0,
+    patience: float = 60.0,
     meters: Meters = NO_METERS,
 ) -> Blobs:
     """Return the blobs behind a URL (`s3://bucket/prefix`, `gs://…`, `az://…`), or in a directory.
@@ -191,6 +196,11 @@ def _ended(writing: asyncio.Task[None], relay: Relay) -> None:
     relay.close()
     if not writing.cancelled():
         writing.exception()  # looked at, for where nobody waits for it any more
+
+
+def _first_line(error: Exception) -> str:
+    """Return the store's own words, without the pages that some of them have behind."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _told(error: Exception) -> tuple[BlobTrouble, StorageUnavailable]:

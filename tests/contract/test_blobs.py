@@ -53,7 +53,7 @@ def places(
     store.clear()
     for name, value in store.environment().items():
         monkeypatch.setenv(name, value)
-    blobs = open_blobs("s3://files/below", Path("unused"), environ=os.environ)
+    blobs = open_blobs(store.place, Path("unused"), environ=os.environ)
     return _Places(blobs, lambda: store.blobs() + store.halves())
 
 

@@ -49,9 +49,7 @@ def _opened(
     with pytest.MonkeyPatch.context() as patch:
         for name, value in s3.environment(proxy.url).items():
             patch.setenv(name, value)
-        return open_blobs(
-            "s3://files/below", Path("x"), environ=os.environ, patience=patience, meters=meters
-        )
+        return open_blobs(s3.place, Path("x"), environ=os.environ, patience=patience, meters=meters)
 
 
 def _new_key() -> str:

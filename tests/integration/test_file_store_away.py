@@ -108,18 +108,25 @@ async def server() -> AsyncIterator[EmbeddingsServer]:
 
 
 @pytest_asyncio.fixture(scope="module")
-async def s3() -> AsyncIterator[StallingProxy]:
-    """An object store that may hang."""
-    with object_store() as store:
-        async with stalling_proxy(store.url) as proxy:
-            with pytest.MonkeyPatch.context() as patch:
-                for name, value in store.environment(proxy.url).items():
-                    patch.setenv(name, value)
-                yield proxy
+async def store() -> AsyncIterator[ObjectStore]:
+    """An object store."""
+    with object_store() as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module")
+async def s3(store: ObjectStore) -> AsyncIterator[StallingProxy]:
+    """The way to it, on which it may hang."""
+    async with stalling_proxy(store.url) as proxy:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in store.environment(proxy.url).items():
+                patch.setenv(name, value)
+            yield proxy
 
 
 @pytest_asyncio.fixture(scope="module")
 async def hanging(
+    store: ObjectStore,
     s3: StallingProxy,
     postgres_server: EmbeddedPostgres,
     stage: ScriptedModel,
@@ -130,7 +137,7 @@ async def hanging(
         stage,
         await create_database(postgres_server),
         server,
-        files={"url": "s3://files/below", "timeout_seconds": PATIENCE},
+        files={"url": store.place, "timeout_seconds": PATIENCE},
         retrieval={"attempts": 1},
     ) as stack:
         async for parts in _opened(stack):
