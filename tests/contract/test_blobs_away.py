@@ -121,7 +121,7 @@ async def test_an_object_store_that_hangs_is_told_in_time(s3: ObjectStore) -> No
 async def test_a_client_that_leaves_a_store_that_hangs_is_let_go(s3: ObjectStore) -> None:
     """E6: what it held in memory and in connections goes with it, although the store takes nothing."""
     async with stalling_proxy(s3.url) as proxy:
-        blobs = _opened(s3, proxy, Meters())
+        blobs = _opened(s3, proxy, Meters(), patience=2.0)
         proxy.stall()
         putting = asyncio.create_task(blobs.put(_new_key(), _pieces(SIZE)))
         await eventually(lambda: proxy.stalled > 0)
@@ -145,6 +145,22 @@ async def test_a_slow_reader_is_no_store_that_hangs(s3: ObjectStore) -> None:
                 await eventually(lambda: time.monotonic() > begun + 2 * patience)
             size += len(piece)
         assert size == SIZE
+
+
+async def test_a_directory_that_hangs_is_told_in_time(tmp_path: Path) -> None:
+    """P2: as one of a network does; a pipe hangs whoever opens it until somebody is at its other end."""
+    meters, key = _Counting(), _new_key()
+    pipe = tmp_path / key[:2] / key
+    pipe.parent.mkdir()
+    os.mkfifo(pipe)
+    blobs = open_blobs(None, tmp_path, environ={}, patience=0.5, meters=meters)
+    try:
+        async with asyncio.timeout(SLACK):
+            with pytest.raises(StorageUnavailable, match="did not answer in time"):
+                await _read(blobs, key)
+    finally:
+        os.close(os.open(pipe, os.O_RDWR | os.O_NONBLOCK))
+    assert meters.troubles == {"timeout": 1}
 
 
 @pytest.mark.parametrize("mounted", [True, False])

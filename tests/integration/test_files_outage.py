@@ -19,8 +19,8 @@ from tests.support.stack import CLIENT_KEY, KillablePostgres, Stack, eventually
 from tests.support.wire import FILES, Seen, Wire
 
 MIB = 1 << 20
-FILES_TO_INGEST = 30
-AWAY_SECONDS = 8.0
+FILES_TO_INGEST = 16
+AWAY_SECONDS = 6.0
 _ENDED = "SELECT count(*) FROM attachments WHERE status <> 'in_progress'"
 _STATUSES = "SELECT status, error_code, count(*) FROM attachments GROUP BY 1, 2"
 _HEAD = (
