@@ -8,7 +8,8 @@ attachments by the store, and handed to the index (rule T8).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from heapq import nsmallest
 from typing import Any
 
 import msgspec
@@ -39,6 +40,8 @@ _MOST_MATCHING = 100_000
 _MATCHING_AT_ONCE = 10_000
 _AT_ONCE = 8
 _WIDER = 4
+# Texts that are read ahead of what is returned.
+_MOST_TEXTS = 500
 
 
 class VectorSearch:
@@ -118,23 +121,33 @@ class VectorSearch:
         self, tenant: str, asked: SearchAsked, rankings: Sequence[_Rankings]
     ) -> tuple[list[SearchResult], set[Place]]:
         """Return the best of what the store has, and what was taken out of the rankings: it has not that."""
-        known: dict[Place, FoundChunk] = {}
+        known: dict[Place, FoundChunk | None] = {}
         gone: set[Place] = set()
         window = asked.limit
         while True:
-            scores = best_of([ranking.scores(asked, gone) for ranking in rankings])
-            order = sorted(scores, key=lambda place: (-scores[place], place))
-            best = [place for place in order[:window] if scores[place] >= asked.threshold]
-            unknown = [place for place in best if place not in known]
-            found = await self._store.found(tenant, unknown) if unknown else {}
-            known |= {place: chunk for place, chunk in found.items() if _is_wanted(chunk, asked)}
-            left_out = {place for place in best if place not in known}
-            left_out |= _twice([known[place] for place in best if place in known])
+            scores = await _scores(asked, rankings, gone)
+            order = _best_first(scores, asked.threshold, window)
+            if any(place not in known for place in order[: asked.limit]):
+                unread = [place for place in order if place not in known]
+                read = await self._read(tenant, asked, unread)
+                known |= read
+                # Of what is left out there is seldom only one; but texts are not read by the thousand.
+                texts = sum(chunk is not None for chunk in read.values())
+                window = min(window * _WIDER, _MOST_TEXTS * len(read) // max(1, texts))
+            left_out = _left_out([(place, known[place]) for place in order if place in known])
             if not left_out:
-                return [_result(known[place], scores[place]) for place in best[: asked.limit]], gone
+                chunks = ((known[place], scores[place]) for place in order[: asked.limit])
+                return [_result(chunk, score) for chunk, score in chunks if chunk is not None], gone
             gone |= left_out
-            # Of what the index is behind with there is seldom only one.
-            window *= _WIDER
+            known |= dict.fromkeys(left_out)
+
+    async def _read(
+        self, tenant: str, asked: SearchAsked, places: Sequence[Place]
+    ) -> dict[Place, FoundChunk | None]:
+        """Return what the store has there, None where it has nothing that is wanted."""
+        found = await self._store.found(tenant, places)
+        wanted = {place: chunk for place, chunk in found.items() if _is_wanted(chunk, asked)}
+        return {place: wanted.get(place) for place in places}
 
 
 class _Scope(msgspec.Struct, frozen=True):
@@ -279,16 +292,33 @@ def _is_wanted(chunk: FoundChunk, asked: SearchAsked) -> bool:
     return asked.filters is None or matches(asked.filters, chunk.attributes)
 
 
-def _twice(best: Sequence[FoundChunk]) -> set[Place]:
-    """Return the places of chunks that stand before: the same text of a file, out of another store."""
+async def _scores(
+    asked: SearchAsked, rankings: Sequence[_Rankings], gone: set[Place]
+) -> dict[Place, float]:
+    """Return the best score of each place for any query; others are served between two of these."""
+    scored = []
+    for ranking in rankings:
+        scored.append(ranking.scores(asked, gone))
+        await asyncio.sleep(0)
+    return best_of(scored)
+
+
+def _best_first(scores: Mapping[Place, float], threshold: float, most: int) -> list[Place]:
+    """Return so many places that pass the threshold, best first."""
+    passing = (place for place, score in scores.items() if score >= threshold)
+    return nsmallest(most, passing, key=lambda place: (-scores[place], place))
+
+
+def _left_out(best: Iterable[tuple[Place, FoundChunk | None]]) -> set[Place]:
+    """Return the places that are no result: nothing is there, or what stands before, out of another store."""
     seen: set[tuple[str, str]] = set()
-    again: set[Place] = set()
-    for chunk in best:
-        what = (chunk.file_id, chunk.text)
-        if what in seen:
-            again.add((chunk.attachment, chunk.number))
-        seen.add(what)
-    return again
+    left_out: set[Place] = set()
+    for place, chunk in best:
+        if chunk is None or (chunk.file_id, chunk.text) in seen:
+            left_out.add(place)
+        else:
+            seen.add((chunk.file_id, chunk.text))
+    return left_out
 
 
 def _result(chunk: FoundChunk, score: float) -> SearchResult:

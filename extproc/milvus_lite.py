@@ -180,11 +180,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _server(servicer: Servicer, socket: Path) -> grpc.Server:
-    limits = [
+    options = [
         ("grpc.max_receive_message_length", _MESSAGE_BYTES),
         ("grpc.max_send_message_length", _MESSAGE_BYTES),
+        # pymilvus pings every ten seconds, also when it asks nothing: gRPC takes that for an attack and
+        # closes the connection, by default. Only our own workers reach this socket.
+        ("grpc.http2.max_ping_strikes", 0),
     ]
-    server = grpc.server(ThreadPoolExecutor(_THREADS), options=limits)
+    server = grpc.server(ThreadPoolExecutor(_THREADS), options=options)
     milvus_pb2_grpc.add_MilvusServiceServicer_to_server(servicer, server)
     socket.unlink(missing_ok=True)
     server.add_insecure_port(f"unix:{socket.absolute()}")

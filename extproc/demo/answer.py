@@ -185,7 +185,8 @@ def _arguments(tool: Tool, message: str) -> str:
     if given is not None:
         return given
     # For the built-in tools of a gateway: a search for the user's own words, a program that runs.
-    words = {"query": message, "q": message, "code": "print(6 * 7)", "input": message}
+    said = dict.fromkeys(("query", "queries", "q", "input"), message)
+    words = {**said, "code": "print(6 * 7)"}
     made = instance({"type": "object", **tool.parameters}, words)
     return json.dumps(made if isinstance(made, Mapping) else {}, ensure_ascii=False)
 

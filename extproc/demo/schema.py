@@ -22,7 +22,7 @@ FORMATS = {
 
 
 def instance(schema: Schema | bool, words: Mapping[str, str] | None = None) -> Any:
-    """An instance of the schema; `words` gives the text for string properties of those names."""
+    """An instance of the schema; `words` gives the text for string properties (and items of lists) of those names."""
     root = schema if isinstance(schema, Mapping) else {}
     return _Maker(root, words or {}).make(schema, 0)
 
@@ -81,7 +81,7 @@ class _Maker:
             case "object":
                 return self._object(schema, depth)
             case "array":
-                return self._array(schema, depth)
+                return self._array(schema, depth, name)
             case "string":
                 return self._string(schema, name)
             case "integer":
@@ -109,9 +109,9 @@ class _Maker:
             if depth < MAX_DEPTH and (depth < 2 or name in required)
         }
 
-    def _array(self, schema: Schema, depth: int) -> list[Any]:
+    def _array(self, schema: Schema, depth: int, name: str) -> list[Any]:
         least = schema.get("minItems", 1 if depth < MAX_DEPTH // 2 else 0)
-        return [self.make(schema.get("items", True), depth + 1) for _ in range(least)]
+        return [self.make(schema.get("items", True), depth + 1, name) for _ in range(least)]
 
     def _string(self, schema: Schema, name: str) -> str:
         text = FORMATS.get(schema.get("format", "")) or self.words.get(name) or name or "example"

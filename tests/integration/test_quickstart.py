@@ -30,7 +30,11 @@ def _blocks(heading: str) -> str:
         ("The OpenAI SDK", ["You said: What did I say? (turn 2)", "response.completed"]),
         (
             "Search in documents",
-            ["handbook.txt Employees receive", "file_search_call handbook.txt"],
+            [
+                "handbook.txt Employees receive",
+                "file_search_call handbook.txt",
+                "AnnotationFileCitation(file_id='file-",
+            ],
         ),
         ("The OpenAI Agents SDK", ["You said: My name is Ada.", "You said: What did I say?"]),
     ],

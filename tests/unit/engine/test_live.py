@@ -19,6 +19,7 @@ from tests.support.stream_rules import check_stream
 
 HELLO = frames_of(replies.stream(text("Hel", "lo")))
 FOR_EVER = asyncio.Event()
+LEASE = 0.03
 
 
 class Renewed(FaultyStore):
@@ -39,37 +40,40 @@ async def steal(rig: Rig) -> None:
     await rig.store.delete(CALLER.tenant, stored.id)
 
 
+def chores() -> list[asyncio.Task[object]]:
+    """Return what is done again and again just now."""
+    return [task for task in asyncio.all_tasks() if "_repeat" in repr(task.get_coro())]
+
+
 async def test_all_leases_are_renewed_together_while_something_runs() -> None:
     """P4: one call for all, and none where nothing runs."""
     store = Renewed()
     gate = asyncio.Event()
-    rig = Rig(FakeModel(*HELLO[:5], Hang(gate), *HELLO[5:]), limits=small(lease=0.03), store=store)
+    rig = Rig(FakeModel(*HELLO[:5], Hang(gate), *HELLO[5:]), limits=small(lease=LEASE), store=store)
     replies_ = [FakeReply() for _ in range(5)]
     running = [rig.start(reply, stream=True) for reply in replies_]
     await rig.until(lambda: [leases for leases in store.renewed if len(leases) == 5])
+    assert chores()
     gate.set()
     await asyncio.gather(*running)
     await rig.settled()
-    before = len(store.renewed)
 
-    await asyncio.sleep(0.05)
-
-    assert len(store.renewed) == before
+    assert not chores()
     assert all(final(check_stream(r.raw))["status"] == "completed" for r in replies_)
 
 
 async def test_a_renewal_that_fails_is_tried_again_and_ends_no_run() -> None:
     """P2, P4: the store is away for longer than the lease; nobody took the run, so it completes."""
     gate = asyncio.Event()
-    rig = Rig(FakeModel(*HELLO[:5], Hang(gate), *HELLO[5:]), limits=small(lease=0.03))
+    rig = Rig(FakeModel(*HELLO[:5], Hang(gate), *HELLO[5:]), limits=small(lease=LEASE))
     rig.store.faults["renew"] = StorageUnavailable("gone")
     reply = FakeReply()
     running = rig.start(reply, stream=True)
     async with asyncio.timeout(5):
-        await rig.store.reached["renew"].wait()
-        await asyncio.sleep(0.05)
-        rig.store.reached["renew"].clear()
-        await rig.store.reached["renew"].wait()
+        begun = asyncio.get_running_loop().time()
+        while asyncio.get_running_loop().time() < begun + 2 * LEASE:
+            rig.store.reached["renew"].clear()
+            await rig.store.reached["renew"].wait()
     del rig.store.faults["renew"]
     gate.set()
     await running
@@ -80,7 +84,7 @@ async def test_a_renewal_that_fails_is_tried_again_and_ends_no_run() -> None:
 async def test_a_chore_that_meets_a_bug_is_done_again(caplog: pytest.LogCaptureFixture) -> None:
     """P4: and the bug is in the log."""
     gate = asyncio.Event()
-    rig = Rig(FakeModel(*HELLO[:5], Hang(gate), *HELLO[5:]), limits=small(lease=0.03))
+    rig = Rig(FakeModel(*HELLO[:5], Hang(gate), *HELLO[5:]), limits=small(lease=LEASE))
     rig.store.faults["renew"] = ZeroDivisionError("a bug")
     running = rig.start(FakeReply(), stream=True)
     async with asyncio.timeout(5):
@@ -102,7 +106,7 @@ SCRIPTS: dict[str, list[Step]] = {
 @pytest.mark.parametrize("where", SCRIPTS)
 async def test_a_run_whose_lease_is_lost_stops_and_writes_nothing(where: str, stream: bool) -> None:
     """P4: the model's call is aborted; its client is told of a failure."""
-    rig = Rig(FakeModel(*SCRIPTS[where]), limits=small(lease=0.03))
+    rig = Rig(FakeModel(*SCRIPTS[where]), limits=small(lease=LEASE))
     reply = FakeReply()
     running = rig.start(reply, stream=stream)
     async with asyncio.timeout(5):
@@ -124,7 +128,7 @@ async def test_a_run_whose_lease_is_lost_stops_and_writes_nothing(where: str, st
 
 async def test_a_run_whose_lease_is_lost_while_it_is_saved_tells_of_no_success() -> None:
     """P1, P4: the stale token changes nothing, and the client hears that."""
-    rig = Rig(FakeModel(*HELLO), limits=small(lease=0.03))
+    rig = Rig(FakeModel(*HELLO), limits=small(lease=LEASE))
     rig.store.holds["finish"] = gate = asyncio.Event()
     reply = FakeReply()
     running = rig.start(reply, stream=True)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 
 import pytest
 
 from engine.errors import IndexUnavailable, SearchTimedOut
-from engine.ports import Comparison, Hit
+from engine.ports import Comparison, FoundChunk, Hit
 from engine.search import VectorSearch
-from tests.support.corpus import Corpus
+from tests.support.corpus import ME, Corpus
 from tests.support.exact_index import ExactIndex
 from tests.support.fake_model import FakeModel, Hang, Head
 from tests.support.retrieval import HashedEmbedder
@@ -116,6 +116,64 @@ async def test_a_search_looks_no_deeper_than_something_can_pass(
     found = await corpus.found("alpha", ranker=ranker, threshold=threshold, limit=10)
     assert found[0].text == "alpha"
     assert index.limits == limits
+
+
+async def test_few_texts_are_read_beside_what_is_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """X5: many stores with the same files do not make the store read all that the index named."""
+    corpus = Corpus()
+    read: list[int] = []
+    really = corpus.store.found
+
+    async def counted(
+        tenant: str, places: Sequence[tuple[str, int]]
+    ) -> Mapping[tuple[str, int], FoundChunk]:
+        found = await really(tenant, places)
+        read.append(len(found))
+        return found
+
+    monkeypatch.setattr(corpus.store, "found", counted)
+    stores = [f"s{number}" for number in range(8)]
+    for store in stores:
+        await corpus.vector_store(store)
+    for number in range(100):
+        file_id = await corpus.file()
+        for store in stores:
+            await corpus.attach(store, *_same(number), file_id=file_id)
+    found = await corpus.found("alpha", "beta", stores=stores, limit=50)
+    assert len({result.text for result in found}) == len(found) == 50
+    assert max(read) <= 500
+    # 50 texts in eight stores, and what was read ahead of them; there are 16,000.
+    assert sum(read) <= 50 * 8 + 500
+
+
+async def test_places_of_which_nothing_is_left_are_left_out_many_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """X5: an index that is far behind costs a few questions, and the texts of what is there."""
+    corpus = Corpus()
+    asked: list[int] = []
+    really = corpus.store.found
+
+    async def counted(
+        tenant: str, places: Sequence[tuple[str, int]]
+    ) -> Mapping[tuple[str, int], FoundChunk]:
+        asked.append(len(places))
+        return await really(tenant, places)
+
+    await corpus.vector_store("s")
+    gone = await corpus.file()
+    await corpus.attach("s", *["alpha"] * 900, file_id=gone)
+    await corpus.store.detach(ME, "s", gone)
+    await corpus.attach("s", "alpha with more beside it")
+    monkeypatch.setattr(corpus.store, "found", counted)
+    found = await corpus.found("alpha", limit=1)
+    assert [result.text for result in found] == ["alpha with more beside it"]
+    # Each of four looks, ever deeper, knows nothing of the one before.
+    assert len(asked) <= 4 * 6
+
+
+def _same(number: int) -> list[str]:
+    return [f"alpha beta {number} {part}" for part in range(20)]
 
 
 async def test_one_set_of_files_is_asked_for_by_all_looks() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from extproc.demo.answer import Answer, Call, Text, Thought, answer, limited, text, tokens
@@ -89,6 +90,9 @@ def test_a_search_gets_the_words_of_the_user() -> None:
     search = Tool("file_search", {"properties": {"query": {"type": "string"}}})
     asked = Ask(user_texts=("file_search for whales",), tools=(search,))
     assert called(asked) == [("file_search", {"query": "file_search for whales"})]
+    several = {"queries": {"type": "array", "items": {"type": "string"}}}
+    asked = replace(asked, tools=(Tool("file_search", {"properties": several}),))
+    assert called(asked) == [("file_search", {"queries": ["file_search for whales"]})]
 
 
 def test_the_last_part_of_a_qualified_name_is_enough() -> None:

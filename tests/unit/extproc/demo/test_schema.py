@@ -51,3 +51,8 @@ def test_words_fill_the_properties_of_their_names() -> None:
     """A search query is the user's own words."""
     schema = {"type": "object", "properties": {"query": {"type": "string"}}}
     assert instance(schema, {"query": "whales"}) == {"query": "whales"}
+    lists = {
+        "type": "object",
+        "properties": {"queries": {"type": "array", "items": {"type": "string"}}},
+    }
+    assert instance(lists, {"queries": "whales"}) == {"queries": ["whales"]}
