@@ -31,7 +31,11 @@ _HEAD = (
 
 @pytest_asyncio.fixture(scope="module")
 async def stack(own_postgres: KillablePostgres, stage: ScriptedModel) -> AsyncIterator[Stack]:
-    """A stack whose Postgres may be killed; no ingestion has a second attempt."""
+    """A stack whose Postgres may be killed.
+
+    A claim whose answer was lost may have been committed: it is found when its lease runs out, and was an
+    attempt. No ingestion has more than that one to lose.
+    """
     assert own_postgres.server is not None
     async with (
         EmbeddingsServer() as server,
@@ -39,7 +43,7 @@ async def stack(own_postgres: KillablePostgres, stage: ScriptedModel) -> AsyncIt
             stage,
             own_postgres.server.conninfo,
             server,
-            retrieval={"attempts": 1, "batch": 2},
+            retrieval={"attempts": 2, "batch": 2},
         ) as running,
     ):
         yield running
@@ -93,7 +97,7 @@ def _ending_late(wire: Wire, begun: asyncio.Event, ends: asyncio.Event) -> async
 async def test_postgres_is_away_while_files_are_ingested_and_uploads_end(
     stack: Stack, own_postgres: KillablePostgres
 ) -> None:
-    """P1, P2: clients are told at once, what they were told is so, and no ingestion is lost or used up."""
+    """P1, P2: clients are told at once, what they were told is so, and each file is ingested in the end."""
     begun, ends = asyncio.Event(), asyncio.Event()
     async with (
         open_session(stack.url) as session,
