@@ -185,6 +185,6 @@ async def test_a_full_disk_is_told_and_keeps_nothing_of_what_had_no_room(mounted
         small = await blobs.put(_new_key(), _pieces(2 * MIB))
         read = [piece async for piece in blobs.get(kept.key, 0, kept.size)]
         assert hashlib.sha256(b"".join(read)).digest() == kept.sha256
-        disk.leave(None, os.getpid())
+        disk.free()
         await blobs.delete([small.key])
         assert (await blobs.put(_new_key(), _pieces(6 * MIB))).size == 6 * MIB

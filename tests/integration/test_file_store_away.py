@@ -285,7 +285,7 @@ async def test_a_full_disk_is_told_and_others_are_served(cramped: Parts, disk: S
         return await cramped.errors("full") >= len(refused)
 
     await eventually(counted)
-    disk.leave(None, *pids)
+    disk.free()
     assert (await cramped.upload(b"a" * 10 * MIB)).status == 200
     assert (await cramped.content(kept)).raw == b"kept"
 
@@ -299,7 +299,7 @@ async def test_ingestion_waits_for_room_to_read_a_document(
     disk.leave(MIB // 8, *pids)
     store = await cramped.attached(kept)
     await eventually(cramped.put_back)
-    disk.leave(None, *pids)
+    disk.free()
     await eventually(cramped.ingested, 60)
     found = await cramped.sdk.vector_stores.search(store, query="river")
     assert [hit.file_id for hit in found.data] == [kept]

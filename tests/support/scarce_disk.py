@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _SIZE = 32 << 20
@@ -27,21 +27,24 @@ class ScarceDisk:
         self._ballast = directory / "ballast"
         self._bounded: set[int] = set()
 
-    def leave(self, room: int | None, *pids: int) -> None:
-        """Leave so many bytes of room on the disk, or, without one, in each file of these processes.
-
-        None: as much as there was.
-        """
+    def leave(self, room: int, *pids: int) -> None:
+        """Leave so many bytes of room on the disk, or, without one, in each file of these processes."""
         if self.mounted:
             self._ballast.unlink(missing_ok=True)
-            if room is not None:
-                self._fill(room)
+            self._fill(room)
             return
         for pid in pids:
             _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-            resource.prlimit(
-                pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY if room is None else room, hard)
-            )
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (room, hard))
+            self._bounded.add(pid)
+
+    def free(self) -> None:
+        """Leave as much room as there was."""
+        self._ballast.unlink(missing_ok=True)
+        for pid in self._bounded:
+            with suppress(ProcessLookupError):
+                _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
 
     def _fill(self, room: int) -> None:
         weight = shutil.disk_usage(self.directory).free - room
@@ -55,9 +58,11 @@ def scarce_disk(*, mounted: bool = True) -> Iterator[ScarceDisk]:
     """Give a disk; `mounted` False: without one of its own, as where none can be mounted."""
     directory = Path(tempfile.mkdtemp(prefix="holdfast-disk-"))
     mounted = mounted and _mount(directory)
+    disk = ScarceDisk(directory, mounted=mounted)
     try:
-        yield ScarceDisk(directory, mounted=mounted)
+        yield disk
     finally:
+        disk.free()
         if mounted:
             subprocess.run(["umount", "--lazy", str(directory)], check=True)
         shutil.rmtree(directory)

@@ -83,7 +83,7 @@ async def test_what_was_acknowledged_survives_a_full_disk_and_a_kill() -> None:
             await _settled()
             assert await writer.lost() == []
 
-            disk.leave(None, lite.pid)
+            disk.free()
             for _ in range(3):
                 await writer.write()
             await lite.kill()
