@@ -16,7 +16,7 @@ from engine.errors import ExtractionFailed, ExtractionRefused, InvalidRequest, N
 from engine.files import Files
 from engine.limits import Limits
 from engine.ports import StoredItem
-from engine.ports.extraction import Chunking, Extraction, TextChunk
+from engine.ports.extraction import Chunking, Extraction
 
 FetchUrl = Callable[[str, int, str], Awaitable[bytes]]
 """Returns at most so many bytes behind a URL; raises InvalidRequest with the `param` given last."""
@@ -36,7 +36,7 @@ class NothingExtracted:
 
     async def chunks(
         self, filename: str, pieces: AsyncIterator[bytes], chunking: Chunking
-    ) -> Sequence[TextChunk]:
+    ) -> Sequence[str]:
         """Refuse."""
         raise _unreadable()
 

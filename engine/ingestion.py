@@ -41,6 +41,7 @@ class Ingestion:
         self._store = parts.indexing.store
         self._limits = limits
         self._worker = worker
+        self._jobs: dict[IngestionLease, IngestionJob] = {}
         self._running: dict[IngestionLease, asyncio.Task[None]] = {}
         self._claiming = Chore(self._claim, _LOOK, jitter=0.5)
         self._renewing = Chore(self._renew, limits.lease / 3)
@@ -74,12 +75,13 @@ class Ingestion:
         for claim in claims:
             job = IngestionJob(self._parts, claim, self._limits.endurance)
             task = asyncio.create_task(job.run())
+            self._jobs[claim.lease] = job
             self._running[claim.lease] = task
             task.add_done_callback(partial(self._ended, claim.lease))
         return len(claims) == wanted
 
     def _ended(self, lease: IngestionLease, task: asyncio.Task[None]) -> None:
-        del self._running[lease]
+        del self._running[lease], self._jobs[lease]
         self._claiming.wake()
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("an ingestion broke", exc_info=error)
@@ -96,5 +98,7 @@ class Ingestion:
         if owned:
             lost = await self._store.renew_ingestions(list(owned), self._limits.lease)
             for lease in lost:
-                owned[lease].cancel()  # one that has ended does not mind
+                # One that ends gives up its lease itself, and puts right what is left to do behind that.
+                if (job := self._jobs.get(lease)) is not None and not job.ending:
+                    owned[lease].cancel()
         return False

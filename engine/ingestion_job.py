@@ -80,6 +80,8 @@ class IngestionJob:
         self._indexing = False
         self._count = 0
         self._began = time.monotonic()
+        self.ending = False
+        """True while the store is told of its end and behind that: the lease may be gone, and be no loss."""
 
     async def run(self) -> None:
         """Bring the file to its end, or put it back; whichever it is, the store is told of it."""
@@ -127,9 +129,11 @@ class IngestionJob:
     async def _told(self, fault: _Fault | None) -> None:
         """Tell the store what became of the file, as soon as it can be told; raises LeaseLost."""
         while True:
+            self.ending = True
             try:
                 return await (self._complete() if fault is None else self._judge(fault))
             except StorageUnavailable as error:
+                self.ending = False
                 # The lease may run out meanwhile: then somebody goes on with the file.
                 _log.warning("the ingestion of %s waits: %s", self._claim.file_id, _kind(error))
                 await asyncio.sleep(_STORE_PAUSE)

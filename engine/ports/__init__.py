@@ -38,7 +38,6 @@ from engine.ports.embedding import (
 from engine.ports.extraction import (
     Chunking,
     Extraction,
-    TextChunk,
 )
 from engine.ports.files import (
     Dropped,
@@ -242,7 +241,6 @@ __all__ = [
     "StoredResponse",
     "StoredUpload",
     "StoredVectorStore",
-    "TextChunk",
     "ThreadPoint",
     "Told",
     "ToolDeclaration",

@@ -15,13 +15,6 @@ class Chunking(msgspec.Struct, frozen=True):
     overlap: int = 400
 
 
-class TextChunk(msgspec.Struct, frozen=True):
-    """A piece of a document's text, in order."""
-
-    text: str
-    tokens: int
-
-
 class Extraction(Protocol):
     """Reads documents by their content and, where that does not tell, by their names.
 
@@ -35,6 +28,6 @@ class Extraction(Protocol):
 
     async def chunks(
         self, filename: str, pieces: AsyncIterator[bytes], chunking: Chunking
-    ) -> Sequence[TextChunk]:
-        """Return the text of a document in chunks, at least one."""
+    ) -> Sequence[str]:
+        """Return the text of a document in chunks, in order, at least one."""
         ...

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from engine.ports.extraction import Chunking, TextChunk
+from engine.ports.extraction import Chunking
 from engine.ports.records import Order
 from engine.ports.search import Attributes, Filter
 
@@ -323,7 +323,7 @@ class VectorStoreStore(Protocol):
         ...
 
     async def store_chunks(
-        self, lease: IngestionLease, first: int, chunks: Sequence[TextChunk], *, last: bool
+        self, lease: IngestionLease, first: int, chunks: Sequence[str], *, last: bool
     ) -> None:
         """Write chunks from the number `first` on, in place of all from there; raises `LeaseLost`.
 

@@ -22,7 +22,7 @@ FORMATS = {
 
 
 def instance(schema: Schema | bool, words: Mapping[str, str] | None = None) -> Any:
-    """An instance of the schema; `words` gives the text for string properties (and items of lists) of those names."""
+    """An instance of the schema; `words` gives the text for properties of those names, lists too."""
     root = schema if isinstance(schema, Mapping) else {}
     return _Maker(root, words or {}).make(schema, 0)
 

@@ -7,6 +7,7 @@ server says that fits, or to half. That costs a few requests for texts that are 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import re
@@ -27,6 +28,8 @@ _log = logging.getLogger(__name__)
 
 _BATCH_BYTES = 1 << 20
 _ERROR_BYTES = 64 << 10
+# An answer that is longer is read in a thread: requests are served between its vectors.
+_READ_AT_ONCE = 64 << 10
 # More than 8,192 numbers of 25 characters.
 _VECTOR_BYTES = 256 << 10
 _CUTS = 8
@@ -179,7 +182,7 @@ class UpstreamEmbedder:
                 f"The embedding model failed: {lost.message}", passing=True
             ) from lost
         if status == 200:
-            return self._checked(body, len(texts))
+            return self._checked(await self._vectors(body, len(texts)))
         problem = refusal(status, body, retry_after)
         if status in (400, 422) and encoding == "base64" and _ENCODING.search(problem.message):
             self._encoding = "float"
@@ -198,13 +201,17 @@ class UpstreamEmbedder:
         finally:
             await answer.finish()
 
-    def _checked(self, body: bytes, count: int) -> list[bytes]:
+    async def _vectors(self, body: bytes, count: int) -> list[bytes]:
         try:
-            vectors = read_vectors(body, count)
+            if len(body) <= _READ_AT_ONCE:
+                return read_vectors(body, count)
+            return await asyncio.to_thread(read_vectors, body, count)
         except Malformed as malformed:
             raise EmbeddingFailed(
                 f"The embedding model's answer is wrong: {malformed}."
             ) from malformed
+
+    def _checked(self, vectors: list[bytes]) -> list[bytes]:
         length = dimensions_of(vectors[0])
         known = length if self._length is None else self._length
         self._length = length if self._asked.dimensions is None else known

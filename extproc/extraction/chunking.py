@@ -16,6 +16,14 @@ from extproc.extraction.wire import Cut
 _MODEL = "gpt-4o"
 # One token.
 _WORD = " a"
+# What the library does with a text without pauses takes time that grows with the square of its length:
+# minified JSON, base64, a genome. So such a stretch is cut before, at the latest after so many characters.
+_STRETCH = 8192
+_PAUSE = re.compile(r"[.!?]\s|[\n。！？]")
+_GAP = re.compile(r"\W(?=\w*\Z)")
+_LONGEST_WORD = 1024
+_RUN = 2048
+_LONG_RUN = re.compile(rf"(?<![^\W\d_])[^\W\d_]{{{_RUN},}}")
 
 
 def warm() -> None:
@@ -23,70 +31,77 @@ def warm() -> None:
     TextSplitter.from_tiktoken_model(_MODEL, 1)
 
 
-def chunks_of(text: str, cut: Cut, *, markup: bool) -> Iterator[tuple[str, int]]:
-    """Yield each chunk with the number of its tokens, none of them empty; `markup` is for Markdown."""
+def chunks_of(text: str, cut: Cut, *, markup: bool) -> Iterator[str]:
+    """Yield the chunks of a text, none of them empty; `markup` is for Markdown."""
     kind = MarkdownSplitter if markup else TextSplitter
     splitter = kind.from_tiktoken_model(_MODEL, cut.size, overlap=cut.overlap)
-    counts = TokenCounts()
-    for chunk in splitter.chunks(text):
-        if chunk.strip():
-            yield from _within(chunk, cut.size, counts)
+    bound = Bound(cut.size)
+    for stretch in _stretches(text):
+        for chunk in splitter.chunks(stretch):
+            if chunk.strip():
+                yield from _within(chunk, bound)
 
 
-def _within(chunk: str, most: int, counts: TokenCounts) -> Iterator[tuple[str, int]]:
+class Bound:
+    """Tells whether texts have at most `tokens` tokens."""
+
+    def __init__(self, tokens: int) -> None:
+        self._splitter = TextSplitter.from_tiktoken_model(_MODEL, tokens + 1, trim=False)
+
+    def holds(self, text: str) -> bool:
+        """Tell it of one text."""
+        # What is one character alone is one chunk whatever its size; with a word behind it, it is not.
+        return len(self._splitter.chunks(text + _WORD)) == 1
+
+
+def _within(chunk: str, bound: Bound) -> Iterator[str]:
     """Yield a chunk, or its halves where it is one character with a thousand accents: it is not cut else."""
-    tokens = counts.of(chunk)
-    if tokens <= most or len(chunk) < 2:
-        yield chunk, tokens
+    if len(chunk) < 2 or bound.holds(chunk):
+        yield chunk
         return
     middle = len(chunk) // 2
     for half in (chunk[:middle], chunk[middle:]):
         if half.strip():
-            yield from _within(half, most, counts)
+            yield from _within(half, bound)
 
 
-class TokenCounts:
-    """Counts tokens, which the library does not tell: a size is the smallest of which a text is one chunk.
-
-    That costs far more than cutting. So words are counted, each once: no token of o200k reaches from
-    something that is not white space to a space, or from a newline to a letter or digit.
-    """
-
-    _BOUNDARY = re.compile(r"(?<=\S)(?= )|(?<=\n)(?=[^\W_])")
-    # Longer pieces hardly ever come again.
-    _WORD = 40
-    _MOST_WORDS = 200_000
-
-    def __init__(self) -> None:
-        self._words: dict[str, int] = {}
-
-    def of(self, text: str) -> int:
-        """Return the number of a text's tokens."""
-        return sum(map(self._word, self._BOUNDARY.split(text)))
-
-    def _word(self, word: str) -> int:
-        known = self._words.get(word)
-        if known is None:
-            known = measured(word)
-            if len(word) <= self._WORD and len(self._words) < self._MOST_WORDS:
-                self._words[word] = known
-        return known
+def _stretches(text: str) -> Iterator[str]:
+    """Yield the text in pieces none of which goes on for long without a pause; as a rule, one."""
+    begun = 0
+    for end in _ends(text):
+        yield text[begun:end]
+        begun = end
+    yield text[begun:]
 
 
-def measured(text: str) -> int:
-    """Return the number of a text's tokens, by trying."""
-    if not text:
-        return 0
-    # What is one character alone is one chunk whatever its size; with a word behind it, it is not.
-    text += _WORD
-    low, high = 0, 2 + len(text) // 4
-    while not _fits(text, high):
-        low, high = high, high * 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if _fits(text, middle) else (middle, high)
-    return high - 1
+def _ends(text: str) -> Iterator[int]:
+    """Yield the places where a text without pauses is cut, in order."""
+    paused = 0
+    for pause in _PAUSE.finditer(text):
+        yield from _ends_within(text, paused, pause.end())
+        paused = pause.end()
+    yield from _ends_within(text, paused, len(text))
 
 
-def _fits(text: str, tokens: int) -> bool:
-    return len(TextSplitter.from_tiktoken_model(_MODEL, tokens, trim=False).chunks(text)) <= 1
+def _ends_within(text: str, start: int, end: int) -> Iterator[int]:
+    """Yield where a text without pauses is cut: between words, but for words of thousands of letters."""
+    if end - start <= _RUN:
+        return
+    runs = [
+        place
+        for run in _LONG_RUN.finditer(text, start, end)
+        for place in range(run.start() + _RUN, run.end(), _RUN)
+    ]
+    for place in [*runs, end]:
+        while place - start > _STRETCH:
+            start = _between_words(text, start + _STRETCH)
+            yield start
+        if place < end:
+            yield place
+            start = place
+
+
+def _between_words(text: str, place: int) -> int:
+    """Return the nearest place before, or this one, at which no word is cut."""
+    gap = _GAP.search(text, place - _LONGEST_WORD, place)
+    return gap.end() if gap else place

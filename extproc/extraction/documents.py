@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from engine.errors import ExtractionFailed, ExtractionRefused
-from engine.ports.extraction import Chunking, TextChunk
+from engine.ports.extraction import Chunking
 from extproc.extraction import wire
 from extproc.extraction.bounds import MIB, Bounds
 from extproc.extraction.reader import Answers, Reader
@@ -65,13 +65,13 @@ class Documents:
 
     async def chunks(
         self, filename: str, pieces: AsyncIterator[bytes], chunking: Chunking
-    ) -> Sequence[TextChunk]:
+    ) -> Sequence[str]:
         """Return the text of a document in chunks, at least one."""
         bounds = self._bounds(_NOT_WAITED_FOR)
         cut = Cut(chunking.size, chunking.overlap)
         async with self._free:
             frames = await self._read(Job(filename[-_MOST_NAME:], bounds, cut), pieces)
-        return [TextChunk(*wire.chunk_of(payload)) for _, payload in frames]
+        return [payload.decode() for _, payload in frames]
 
     def _bounds(self, wall_times: int) -> Bounds:
         settings = self._settings

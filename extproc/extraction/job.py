@@ -38,6 +38,6 @@ def _answer(job: Job, document: int, answers: socket.socket) -> None:
         for piece in wire.text_frames(text):
             answers.sendall(piece)
     else:
-        for chunk, tokens in chunks_of(text, job.cut, markup=markup):
-            answers.sendall(wire.chunk_frame(chunk, tokens))
+        for chunk in chunks_of(text, job.cut, markup=markup):
+            answers.sendall(wire.frame(wire.CHUNK, chunk.encode()))
     answers.sendall(wire.frame(wire.DONE))

@@ -17,7 +17,6 @@ from extproc.extraction.bounds import Bounds, Code, Unreadable
 # A control message is whole or not at all (SOCK_SEQPACKET), and far smaller.
 JOB_BYTES = 16 << 10
 HEAD = struct.Struct("!cI")
-_TOKENS = struct.Struct("!I")
 _STATUS = struct.Struct("!i")
 
 STARTED = b"S"
@@ -27,7 +26,7 @@ UNFILTERED = b"U"
 TEXT = b"T"
 """A piece of its text."""
 CHUNK = b"C"
-"""One chunk, behind the number of its tokens."""
+"""One chunk."""
 REFUSED = b"R"
 """It cannot be read: `Refusal`."""
 DONE = b"D"
@@ -71,16 +70,6 @@ def text_frames(text: str) -> Iterator[bytes]:
     data = text.encode()
     for start in range(0, len(data), FRAME_BYTES):
         yield frame(TEXT, data[start : start + FRAME_BYTES])
-
-
-def chunk_frame(text: str, tokens: int) -> bytes:
-    """Return the frame of a chunk."""
-    return frame(CHUNK, _TOKENS.pack(tokens) + text.encode())
-
-
-def chunk_of(payload: bytes) -> tuple[str, int]:
-    """Return text and tokens of a chunk's frame."""
-    return payload[_TOKENS.size :].decode(), int(_TOKENS.unpack_from(payload)[0])
 
 
 def refusal_frame(why: Unreadable) -> bytes:

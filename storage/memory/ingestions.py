@@ -12,7 +12,6 @@ from engine.ports import (
     IngestionLease,
     Removal,
     StoredChunk,
-    TextChunk,
 )
 from storage.limits import ingestion_lost
 from storage.memory.vector_records import Attachment, Chunk, Ingestion, Leftover, Owner
@@ -51,14 +50,14 @@ class MemoryIngestions:
         return lost
 
     async def store_chunks(
-        self, lease: IngestionLease, first: int, chunks: Sequence[TextChunk], *, last: bool
+        self, lease: IngestionLease, first: int, chunks: Sequence[str], *, last: bool
     ) -> None:
         """Write chunks from the number `first` on, in place of all from there; raises `LeaseLost`."""
         held = self._leased(lease)
         if held is None:
             raise ingestion_lost(lease)
         kept = {number: chunk for number, chunk in held[0].chunks.items() if number < first}
-        new = {first + n: Chunk(chunk.text, chunk.tokens) for n, chunk in enumerate(chunks)}
+        new = {first + n: Chunk(text) for n, text in enumerate(chunks)}
         held[0].chunks, held[0].chunked = kept | new, last
 
     async def chunks(

@@ -25,7 +25,6 @@ class Chunk:
     """A chunk, with the vector that a model made of it."""
 
     text: str
-    tokens: int
     model: str | None = None
     vector: bytes = b""
 

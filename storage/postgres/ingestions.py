@@ -15,7 +15,6 @@ from engine.ports import (
     IngestionLease,
     Removal,
     StoredChunk,
-    TextChunk,
 )
 from storage.limits import ingestion_lost, wanted
 from storage.postgres import queries
@@ -62,15 +61,14 @@ class Ingestions:
         return [lease for number, lease in enumerate(leases, start=1) if number not in good]
 
     async def store_chunks(
-        self, lease: IngestionLease, first: int, chunks: Sequence[TextChunk], *, last: bool
+        self, lease: IngestionLease, first: int, chunks: Sequence[str], *, last: bool
     ) -> None:
         """Write chunks from the number `first` on, in place of all from there; raises `LeaseLost`."""
         values = {
             **_leased(lease),
             "first": Int8(first),
             "whole": last,
-            "texts": [chunk.text.encode() for chunk in chunks],
-            "tokens": [Int8(chunk.tokens) for chunk in chunks],
+            "texts": [chunk.encode() for chunk in chunks],
         }
         names = ("hold_ingestion", "drop_chunks", "add_chunks")
         held, *_ = await self._ingestions_do(*names, values=values)

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 import pytest_asyncio
 
-from engine.ports import FileCounts, TextChunk
+from engine.ports import FileCounts
 from storage.postgres import dropping
 from storage.postgres.pool import open_pool
 from storage.postgres.store import PostgresStore
@@ -66,7 +66,7 @@ async def _large(store: PostgresStore, tenant: str, *file_ids: str, count: int =
     """Complete files that have many chunks."""
     await attach(store, tenant, *file_ids)
     for each in await claim(store):
-        await store.store_chunks(each.lease, 0, [TextChunk("text", 1)] * count, last=True)
+        await store.store_chunks(each.lease, 0, ["text"] * count, last=True)
         await store.finish_ingestion(each.lease, None)
 
 
@@ -106,7 +106,7 @@ async def test_nobody_waits_for_chunks_of_what_is_given_up(
     await a_vector_store(store, "t")
     await attach(store, "t", "f", batch="b")
     [claimed] = await claim(store)
-    await store.store_chunks(claimed.lease, 0, [TextChunk("text", 1)] * 25, last=True)
+    await store.store_chunks(claimed.lease, 0, ["text"] * 25, last=True)
     async with asyncio.timeout(20), _held_chunks(database):
         if end == "fail":
             await store.finish_ingestion(claimed.lease, ("server_error", "no"))

@@ -140,7 +140,7 @@ async def test_a_tenant_sees_and_changes_nothing_of_another(
         "INSERT INTO idempotency VALUES ('b', 'x', '', 'x')",
         "INSERT INTO approvals VALUES ('b', 'x', 'x', '', NULL)",
         "INSERT INTO connectors VALUES ('b', 'x', 'x', '', NULL, '1')",
-        "INSERT INTO chunks VALUES ('b', 'x', 0, '', 0, NULL, NULL)",
+        "INSERT INTO chunks VALUES ('b', 'x', 0, '', NULL, NULL)",
         "INSERT INTO removals VALUES ('b', 'x', 'x', now())",
         "INSERT INTO dropped_chunks VALUES ('b', 'x', now())",
         "INSERT INTO attachment_batches VALUES ('b', 'x', 'x', now())",

@@ -14,7 +14,6 @@ from engine.ports import (
     NewVectorStore,
     SearchAsked,
     SearchResult,
-    TextChunk,
 )
 from engine.search import VectorSearch
 from storage.memory import MemoryStore
@@ -65,9 +64,7 @@ class Corpus:
         )
         await self.store.attach(tenant, store, [new])
         [claim] = await self.store.claim_ingestions("w", 60, limit=1)
-        await self.store.store_chunks(
-            claim.lease, 0, [TextChunk(text, 1) for text in texts], last=True
-        )
+        await self.store.store_chunks(claim.lease, 0, list(texts), last=True)
         chunks = [IndexedChunk(n, text, hashed(text)) for n, text in enumerate(texts)]
         await self.index.insert(tenant, store, attachment, chunks)
         await self.store.finish_ingestion(claim.lease, None)

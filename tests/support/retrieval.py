@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from zlib import crc32
 
 from engine.errors import ExtractionRefused
-from engine.ports import Chunking, EmbeddingKind, TextChunk
+from engine.ports import Chunking, EmbeddingKind
 from extproc.retrieval import RetrievalMeans
 from storage.words import words_of
 from tests.support.exact_index import ExactIndex
@@ -66,12 +66,12 @@ class PlainExtraction:
 
     async def chunks(
         self, filename: str, pieces: AsyncIterator[bytes], chunking: Chunking
-    ) -> Sequence[TextChunk]:
+    ) -> Sequence[str]:
         words = (await self._whole(filename, pieces)).split()
         step = chunking.size - chunking.overlap
         firsts = range(0, max(1, len(words) - chunking.overlap), step)
         cut = [words[first : first + chunking.size] for first in firsts]
-        return [TextChunk(" ".join(some), len(some)) for some in cut]
+        return [" ".join(some) for some in cut]
 
     async def _whole(self, filename: str, pieces: AsyncIterator[bytes]) -> str:
         self.read.append(filename)

@@ -18,7 +18,6 @@ from engine.ports import (
     StoreChange,
     StoredAttachment,
     StoredVectorStore,
-    TextChunk,
 )
 
 _TENANTS = ("a", "b")
@@ -100,7 +99,7 @@ class VectorStorePlay:
 
     async def _write(self, which: int, count: int) -> None:
         lease = self._ingestion(which)
-        chunks = [TextChunk(f"{which}-{number}", number) for number in range(count)]
+        chunks = [f"{which}-{number}" for number in range(count)]
         await self._store.store_chunks(lease, which % 2, chunks, last=count > 1)
         vectors = [(number, bytes([which] * 4)) for number in range(count)]
         model = f"m{which % 2}"

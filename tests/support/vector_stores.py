@@ -16,7 +16,6 @@ from engine.ports import (
     StoredAttachment,
     StoredBatch,
     StoredVectorStore,
-    TextChunk,
 )
 
 HOUR, DAY = 3600, 86_400
@@ -74,7 +73,7 @@ async def claim(store: Store, limit: int = 99, worker: str = "w/0#1") -> list[In
 
 async def fill(store: Store, claimed: IngestionClaim, *texts: str) -> None:
     """Store chunks and their vectors."""
-    chunks = [TextChunk(text, len(text)) for text in texts]
+    chunks = list(texts)
     await store.store_chunks(claimed.lease, 0, chunks, last=True)
     vectors = [(number, VECTOR) for number in range(len(texts))]
     lease = claimed.lease

@@ -20,9 +20,9 @@ WHERE tenant = %(tenant)s AND attachment = %(id)s AND number >= %(first)s
 
 -- name: add_chunks
 -- Adds chunks from a number on, as hold_ingestion.
-INSERT INTO chunks (tenant, attachment, number, text, tokens)
-SELECT %(tenant)s, %(id)s, %(first)s + c.number - 1, c.text, c.tokens
-FROM unnest(%(texts)b::bytea[], %(tokens)s::bigint[]) WITH ORDINALITY AS c (text, tokens, number)
+INSERT INTO chunks (tenant, attachment, number, text)
+SELECT %(tenant)s, %(id)s, %(first)s + c.number - 1, c.text
+FROM unnest(%(texts)b::bytea[]) WITH ORDINALITY AS c (text, number)
 WHERE EXISTS (
     SELECT FROM ingestions
     WHERE tenant = %(tenant)s AND attachment = %(id)s AND token = %(token)s AND expires IS NOT NULL

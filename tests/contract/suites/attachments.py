@@ -17,7 +17,6 @@ from engine.ports import (
     NewAttachment,
     Order,
     Store,
-    TextChunk,
 )
 from tests.support.vector_stores import (
     HOUR,
@@ -215,7 +214,7 @@ class AttachmentContract:
             assert await store.chunk_texts(tenant, f"vs/{name}/0", after=-1, limit=9) == []
         assert await store.renew_ingestions([two.lease], 30.0) == [two.lease]
         with pytest.raises(LeaseLost):
-            await store.store_chunks(two.lease, 1, [TextChunk("late", 1)], last=True)
+            await store.store_chunks(two.lease, 1, ["late"], last=True)
         await store.store_vectors(tenant, "vs/g/0", model="m", vectors=[(0, VECTOR)])
         with pytest.raises(LeaseLost):
             await store.finish_ingestion(two.lease, None)
@@ -359,7 +358,7 @@ class AttachmentContract:
         names = [f"f{number}" for number in range(20)]
         await attach(store, tenant, *names)
         claims = await store.claim_ingestions("w", 30.0, limit=99)
-        chunks = [TextChunk("late", 1)] * 50
+        chunks = ["late"] * 50
 
         async def write(number: int) -> None:
             lease = claims[number].lease

@@ -17,7 +17,6 @@ from engine.ports import (
     Removal,
     Store,
     StoredChunk,
-    TextChunk,
 )
 from tests.support.vector_stores import (
     VECTOR,
@@ -78,7 +77,7 @@ class IngestionContract:
         assert (new.attempts, new.chunked) == (2, True)
         assert await store.renew_ingestions([old.lease], 30.0) == [old.lease]
         with pytest.raises(LeaseLost):
-            await store.store_chunks(old.lease, 0, [TextChunk("late", 1)], last=True)
+            await store.store_chunks(old.lease, 0, ["late"], last=True)
         with pytest.raises(LeaseLost):
             await store.finish_ingestion(old.lease, None)
         await store.put_back_ingestion(old.lease, seconds=0)
@@ -188,9 +187,9 @@ class IngestionContract:
         [claimed] = await claim(store)
         lease = claimed.lease
         texts = ["nul\0", "ü\U0001f600", "", "x" * 20_000, "four"]
-        await store.store_chunks(lease, 0, [TextChunk(text, 1) for text in texts], last=False)
+        await store.store_chunks(lease, 0, list(texts), last=False)
         assert await texts_of(store, tenant) == texts
-        await store.store_chunks(lease, 3, [TextChunk("three", 1)], last=False)
+        await store.store_chunks(lease, 3, ["three"], last=False)
         assert await texts_of(store, tenant) == [*texts[:3], "three"]
         await store.store_chunks(lease, 4, [], last=True)
         assert await store.chunk_texts(tenant, "vs/f/0", after=0, limit=2) == texts[1:3]
@@ -198,7 +197,7 @@ class IngestionContract:
         await store.put_back_ingestion(lease, seconds=0)
         [again] = await claim(store)
         assert again.chunked
-        await store.store_chunks(again.lease, 0, [TextChunk("new", 1)], last=False)
+        await store.store_chunks(again.lease, 0, ["new"], last=False)
         await store.put_back_ingestion(again.lease, seconds=0)
         assert [each.chunked for each in await claim(store)] == [False]
         assert await texts_of(store, tenant) == ["new"]
@@ -224,7 +223,7 @@ class IngestionContract:
         assert await seen("n", after=1) == [b"two2"]
         [first] = await store.chunks(tenant, name, model="n", after=-1, limit=1)
         assert first == StoredChunk(number=0, text="a", vector=b"zero")
-        await store.store_chunks(claimed.lease, 2, [TextChunk("new", 1)], last=True)
+        await store.store_chunks(claimed.lease, 2, ["new"], last=True)
         assert await seen("n") == [b"zero", None, None]
         assert await store.chunks(f"{tenant}-thief", name, model="n", after=-1, limit=9) == []
 

@@ -18,6 +18,7 @@ from engine.errors import (
 from engine.indexing import IndexingParts
 from engine.ingestion import Ingestion, IngestionLimits
 from engine.ingestion_job import Endurance, IngestionParts
+from engine.ports import IngestionLease
 from engine.ports.meters import IngestionEnd, Meters
 from engine.retrieval_upkeep import remove_gone
 from tests.support.engine_rig import CALLER
@@ -428,6 +429,39 @@ async def test_an_index_emptied_just_before_the_end_is_filled_again(bench: Bench
 
     bench.clocked.finish_ingestion = emptied_first  # type: ignore[method-assign, assignment]
     worker = bench.worker("a")
+    worker.start()
+    await bench.ended()
+    await bench.rig.engine.until(lambda: not worker._running)
+    await worker.stop()
+    assert await bench.indexed() == 19
+
+
+async def test_what_is_put_right_behind_the_end_is_not_stopped_for_its_lease(bench: Bench) -> None:
+    """T8: the lease went with the end, which is no loss."""
+    finish, renew = bench.clocked.finish_ingestion, bench.clocked.renew_ingestions
+    lost = asyncio.Event()
+
+    async def emptied_first(*args: Any) -> None:
+        await bench.parts.index.clear()
+        await finish(*args)
+        bench.parts.index.insert = held  # type: ignore[method-assign, assignment]
+
+    async def watched(*args: Any) -> list[IngestionLease]:
+        found = await renew(*args)
+        if found:
+            lost.set()
+        return found
+
+    insert = bench.parts.index.insert
+
+    async def held(*args: Any) -> None:
+        async with asyncio.timeout(10):
+            await lost.wait()
+        await insert(*args)
+
+    bench.clocked.finish_ingestion = emptied_first  # type: ignore[method-assign, assignment]
+    bench.clocked.renew_ingestions = watched  # type: ignore[method-assign, assignment]
+    worker = bench.worker("a", lease=0.03)
     worker.start()
     await bench.ended()
     await bench.rig.engine.until(lambda: not worker._running)

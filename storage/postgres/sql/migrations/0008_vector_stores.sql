@@ -71,7 +71,6 @@ CREATE TABLE chunks (
     attachment text   NOT NULL,
     number     bigint NOT NULL,
     text       bytea  NOT NULL,  -- UTF-8; documents may hold NUL
-    tokens     bigint NOT NULL,
     model      text,             -- whose vector it is
     vector     bytea,
     PRIMARY KEY (tenant, attachment, number)

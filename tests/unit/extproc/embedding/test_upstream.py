@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import struct
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,8 +14,10 @@ from typing import Any
 import pytest
 
 from engine.errors import EmbeddingFailed
+from extproc.embedding import upstream
 from extproc.embedding.patience import Patience
 from extproc.embedding.upstream import EmbeddingModel, UpstreamEmbedder
+from extproc.embedding.wire import read_vectors
 from extproc.envoy.endpoint import parse_model_url
 from extproc.model_client import HttpModelClient
 from tests.support.embeddings_server import Changed, Cut, EmbeddingsServer, Fault, Slow, words
@@ -80,6 +83,26 @@ async def test_a_vector_has_unit_length_and_its_texts_place(server: EmbeddingsSe
         "input": ["red fish", "blue whale"],
         "encoding_format": "base64",
     }
+
+
+async def test_long_answers_are_read_beside_the_event_loop(
+    server: EmbeddingsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """X5: thousands of numbers take tens of milliseconds; a question's few do not."""
+    read_in: list[bool] = []
+
+    def watched(body: bytes, count: int) -> list[bytes]:
+        read_in.append(threading.current_thread() is threading.main_thread())
+        return read_vectors(body, count)
+
+    monkeypatch.setattr(upstream, "read_vectors", watched)
+    texts = [f"word{number}" for number in range(600)]
+    async with embedder(server, batch=1000) as embedding:
+        vectors = await embedding.embed(texts, "passage")
+        await embedding.embed(["a question"], "query")
+
+    assert read_in == [False, True]
+    assert [numbers(vector) for vector in vectors] == [expected(text) for text in texts]
 
 
 async def test_nothing_is_asked_for_no_texts(server: EmbeddingsServer) -> None:
