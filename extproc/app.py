@@ -19,9 +19,7 @@ from extproc.exchange import Exchanges
 from extproc.extraction.documents import open_extraction
 from extproc.files import file_store, url_fetcher
 from extproc.grpc_server import GrpcTransport
-from extproc.handover import handed_over
 from extproc.held_request import Riding
-from extproc.http_address import UnixAddress
 from extproc.http_server import HttpExchanges, HttpTransport
 from extproc.identity import (
     Identify,
@@ -40,6 +38,7 @@ from extproc.tracing.worker import traces
 from extproc.transport import Together, Transport
 from extproc.values import (
     dialect_choice,
+    handover_of,
     identity_source,
     mcp_limits,
     model_client,
@@ -196,14 +195,16 @@ def transport_of(
     """
     admission = _admission(settings, identity_source(settings))
     riding = Riding(turn_headers(model_key(settings)), settings.model.silence_seconds, onward=model)
-    exchanges = Exchanges(endpoints, admission, riding, doors["ext_proc"])
+    handover = handover_of(settings)
+    exchanges = Exchanges(endpoints, admission, riding, doors["ext_proc"], handover)
     ext_proc = GrpcTransport(settings.worker_addresses(index), exchanges.serve)
     http = doors["http"]
     downloads = HttpExchanges(
-        endpoints, _admission(settings, handed_over), content_alone=True, door=http
+        endpoints, _admission(settings, handover.identify), content_alone=True, door=http
     )
-    socket = UnixAddress(settings.content_socket(index).absolute())
-    others: list[Transport] = [HttpTransport(socket, downloads)]
+    others: list[Transport] = [
+        HttpTransport(address, downloads) for address in settings.content_addresses(index)
+    ]
     address = settings.http_address(index)
     if address is not None:
         others.append(HttpTransport(address, HttpExchanges(endpoints, admission, door=http)))

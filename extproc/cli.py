@@ -43,6 +43,7 @@ examples:
   holdfast doctor --backend http://localhost:8000    what of a model server works, and what is repaired
 
   holdfast debug resp_…                        what a response that runs is at, and each step from now on
+  holdfast envoy                               which workers and model servers Envoy calls healthy
 
   holdfast config                              the settings in force, as a settings file
   holdfast config --envoy > envoy.yaml         the Envoy config that goes with them
@@ -185,6 +186,9 @@ def _parser() -> argparse.ArgumentParser:
     drain.add_argument("--most", metavar="SECONDS", type=float, default=60.0, help="then give up")
     debug = add("debug", _debug, "show what a running response is at", _DEBUG)
     debug.add_argument("response", metavar="RESPONSE_ID", help="id of the response")
+    add("envoy", _envoy, "show what the Envoy of this run directory says of itself").add_argument(
+        "page", nargs="?", default="clusters", help="clusters (the default), stats, listeners, …"
+    )
     doctor = add("doctor", _doctor, "examine a model server", _DOCTOR)
     doctor.add_argument("--backend", metavar="URL", help="base URL of the server (model.url)")
     doctor.add_argument(
@@ -370,6 +374,16 @@ def _debug(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
             raise StartFailed(f"{wanted} does not run here; the table `runs` says where it does")
     except KeyboardInterrupt:
         say("")
+
+
+def _envoy(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    from extproc.up import probes
+
+    socket = _beside(arguments, environ).admin_socket
+    page = asyncio.run(probes.page(socket, f"/{arguments.page.lstrip('/')}"))
+    if page is None:
+        raise StartFailed(f"no Envoy at {socket.absolute()} answers with a page {arguments.page}")
+    say(page.rstrip())
 
 
 def _config(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:

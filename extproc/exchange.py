@@ -18,7 +18,7 @@ from engine.ports import Told
 from extproc import messages, routes
 from extproc.admission import Admission
 from extproc.file_operations import perform_form
-from extproc.handover import hand_over
+from extproc.handover import Handover
 from extproc.held_request import HeldRequest, Riding
 from extproc.inline import InlineReply, side_by_side
 from extproc.known import Known
@@ -69,8 +69,14 @@ class ExtProcReply:
         await self._stream.write(self.known.within(messages.stream_end()))
 
 
+_UNSEALED = Handover()
+
+
 class Exchanges:
-    """Serves ext_proc streams, one exchange each; `riding` tells how a request is sent on inline."""
+    """Serves ext_proc streams, one exchange each.
+
+    `riding` tells how a request is sent on inline, `handover` how a download is.
+    """
 
     def __init__(
         self,
@@ -78,8 +84,10 @@ class Exchanges:
         admission: Admission,
         riding: Riding,
         door: Door = UNCOUNTED,
+        handover: Handover = _UNSEALED,
     ) -> None:
         self._door = door
+        self._handover = handover
         self._endpoints = endpoints
         self._admission = admission
         self._riding = riding
@@ -120,7 +128,7 @@ class Exchanges:
         if match.operation is Operation.FILE_CONTENT:
             # Where it arrives it is counted.
             visit.counts = False
-            await stream.write(hand_over(tenant))
+            await stream.write(self._handover.hand_over(tenant, match.id))
             return
         if match.takes_form:
             pieces = self._pieces(stream, first)

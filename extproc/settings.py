@@ -291,6 +291,15 @@ class Settings(BaseSettings):
         """Return the socket from which Envoy fetches the content of files."""
         return self.sidecar.run_dir / f"files-{index}.sock"
 
+    def content_addresses(self, index: int) -> tuple[HttpAddress, ...]:
+        """Return where worker `index` serves the content of files: its socket, and perhaps a port."""
+        socket = UnixAddress(self.content_socket(index).absolute())
+        if self.sidecar.content_listen is None:
+            return (socket,)
+        first = parse_http_address(self.sidecar.content_listen)
+        assert isinstance(first, TcpAddress)  # checked by the section
+        return socket, TcpAddress(first.host, first.port + index)
+
     def debug_socket(self, index: int) -> Path:
         """Return the socket at which worker `index` shows what its responses are at."""
         return self.sidecar.run_dir / f"debug-{index}.sock"

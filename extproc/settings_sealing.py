@@ -16,8 +16,8 @@ from extproc.settings_tenancy import split
 
 class Sealing(Section):
     """The keys that seal what is secret and has to be kept, such as credentials of connectors, and that vouch
-    for approval requests of responses that are not stored. All replicas need the same ones. `holdfast up`
-    makes one in its data directory if none is given."""
+    for approval requests of responses that are not stored, and for downloads on their way to a worker. All
+    replicas need the same ones. `holdfast up` makes one in its data directory if none is given."""
 
     keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(split)] = ()
     """Keys, each 32 random bytes in base64 (`openssl rand -base64 32`), separated by commas. The first one

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from extproc.http_address import TcpAddress, parse_http_address
 from extproc.settings_section import Seconds, SecondsOrZero, Section, shown
@@ -59,6 +59,10 @@ class Sidecar(Section):
     of several workers, the second has the next port. Whoever reaches it is believed about whose a request is:
     let nobody but Envoy reach it."""
 
+    content_listen: str | None = None
+    """`HOST:PORT` or `:PORT` where that Envoy fetches the content of files, by HTTP; of several workers, the
+    second has the next port. Needs `sealing.keys`, by which workers know what went through ext_proc."""
+
     name: str = Field(
         default_factory=socket.gethostname,
         min_length=1,
@@ -67,9 +71,28 @@ class Sidecar(Section):
     )
     """Name of this replica, the prefix of its workers' names; must differ between replicas."""
 
-    @field_validator("listen")
+    @field_validator("listen", "content_listen")
     @classmethod
     def _is_a_port(cls, listen: str | None) -> str | None:
         if listen is not None and not isinstance(parse_http_address(listen), TcpAddress):
             raise ValueError("must be HOST:PORT or :PORT; a socket is there anyway")
         return listen
+
+    @model_validator(mode="after")
+    def _ports_fit_together(self) -> Self:
+        if self.content_listen is None:
+            return self
+        if self.listen is None:
+            raise ValueError("content_listen is for an Envoy that listen is for: set both")
+        ports = [_port(address) for address in (self.listen, self.content_listen)]
+        if abs(ports[0] - ports[1]) < self.workers:
+            raise ValueError(
+                "listen and content_listen are too close: each worker has the next port of both"
+            )
+        return self
+
+
+def _port(listen: str) -> int:
+    address = parse_http_address(listen)
+    assert isinstance(address, TcpAddress)
+    return address.port

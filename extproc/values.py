@@ -11,6 +11,7 @@ from engine.ports import Sealing
 from engine.upstream.care import Care
 from engine.upstream.choice import Choice
 from extproc.envoy.endpoint import ModelEndpoint, parse_model_url
+from extproc.handover import Handover
 from extproc.identity import (
     Identify,
     from_attribute,
@@ -22,7 +23,7 @@ from extproc.mcp.target import McpLimits
 from extproc.model_client import HttpModelClient, NoModelClient
 from extproc.outbound.policy import OutboundPolicy
 from extproc.sealing import AesSealing, NoSealing
-from extproc.settings import Settings
+from extproc.settings import Settings, SettingsError
 from extproc.settings_dialect import parse_dialects
 from extproc.settings_tenancy import JWT_KEY, JWT_NAMESPACE
 
@@ -72,6 +73,20 @@ def sealing_of(settings: Settings) -> Sealing:
     """Return what seals, with the keys of the settings; without any, what refuses to."""
     keys = settings.sealing.read()
     return AesSealing(keys) if keys else NoSealing()
+
+
+def handover_of(settings: Settings) -> Handover:
+    """Return how downloads are handed over; raises SettingsError for a port without keys for its tickets."""
+    if settings.sealing.given:
+        return Handover(sealing_of(settings))
+    if settings.sidecar.content_listen is not None:
+        raise SettingsError(
+            [
+                "HOLDFAST_SEALING__KEYS (sealing.keys) is needed with sidecar.content_listen: without a "
+                "key, whoever reaches that port could say whose files they are asking for"
+            ]
+        )
+    return Handover()
 
 
 def outbound_policy(settings: Settings) -> OutboundPolicy:

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import extproc
 from extproc.envoy import identity, model_cluster, rate_limit
 from extproc.envoy.endpoint import ModelEndpoint, parse_model_url
+from extproc.envoy.own_settings import problems_without_ext_proc
 from extproc.envoy.parts import endpoint_of, pipe, seconds, transport_socket
 from extproc.http_address import HttpAddress, TcpAddress, UnixAddress
 from extproc.settings import Settings, SettingsError
@@ -63,6 +64,7 @@ def values(settings: Settings) -> dict[str, object]:
         "sidecar_endpoints": [
             pipe(settings.worker_socket(index)) for index in range(settings.sidecar.workers)
         ],
+        "content_discovery": "STATIC",
         "content_endpoints": [
             pipe(settings.content_socket(index)) for index in range(settings.sidecar.workers)
         ],
@@ -94,10 +96,8 @@ def render_plain(settings: Settings) -> str:
         raise SettingsError(
             ["HOLDFAST_HTTP__LISTEN (http.listen) is needed: where is HTTP served?"]
         )
-    if settings.routing.picker_url is not None:
-        raise SettingsError(
-            ["HOLDFAST_ROUTING__PICKER_URL (routing.picker_url) needs Envoy 1.37 and its ext_proc"]
-        )
+    if problems := problems_without_ext_proc(settings):
+        raise SettingsError(problems)
     return render(settings, PLAIN_TEMPLATE)
 
 

@@ -66,6 +66,11 @@ async def statistics(admin: Path) -> str | None:
     return await _admin(admin, "/stats/prometheus?usedonly")
 
 
+async def page(admin: Path, path: str) -> str | None:
+    """Return a page of Envoy's admin interface (`/clusters`); None where it does not answer, or has none."""
+    return await _admin(admin, path)
+
+
 async def _gauge(admin: Path, name: str) -> int | None:
     answer = await _admin(admin, f"/stats?filter=^{name}$") or ""
     _, _, count = answer.partition(f"{name}: ")

@@ -1,9 +1,9 @@
 """A small supervisor of child processes, one `Child` for each.
 
 The rules it keeps: a child is ready before it is relied on, and every wait for it has a deadline; a
-child that ends is started again, with a growing pause; one that no longer answers is killed and
-started again (E5); stopping is SIGTERM, time to finish, SIGKILL; no child survives us, whatever
-kills us; and only processes that were started here are ever signalled.
+child that ends is started again, with a growing pause, for as long as whoever runs it likes; one that
+no longer answers is killed and started again (E5); stopping is SIGTERM, time to finish, SIGKILL; no
+child survives us, whatever kills us; and only processes that were started here are ever signalled.
 """
 
 from __future__ import annotations
@@ -83,12 +83,24 @@ async def running(commands: Sequence[Command], report: Report) -> AsyncIterator[
             await asyncio.gather(*(child.gone() for child in children))
 
 
+async def none_starts(children: Sequence[Child], attempts: int) -> None:
+    """Return once each child has failed to start `attempts` times in a row: trying on repairs nothing.
+
+    One that becomes ready counts from nothing again, so that as long as one of them works this waits.
+    """
+    while True:
+        if all(child.failed_starts >= attempts for child in children):
+            return
+        await asyncio.sleep(_WATCH_SECONDS)
+
+
 class Child:
     """One supervised process, through all its restarts."""
 
     def __init__(self, command: Command, report: Report) -> None:
         self.command = command
         self.restarts = 0
+        self.failed_starts = 0
         self._blocked = False
         self._report = report
         self._process: Process | None = None
@@ -158,12 +170,14 @@ class Child:
 
     async def _restart(self) -> None:
         self.restarts += 1
+        self.failed_starts += 1
         try:
             process = await self._spawn()
         except OSError as error:
             self._report(f"{self.command.name} could not be started: {error.strerror}")
             return
         if await self._becomes_ready(process):
+            self.failed_starts = 0
             self._report(f"{self.command.name} runs again (pid {process.pid})")
         elif process.returncode is None:
             self._report(f"{self.command.name} did not become ready and is replaced")

@@ -16,10 +16,10 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from extproc.embedding.opening import with_local_embeddings
 from extproc.metrics.endpoint import Attendance, metrics_served
@@ -29,7 +29,7 @@ from extproc.up import probes
 from extproc.up.effective import told
 from extproc.up.envoy import envoy_command, public_port
 from extproc.up.index import with_index
-from extproc.up.processes import Command, StartFailed, running
+from extproc.up.processes import Child, Command, StartFailed, none_starts, running
 from extproc.up.sealing import with_sealing_key
 from extproc.up.terminal import Report, log_report, say
 
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 # Connections to the private Postgres beside those of the workers' pools.
 _OTHER_CONNECTIONS = 32
+# With the pauses between them that is a minute: an evil that passes has passed by then.
+_HOPELESS_STARTS = 8
 # What a worker needs for its last words after the grace time, beside one statement of the database.
 _MARGIN_SECONDS = 4.5
 
@@ -74,32 +76,47 @@ async def _until_signalled(stack: Coroutine[Any, Any, None]) -> None:
 
 
 async def serve(settings: Settings) -> None:
-    """Run the workers until cancelled; Envoy, Postgres and the model are somebody else's."""
+    """Run the workers until cancelled; Envoy, Postgres and the model are somebody else's.
+
+    Raises `StartFailed` if no worker can be started, now or later.
+    """
     if settings.postgres.url is None:
         raise SettingsError([f"{PREFIX}POSTGRES__URL (postgres.url) is needed: where is Postgres?"])
     report = log_report(settings.sidecar.log_format)
-    async with workers_alone(settings, report, "inherited"):
+    async with workers_alone(settings, report, "inherited") as workers:
         report(f"{settings.sidecar.workers} worker(s) serve in {settings.sidecar.run_dir}")
         if settings.http.listen is not None:
             report(f"and HTTP on {settings.http_address(0)}")
         try:
-            await asyncio.Event().wait()
-        finally:
+            await attended(workers)
+        except asyncio.CancelledError:
             report("stopping: running responses have time to end")
+            raise
+
+
+async def attended(workers: Sequence[Child], attempts: int = _HOPELESS_STARTS) -> NoReturn:
+    """Wait while there is hope; raises `StartFailed` when no worker has started `attempts` times in a row.
+
+    Whoever runs us shall see that (a pod in CrashLoopBackOff), not a process that lives and serves nobody.
+    """
+    await none_starts(workers, attempts)
+    raise StartFailed(
+        f"no worker could be started, {attempts} times in a row; what they wrote tells why"
+    )
 
 
 @asynccontextmanager
 async def workers_alone(
     settings: Settings, report: Report, output: Literal["prefixed", "inherited"]
-) -> AsyncIterator[None]:
+) -> AsyncIterator[list[Child]]:
     """The workers, ready; `output` is how what they write is passed on."""
     _allow_many_files()
     with _only_one(settings):
         async with (
             metrics_served(settings, report) as attendance,
-            running(_workers(settings, output, attendance), report),
+            running(_workers(settings, output, attendance), report) as workers,
         ):
-            yield
+            yield workers
 
 
 async def up(settings: Settings, report: Report = say) -> None:

@@ -49,6 +49,8 @@ _NO_ROLE = (psycopg.errors.InvalidParameterValue, psycopg.errors.InsufficientPri
 
 _BECOME = f"SET ROLE {ROLE}".encode()
 _REFUSED = "The database refuses connections."
+_AWAY = "The database is not available."
+_NONE_FREE = "No database connection became free in time."
 _NO_ROLE_REFUSAL = f"The database has no role {ROLE} for its user: run `holdfast migrate`."
 
 
@@ -110,6 +112,10 @@ class Pool:
         except TimeoutError as error:
             self._meters.storage_error("unavailable")
             raise StorageUnavailable(self._refusal) from error
+        except PoolTimeout as error:
+            # With none in use it is not the pool that is short of them: a silent server gives none.
+            self._meters.storage_error("pool" if self._in_use else "unavailable")
+            raise StorageUnavailable(_NONE_FREE if self._in_use else _AWAY) from error
         except psycopg.Error as error:
             told = _translated(error)
             if isinstance(told, StorageUnavailable):
@@ -266,8 +272,6 @@ def _now() -> float:
 
 
 def _trouble(error: psycopg.Error) -> StorageTrouble:
-    if isinstance(error, PoolTimeout):
-        return "pool"
     if isinstance(error, _NO_SCHEMA):
         return "schema"
     if isinstance(error, psycopg.errors.QueryCanceled):
@@ -279,10 +283,8 @@ def _translated(error: psycopg.Error) -> EngineError | psycopg.Error:
     """Return the engine's word for a driver's error; the error itself where it is a bug of ours."""
     if isinstance(error, PoolClosed):
         return StorageUnavailable("The database connection is closed.")
-    if isinstance(error, PoolTimeout):
-        return StorageUnavailable("No database connection became free in time.")
     if isinstance(error, _NO_SCHEMA):
         return StorageUnavailable("The database schema is not up to date: run `holdfast migrate`.")
     if isinstance(error, psycopg.OperationalError | psycopg.errors.ReadOnlySqlTransaction):
-        return StorageUnavailable("The database is not available.")
+        return StorageUnavailable(_AWAY)
     return error

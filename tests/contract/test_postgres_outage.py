@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from engine.errors import Conflict, LeaseLost, StorageUnavailable
+from engine.ports.meters import Meters, StorageTrouble
 from storage.postgres.embedded import embedded_postgres
 from storage.postgres.migrate import migrate
 from storage.postgres.pool import open_pool
@@ -126,6 +127,48 @@ async def test_a_server_that_falls_silent_is_given_up_within_the_timeout(
         proxy.speak()
         async with asyncio.timeout(10):
             assert await _until_available(store, tenant) == ["r1/in", "r1/out"]
+
+
+async def test_a_silent_server_is_not_counted_as_a_pool_that_is_too_small(
+    database: str, tenant: str
+) -> None:
+    """P2: where no connection can be opened none can become free; where all are at work it is the pool."""
+    meters = _Troubles()
+    async with (
+        postgres_proxy(database) as proxy,
+        open_pool(proxy.conninfo, min_size=1, max_size=1, timeout=0.5, meters=meters) as pool,
+    ):
+        taken, gate = asyncio.Event(), asyncio.Event()
+
+        async def holds(_connection: object, _attempt: int) -> None:
+            taken.set()
+            await gate.wait()
+
+        busy = asyncio.create_task(pool.run(holds))
+        await taken.wait()
+        with pytest.raises(StorageUnavailable, match="became free"):
+            await PostgresStore(pool).get(tenant, "r1")
+        gate.set()
+        await busy
+        assert meters.told == ["pool"]
+
+    meters.told.clear()
+    async with postgres_proxy(database) as proxy:
+        proxy.fall_silent()
+        async with open_pool(proxy.conninfo, max_size=2, timeout=0.5, meters=meters) as pool:
+            with pytest.raises(StorageUnavailable, match="not available"):
+                await PostgresStore(pool).get(tenant, "r1")
+            assert meters.told == ["unavailable"]
+
+
+class _Troubles(Meters):
+    """Keeps the kinds of errors."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def storage_error(self, trouble: StorageTrouble) -> None:
+        self.told.append(trouble)
 
 
 async def _until_available(store: PostgresStore, tenant: str) -> list[str]:

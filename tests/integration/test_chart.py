@@ -25,6 +25,11 @@ from tests.support.stack import Stack, short_directory
 from tests.support.wire import Wire
 
 DEADLINE = 30.0
+# What the Secrets hold, by the variables that take it from them.
+_HELD = {
+    "HOLDFAST_POSTGRES__URL": "postgresql://holdfast@db/holdfast",
+    "HOLDFAST_INDEX__URL": "http://milvus:19530",
+}
 ROOT = Path(__file__).parents[2]
 
 
@@ -55,17 +60,23 @@ def validated(config: str, directory: Path) -> None:
                 "jwks_uri": "https://issuer.test/keys",
             },
         },
+        # Refused without its address, which is a secret.
+        {"index": {"kind": "milvus"}},
     ],
-    ids=["defaults", "workers", "tokens"],
+    ids=["defaults", "workers", "tokens", "index"],
 )
 def test_the_pod_writes_its_envoy_config_from_the_workers_settings(
     settings: dict[str, Any],
 ) -> None:
     """The init container's command, carried out: the one config, with the settings of the workers."""
     # As much as three workers may need: the chart refuses less.
-    made = chart.manifests("gateway", settings=settings, resources={"limits": {"memory": "8Gi"}})
+    url = {"url": {"name": "stores"}}
+    secrets = {"postgres": url, **({"index": url} if "index" in settings else {})}
+    made = chart.manifests(
+        "gateway", settings=settings, resources={"limits": {"memory": "8Gi"}}, secrets=secrets
+    )
     told = chart.container(chart.pod(made), "envoy-config")
-    environ = chart.environment(made)
+    environ = chart.variables(made, told, _HELD)
     with short_directory() as directory:
         command = [part.replace("/run/holdfast", str(directory)) for part in told["command"]]
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -121,6 +132,36 @@ async def test_a_pod_that_goes_waits_for_its_clients(model: ScriptedModel) -> No
 
             assert await draining == 0
             assert (await running_one).status == 200
+
+
+async def test_the_pod_shows_what_its_envoy_says(model: ScriptedModel) -> None:
+    """The runbook's first command, with nothing but what the image has: Python and `holdfast`."""
+    with short_directory() as directory:
+        async with envoy(directory, model.url):
+            told = await _holdfast("envoy", directory)
+            assert told.returncode == 0, told.stderr
+            assert "model::" in told.stdout
+            assert "sidecar::" in told.stdout
+            assert "server.state: 0" in (await _holdfast("envoy", directory, "/stats")).stdout
+            assert (await _holdfast("envoy", directory, "nothing")).returncode == 1
+
+        gone = await _holdfast("envoy", directory)
+        assert gone.returncode == 1
+        assert "no Envoy at" in gone.stderr
+
+
+async def _holdfast(
+    command: str, data_dir: Path, *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    return await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "extproc", command, *arguments],
+        env={"DATA_DIR": str(data_dir), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
 
 
 async def test_a_pod_without_workers_is_not_ready_and_without_envoy_has_no_clients() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from extproc.up.processes import Child, Command, StartFailed, running
+from extproc.up.processes import Child, Command, StartFailed, none_starts, running
 
 DEADLINE = 15.0
 
@@ -169,6 +169,52 @@ async def test_a_child_that_is_not_ready_in_time_is_ended() -> None:
     """Every wait has a deadline, and a failed start leaves nothing behind."""
     with pytest.raises(StartFailed, match="did not become ready"):
         await _start(_never_ready(python(WAITS, ready_seconds=1.0)))
+
+
+async def test_children_of_which_one_starts_are_tried_on(tmp_path: Path) -> None:
+    """Only when none can be started is there nobody left to serve; one that becomes ready gives hope anew."""
+    here, there = _Breakable(tmp_path / "here"), _Breakable(tmp_path / "there")
+    log = Log()
+    async with running([here.command, there.command], log) as children:
+        hopeless = asyncio.create_task(none_starts(children, 2))
+        here.breaks(children[0])
+        seen = await log.line(r"here ended with status 1; it is started again")
+        await log.line(r"here ended with status 1; it is started again", after=seen)
+        assert children[0].failed_starts >= 2
+        assert not hopeless.done()
+
+        here.is_mended()
+        await log.line("here runs again")
+        assert children[0].failed_starts == 0
+        here.breaks(children[0])
+        there.breaks(children[1])
+        # The pauses have grown.
+        async with asyncio.timeout(2 * DEADLINE):
+            await hopeless
+        assert min(child.failed_starts for child in children) >= 2
+
+
+class _Breakable:
+    """A child that cannot be started while it is broken."""
+
+    def __init__(self, place: Path) -> None:
+        self._broken, self._ready = place.with_suffix(".broken"), place.with_suffix(".ready")
+        code = (
+            f"import os, pathlib; os.path.exists({str(self._broken)!r}) and os._exit(1); "
+            f"pathlib.Path({str(self._ready)!r}).touch(); {WAITS}"
+        )
+        self.command = replace(python(code, name=place.name), is_ready=self._is_ready)
+
+    async def _is_ready(self) -> bool:
+        return await asyncio.to_thread(self._ready.exists)
+
+    def breaks(self, child: Child) -> None:
+        self._broken.touch()
+        self._ready.unlink()
+        os.kill(pid_of(child), signal.SIGKILL)
+
+    def is_mended(self) -> None:
+        self._broken.unlink()
 
 
 async def test_when_one_child_fails_to_start_the_others_are_ended(tmp_path: Path) -> None:

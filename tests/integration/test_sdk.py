@@ -278,6 +278,26 @@ async def test_images_reach_the_model_in_this_turn_and_the_next(
         assert message["content"][1] == {"type": "input_image", "image_url": url, "detail": "auto"}
 
 
+async def test_a_file_comes_back_and_is_read(stack: Stack, client: openai.AsyncOpenAI) -> None:
+    """M8, ADR 17: what was uploaded can be downloaded, whole and in part, and the model reads it."""
+    model = stack.plays(say(text("Milk.")))
+    file = await client.files.create(file=("notes.md", b"milk, eggs"), purpose="user_data")
+    content: Any = [
+        {"type": "input_file", "file_id": file.id},
+        {"type": "input_text", "text": "What do I need?"},
+    ]
+
+    whole = await client.files.content(file.id)
+    part = await client.files.content(file.id, extra_headers={"range": "bytes=-4"})
+    answer = await client.responses.create(
+        model=model, input=[{"role": "user", "content": content}]
+    )
+
+    assert (whole.content, part.content) == (b"milk, eggs", b"eggs")
+    assert answer.output_text == "Milk."
+    assert b"milk, eggs" in stack.asked(model)[0].body
+
+
 async def test_instructions_hold_for_one_turn(stack: Stack, client: openai.AsyncOpenAI) -> None:
     """M2: they are not inherited; the second turn's model never hears of them."""
     first, second = stack.plays(say(text("Arr."))), stack.plays(say(text("Hello.")))

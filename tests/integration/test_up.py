@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import re
 import shutil
@@ -17,7 +18,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from extproc.settings import Settings
 from extproc.up import probes
+from extproc.up.processes import StartFailed
+from extproc.up.stack import attended, workers_alone
 
 # Starting a database for the first time takes a second, on a busy machine several.
 DEADLINE = 60.0
@@ -171,6 +175,27 @@ async def test_serve_drains_on_sigterm(directory: Path, database: str) -> None:
         assert await status(process) == 0
 
     assert await listening(directory / "run") == []
+
+
+async def test_serve_ends_when_no_worker_can_be_started_any_more(directory: Path) -> None:
+    """E5: a pod whose workers cannot start is seen to fail, and not only never to be ready."""
+    keys = directory / "keys"
+    keys.write_text(base64.b64encode(os.urandom(32)).decode())
+    environ = {
+        "DATA_DIR": str(directory),
+        "DATABASE_URL": "postgresql:///unused",
+        "HOLDFAST_SEALING__KEY_FILES": str(keys),
+    }
+    said: list[str] = []
+    async with workers_alone(Settings.load(None, environ), said.append, "prefixed") as [worker]:
+        keys.unlink()
+        assert worker.pid is not None
+        os.kill(worker.pid, signal.SIGKILL)
+        with pytest.raises(StartFailed, match="2 times in a row"):
+            async with asyncio.timeout(DEADLINE):
+                await attended([worker], attempts=2)
+
+    assert any(str(keys) in line for line in said)
 
 
 async def test_a_taken_port_is_told(directory: Path) -> None:

@@ -34,15 +34,18 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Case(msgspec.Struct, frozen=True):
-    """An alert and its series; `instance`: it is one pod's."""
+    """An alert and its series; `instance`: it is one pod's; `absent`: labels of series that are not there."""
 
     alert: str
     rows: tuple[Row, ...]
     instance: bool = False
+    absent: dict[str, str] | None = None
 
     @property
     def labels(self) -> dict[str, str]:
         """The labels of the alert, beside its name and severity."""
+        if self.absent is not None:
+            return self.absent
         return {**_JOB, "instance": "pod-1"} if self.instance else _JOB
 
 
@@ -141,6 +144,15 @@ CASES = (
     _stepped("HoldfastWorkerRestarts", "holdfast_worker_restarts_total", {"reason": "ended"}, 4, 2),
     _stepped(
         "HoldfastWorkerBlocked", "holdfast_worker_restarts_total", {"reason": "blocked"}, 1, 0
+    ),
+    Case(
+        "HoldfastUnseen",
+        # Two pods that went, and of which one came again.
+        (
+            Row("holdfast_workers", {"state": "running", "instance": "pod-1"}, "2x20", "2x20"),
+            Row("holdfast_workers", {"state": "running", "instance": "pod-2"}, "2x30", "2x60"),
+        ),
+        absent={"state": "running"},
     ),
     Case(
         "HoldfastWorkersMissing",

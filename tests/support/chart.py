@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -15,10 +16,16 @@ Manifest = dict[str, Any]
 
 NAME, NAMESPACE = "demo", "prod"
 HOST = "demo-holdfast.prod.svc.cluster.local"
+IN_CLUSTER = "prod.demo-holdfast"
+"""What the installation is called where it is beside those of other namespaces."""
 
 _EVERY = {
     "image": {"repository": "registry.test/holdfast"},
-    "secrets": {"postgres": {"url": {"name": "postgres"}}},
+    "secrets": {
+        "postgres": {"url": {"name": "postgres"}},
+        "sealing": {"keys": {"name": "sealing"}},
+    },
+    "files": {"volume": {"persistentVolumeClaim": {"claimName": "files"}}},
 }
 _SERVERS = {"model": {"url": "http://vllm.models:8000"}}
 SHAPES: dict[str, dict[str, Any]] = {
@@ -41,16 +48,21 @@ def values(shape: str, **changed: Any) -> dict[str, Any]:
     return {**_EVERY, "shape": shape, **SHAPES[shape], **changed}
 
 
-def texts(shape: str, **changed: Any) -> dict[str, str]:
+def texts(shape: str, *, namespace: str = NAMESPACE, **changed: Any) -> dict[str, str]:
     """Return each template's file name and what it renders to; raises Helm's errors."""
+    return render(values(shape, **changed), namespace)
+
+
+def render(given: Mapping[str, Any], namespace: str = NAMESPACE) -> dict[str, str]:
+    """Return each template's file name and what these values render to; raises Helm's errors."""
     with helm.Chart.load(str(CHART)) as chart:
-        rendered = chart.render(values(shape, **changed), name=NAME, namespace=NAMESPACE)
+        rendered = chart.render(dict(given), name=NAME, namespace=namespace)
     return {path.rsplit("/", 1)[-1]: text for path, text in rendered.items()}
 
 
-def manifests(shape: str, **changed: Any) -> list[Manifest]:
+def manifests(shape: str, *, namespace: str = NAMESPACE, **changed: Any) -> list[Manifest]:
     """Return all manifests of a shape."""
-    found = texts(shape, **changed)
+    found = texts(shape, namespace=namespace, **changed)
     return [
         manifest
         for name, text in found.items()
@@ -86,3 +98,14 @@ def environment(among: list[Manifest]) -> dict[str, str]:
     """Return the workers' settings, as the ConfigMap has them."""
     data: dict[str, str] = only("ConfigMap", among, "demo-holdfast-settings")["data"]
     return data
+
+
+def variables(among: list[Manifest], each: Manifest, secrets: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of a container; `secrets` is what the Secrets hold, by variable."""
+    maps = {m["metadata"]["name"]: m["data"] for m in among if m["kind"] == "ConfigMap"}
+    found: dict[str, str] = {}
+    for source in each.get("envFrom", []):
+        found |= maps[source["configMapRef"]["name"]]
+    for one in each.get("env", []):
+        found[one["name"]] = one["value"] if "value" in one else secrets[one["name"]]
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from collections.abc import AsyncIterator, Callable
@@ -11,6 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_asyncio
 import yaml
 
@@ -46,8 +48,12 @@ class _Place:
         return self.directory / "envoy-admin.sock"
 
     def settings(self) -> dict[str, Any]:
+        ports = {
+            "listen": f"{self.workers}:{_PORT}",
+            "content_listen": f"{self.workers}:{_PORT + 1}",
+        }
         return {
-            "sidecar": {"run_dir": str(self.directory), "listen": f"{self.workers}:{_PORT}"},
+            "sidecar": {"run_dir": str(self.directory), **ports},
             "metrics": {"listen": f"unix:{self.directory}/metrics.sock"},
         }
 
@@ -71,17 +77,19 @@ def _envoy_elsewhere(place: _Place, model: ScriptedModel) -> Made:
     return made, config.replace(chart.HOST, place.workers), found
 
 
-def _istio(place: _Place, model: ScriptedModel) -> Made:
+def _istio(place: _Place, model: ScriptedModel, **settings: Any) -> Made:
     from tests.support import chart, meshes
 
-    made = chart.manifests("istio", model={"url": model.url}, settings=place.settings())
-    return made, _config(place, model, {place.public: meshes.istio(made)}), model.url
+    made = chart.manifests("istio", settings=place.settings() | settings)
+    # The same gateway has another installation of the same name before it, whose workers are dead.
+    staging = chart.manifests("istio", namespace="staging")
+    return made, _config(place, model, {place.public: meshes.istio(made, staging)}), model.url
 
 
-def _envoy_gateway(place: _Place, model: ScriptedModel) -> Made:
+def _envoy_gateway(place: _Place, model: ScriptedModel, **settings: Any) -> Made:
     from tests.support import chart, meshes
 
-    made = chart.manifests("envoyGateway", settings=place.settings())
+    made = chart.manifests("envoyGateway", settings=place.settings() | settings)
     listeners = {
         place.public: meshes.envoy_gateway(made),
         place.private: meshes.all_to_servers(),
@@ -98,7 +106,7 @@ def _config(place: _Place, model: ScriptedModel, listeners: dict[int, Any]) -> s
 
 @asynccontextmanager
 async def _installed(
-    make: Callable[[_Place, ScriptedModel], Made], model: ScriptedModel, postgres: str
+    make: Callable[..., Made], model: ScriptedModel, postgres: str, **tenancy: Any
 ) -> AsyncIterator[Stack]:
     """An Envoy with what a shape has for it, a worker with the shape's settings, ports between them."""
     from tests.support import chart
@@ -108,13 +116,15 @@ async def _installed(
         directory = parts.enter_context(short_directory())
         public, private = (parts.enter_context(reserved_port()) for _ in range(2))
         place = _Place(directory, public, private)
-        made, config, model_url = make(place, model)
+        made, config, model_url = make(place, model, **({"tenancy": tenancy} if tenancy else {}))
         file = directory / "envoy.yaml"
         file.write_text(yaml.safe_dump(yaml.safe_load(config)))
         environ = {
             **chart.environment(made),
             "HOLDFAST_POSTGRES__URL": postgres,
+            "HOLDFAST_SEALING__KEYS": base64.b64encode(os.urandom(32)).decode(),
             "HOLDFAST_MODEL__URL": model_url,
+            "HOLDFAST_FILES__DIRECTORY": str(directory / "files"),
         }
         settings = Settings.load(None, environ)
         binary = str(find_binary(settings))
@@ -133,7 +143,8 @@ async def _installed(
 
 
 async def _serves(url: str) -> bool:
-    return (await ask("GET", f"{url}/v1/responses")).status == 200
+    # Where tenants are required, nobody's question is refused: by a worker, so that it is there.
+    return (await ask("GET", f"{url}/v1/responses")).status in (200, 401)
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -162,6 +173,23 @@ async def chart_envoy_gateway(
 ) -> AsyncIterator[Stack]:
     """The shape `envoyGateway`: its HTTPRoutes and EnvoyExtensionPolicies."""
     async with _installed(_envoy_gateway, stage, await create_database(postgres_server)) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", params=["istio", "envoyGateway"])
+async def tenants_of_a_gateway(
+    request: pytest.FixtureRequest, postgres_server: EmbeddedPostgres, stage: ScriptedModel
+) -> AsyncIterator[Stack]:
+    """A mesh that tells the tenant in the header `x-tenant`, as its filters for tokens would."""
+    make = {"istio": _istio, "envoyGateway": _envoy_gateway}[request.param]
+    tenancy = {
+        "mode": "required",
+        "source": "header",
+        "header": "x-tenant",
+        "header_from_gateway": True,
+    }
+    database = await create_database(postgres_server)
+    async with _installed(make, stage, database, **tenancy) as running:
         yield running
 
 

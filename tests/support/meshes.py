@@ -30,22 +30,26 @@ _H2 = {
 Address = tuple[str, int]
 Parts = tuple[list[Manifest], list[Manifest]]
 """HTTP filters and routes of a listener."""
-WORKERS, SERVERS = "workers", "servers"
+WORKERS, CONTENT, SERVERS = "workers", "content", "servers"
+_OF_PORTS = {9000: WORKERS, 9001: CONTENT}
 
 
-def istio(made: list[Manifest]) -> Parts:
-    """Return the HTTP filters and routes of an ingress gateway: the VirtualService, patched."""
-    patches = chart.only("EnvoyFilter", made)["spec"]["configPatches"]
-    filters = [
-        _to_workers(patch["patch"]["value"])
-        for patch in patches
-        if patch["applyTo"] == "HTTP_FILTER" and patch["patch"]["operation"] == "INSERT_BEFORE"
-    ]
-    merged = {
-        patch["match"]["routeConfiguration"]["vhost"]["route"]["name"]: patch["patch"]["value"]
-        for patch in patches
-        if patch["applyTo"] == "HTTP_ROUTE"
-    }
+def istio(made: list[Manifest], *neighbours: list[Manifest]) -> Parts:
+    """Return the HTTP filters and routes of an ingress gateway: the VirtualService, patched.
+
+    The patches of other installations are applied as well, and first; their workers are not there.
+    """
+    filters: list[Manifest] = []
+    merged: dict[str, Manifest] = {}
+    for release in (*neighbours, made):
+        for patch in _only_kind("EnvoyFilter", release)["spec"]["configPatches"]:
+            value = patch["patch"]["value"]
+            if patch["applyTo"] == "HTTP_ROUTE":
+                name = patch["match"]["routeConfiguration"]["vhost"]["route"]["name"]
+                told = merged.setdefault(name, {"typed_per_filter_config": {}})
+                told["typed_per_filter_config"].update(value["typed_per_filter_config"])
+            elif patch["patch"]["operation"] == "INSERT_BEFORE":
+                filters.append(_to(WORKERS if release is made else SERVERS, value))
     routes = [
         {
             "name": http["name"],
@@ -76,9 +80,13 @@ def envoy_gateway(made: list[Manifest]) -> Parts:
             filters.append(_ext_proc(name, policies[name]["spec"]["extProc"][0]))
             on = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "config": {}}
             override = {"typed_per_filter_config": {name: on}}
-        target = {"cluster": WORKERS if name in policies else SERVERS, "timeout": "0s"}
         routes += [
-            {"name": name, "match": _gateway_match(match), "route": target, **override}
+            {
+                "name": name,
+                "match": _gateway_match(match),
+                "route": _target(rule["backendRefs"][0]["port"], rule["timeouts"]["request"]),
+                **override,
+            }
             for rule in route["spec"]["rules"]
             for match in rule["matches"]
         ]
@@ -86,13 +94,15 @@ def envoy_gateway(made: list[Manifest]) -> Parts:
 
 
 def config(listeners: dict[int, Parts], workers: Address, servers: Address, admin: str) -> Manifest:
-    """Return a whole config with listeners by their ports."""
+    """Return a whole config with listeners by their ports; the workers' content is at their next port."""
+    host, port = workers
     return {
         "admin": {"address": {"pipe": {"path": admin, "mode": 384}}},
         "static_resources": {
             "listeners": [_listener(port, parts) for port, parts in listeners.items()],
             "clusters": [
                 {**_cluster(WORKERS, workers), "typed_extension_protocol_options": _H2},
+                _cluster(CONTENT, (host, port + 1)),
                 _cluster(SERVERS, servers),
             ],
         },
@@ -105,21 +115,32 @@ def all_to_servers() -> Parts:
     return [], [{"name": "turns", "match": {"prefix": "/"}, "route": route}]
 
 
-def _to_workers(inserted: Manifest) -> Manifest:
+def _only_kind(kind: str, among: list[Manifest]) -> Manifest:
+    [found] = [manifest for manifest in among if manifest["kind"] == kind]
+    return found
+
+
+def _to(cluster: str, inserted: Manifest) -> Manifest:
     typed = inserted["typed_config"]
-    grpc = {**typed["grpc_service"], "envoy_grpc": {"cluster_name": WORKERS}}
+    grpc = {**typed["grpc_service"], "envoy_grpc": {"cluster_name": cluster}}
     return {**inserted, "typed_config": {**typed, "grpc_service": grpc}}
 
 
 def _istio_match(match: Manifest) -> Manifest:
     made: Manifest = {}
     uri = match.get("uri", {"prefix": "/"})
-    made["path" if "exact" in uri else "prefix"] = uri.get("exact", uri.get("prefix"))
+    [(kind, path)] = uri.items()
+    if kind == "regex":
+        made["safe_regex"] = {"regex": path}
+    else:
+        made["path" if kind == "exact" else "prefix"] = path
     return made | _method(match["method"]["exact"] if "method" in match else None)
 
 
 def _gateway_match(match: Manifest) -> Manifest:
     path = match["path"]["value"]
+    if match["path"]["type"] == "RegularExpression":
+        return {"safe_regex": {"regex": path}} | _method(match.get("method"))
     assert match["path"]["type"] == "PathPrefix"
     found = {"prefix": "/"} if path == "/" else {"path_separated_prefix": path}
     return found | _method(match.get("method"))
@@ -131,16 +152,20 @@ def _method(method: str | None) -> Manifest:
     return {"headers": [{"name": ":method", "string_match": {"exact": method}}]}
 
 
-def _precedence(route: Manifest) -> tuple[int, int]:
-    """Order as the Gateway API says: the longest path, then those with a method."""
+def _precedence(route: Manifest) -> tuple[bool, int, int]:
+    """Order as the Gateway API says (expressions first): the longest path, then those with a method."""
     match = route["match"]
-    return -len(match.get("path_separated_prefix", "/")), -len(match.get("headers", []))
+    prefixed = "safe_regex" not in match
+    return prefixed, -len(match.get("path_separated_prefix", "/")), -len(match.get("headers", []))
 
 
 def _route(http: Manifest) -> Manifest:
     [to] = http["route"]
-    port = to["destination"]["port"]["number"]
-    return {"cluster": WORKERS if port == 9000 else SERVERS, "timeout": http["timeout"]}
+    return _target(to["destination"]["port"]["number"], http["timeout"])
+
+
+def _target(port: int, timeout: str) -> Manifest:
+    return {"cluster": _OF_PORTS.get(port, SERVERS), "timeout": timeout}
 
 
 def _ext_proc(name: str, policy: Manifest) -> Manifest:

@@ -84,6 +84,7 @@ async def pod(
             "HOLDFAST_LISTEN__PORT": str(port),
             "HOLDFAST_METRICS__LISTEN": f"unix:{directory}/metrics.sock",
             "HOLDFAST_POSTGRES__URL": postgres,
+            "HOLDFAST_FILES__DIRECTORY": str(directory / "files"),
         }
         settings = Settings.load(None, environ)
         (directory / "envoy.yaml").write_text(render(settings))

@@ -46,7 +46,7 @@ _GATHERED: Mapping[str, Callable[[list[float]], float]] = {
     "avg": lambda values: sum(values) / len(values),
     "count": lambda values: float(len(values)),
 }
-_FUNCTIONS = ("rate", "increase", "histogram_quantile")
+_FUNCTIONS = ("rate", "increase", "histogram_quantile", "absent")
 
 
 @dataclass(frozen=True)
@@ -256,6 +256,9 @@ class Series:
                 return _gather(how, by, _vector(self.value(of, at)))
             case Call("histogram_quantile", (Number(quantile), of)):
                 return _quantiles(quantile, _vector(self.value(of, at)))
+            case Call("absent", (Selector(_, matchers, None) as selector,)):
+                named = frozenset((label, text) for label, sign, text in matchers if sign == "=")
+                return {} if self._instant(selector, at) else {named: 1.0}
             case Call(function, (Selector() as selector,)):
                 return self._rates(selector, at, per_second=function == "rate")
             case Both(sign, left, right):

@@ -43,7 +43,7 @@ def test_an_alert_fires_when_it_should(case: Case) -> None:
     expression, held = parse(rule["expr"]), _seconds(rule.get("for", "0m"))
     assert _fired(expression, held, _series(case, fires=True)) == [case.labels]
     assert _fired(expression, held, _series(case, fires=False)) == []
-    assert _fired(expression, held, Series()) == []
+    assert _fired(expression, held, Series()) == ([] if case.absent is None else [case.absent])
 
 
 def test_every_alert_has_a_case_and_a_page() -> None:
@@ -81,6 +81,15 @@ def test_the_evaluator_counts_as_prometheus_does() -> None:
     series.add("empty", {}, [(0, 0)])
     [nothing] = _values(series, "empty / empty", at=0)
     assert math.isnan(nothing)
+
+
+def test_the_evaluator_knows_what_is_absent() -> None:
+    """One series is enough, and what is named by more than equality is no label."""
+    series = Series()
+    series.add("seen", {"a": "x", "b": "y"}, [(0, 0)])
+    absent = parse('absent(seen{a="x",b!="z"})')
+    assert series.value(absent, 0) == {}
+    assert series.value(absent, 301) == {frozenset({("a", "x")}): 1.0}
 
 
 def test_the_evaluator_refuses_what_it_does_not_know() -> None:

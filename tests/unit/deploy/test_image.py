@@ -49,7 +49,7 @@ def test_the_image_runs_as_nobody_in_particular() -> None:
     made = [each.value for each in final if each.name == "RUN"]
 
     assert users == ["65532:0"]
-    assert made == ["install -d -m 0770 -o 65532 -g 0 /run/holdfast"]
+    assert made == ["install -d -m 0770 -o 65532 -g 0 /run/holdfast /var/lib/holdfast"]
 
 
 def test_the_image_has_no_compiler_and_no_build_tools() -> None:
@@ -113,6 +113,18 @@ def test_compose_restricts_what_we_run(service: str) -> None:
     assert told["cap_drop"] == ["ALL"]
     assert told["security_opt"] == ["no-new-privileges:true"]
     assert told["user"] == "65532:0"
+
+
+def test_compose_keeps_uploaded_files_where_postgres_keeps_their_rows() -> None:
+    """A file that was accepted is there after `down` and `up`: on a volume of its own, made by the image."""
+    environ = next(each.value for each in instructions() if each.stage == 1 and each.name == "ENV")
+    data_dir = dict(word.split("=", 1) for word in environ.split())["DATA_DIR"]
+    made = next(each for each in instructions() if each.stage == 1 and each.name == "RUN")
+    mounted = dict(each.split(":") for each in compose()["services"]["holdfast"]["volumes"])
+
+    directory = Settings.load(None, {"DATA_DIR": data_dir}).files.directory
+    assert directory.is_relative_to(mounted["data"])
+    assert mounted["data"] in made.words
 
 
 def test_compose_is_what_the_specification_knows() -> None:

@@ -93,6 +93,21 @@ async def test_a_worker_that_stops_brings_every_run_to_its_end(late: bool) -> No
     assert len(runs) == 0
 
 
+def test_a_port_for_downloads_needs_a_key_for_their_tickets() -> None:
+    """X2: without one, whoever reaches the port could say whose files they are asking for."""
+    environ = {
+        "HOLDFAST_SIDECAR__LISTEN": ":9000",
+        "HOLDFAST_SIDECAR__CONTENT_LISTEN": ":9001",
+    }
+    model = FakeModel()
+    settings = Settings.load(None, environ)
+    engine = Engine(
+        MemoryStore(), MemoryBlobs(), model, no_provider, settings, "r/0#1", Choice("responses")
+    )
+    with pytest.raises(SettingsError, match="HOLDFAST_SEALING__KEYS"):
+        transport_of(settings, 0, engine.endpoints, model)
+
+
 async def test_a_worker_without_a_database_is_not_built() -> None:
     """The missing setting is named."""
     with pytest.raises(SettingsError, match="HOLDFAST_POSTGRES__URL"):

@@ -110,16 +110,6 @@ def test_embeddings_come_from_the_model_servers_unless_they_have_their_own() -> 
     assert "sk-secret" not in config
 
 
-def test_a_picker_needs_ext_proc() -> None:
-    """H1: an Envoy without it cannot ask one."""
-    environ = {
-        "HOLDFAST_HTTP__LISTEN": "unix:/run/h.sock",
-        "HOLDFAST_ROUTING__PICKER_URL": "http://epp:9002",
-    }
-    with pytest.raises(SettingsError, match="PICKER"):
-        render_plain(Settings.load(None, environ))
-
-
 def test_no_placeholder_is_left_over() -> None:
     """The template and the code name the same values."""
     assert "${" in TEMPLATE.read_text(encoding="utf-8")

@@ -256,6 +256,27 @@ def test_workers_share_no_port() -> None:
         Settings.load(None, {"HOLDFAST_SIDECAR__LISTEN": "unix:/x"})
 
 
+def test_downloads_have_ports_beside_those_of_ext_proc() -> None:
+    """ADR 27: each worker the next one, and none that is another's; in step with `listen`."""
+    alone = Settings.load(None, {"HOLDFAST_SIDECAR__RUN_DIR": "/r"})
+    ports = {"workers": 3, "listen": "[::1]:9000", "content_listen": "[::1]:9003"}
+
+    assert [str(each) for each in alone.content_addresses(0)] == ["unix:/r/files-0.sock"]
+    assert [str(each) for each in alone.having(sidecar=ports).content_addresses(2)] == [
+        "unix:/r/files-2.sock",
+        "[::1]:9005",
+    ]
+    for wrong, said in (
+        ({"content_listen": ":9001"}, "set both"),
+        ({"workers": 3, "listen": ":9000", "content_listen": ":9002"}, "too close"),
+        ({"workers": 3, "listen": ":9002", "content_listen": ":9000"}, "too close"),
+        ({"listen": ":9000", "content_listen": ":9000"}, "too close"),
+        ({"listen": ":9000", "content_listen": "unix:/x"}, "HOST:PORT"),
+    ):
+        with pytest.raises(ValidationError, match=said):
+            alone.having(sidecar=wrong)
+
+
 def test_a_picker_and_requests_that_travel_on_exclude_each_other() -> None:
     """H1: the picker is on the model listener, where the first turn does not come by."""
     said = problems(

@@ -19,6 +19,9 @@ imagePullPolicy: {{ .Values.image.pullPolicy }}
 command: [/bin/sh, -c, holdfast config --envoy > /run/holdfast/envoy.yaml]
 envFrom:
   - configMapRef: {name: {{ include "holdfast.fullname" . }}-settings}
+# The secret settings too: which ones go together is checked when they are read.
+env:
+  {{- include "holdfast.secretEnvironment" . | nindent 2 }}
 securityContext:
   {{- toYaml .Values.containerSecurityContext | nindent 2 }}
 resources:
@@ -93,6 +96,15 @@ volumeMounts:
 {{- end -}}
 {{- end -}}
 
+{{/* What temporary files take at most: each document that is read stands there, up to its largest size. */}}
+{{- define "holdfast.tmpMebibytes" -}}
+{{- $settings := .Values.settings -}}
+{{- $documents := $settings.extraction -}}
+{{- $requests := mul (int64 $documents.request_concurrency) (dig "files" "input_bytes" 10485760 $settings | int64) -}}
+{{- $read := add (mul (int64 $documents.concurrency) (int64 $documents.document_bytes)) $requests -}}
+{{- add 512 (div (mul (dig "sidecar" "workers" 1 $settings | int64) $read) 1048576) -}}
+{{- end -}}
+
 {{- define "holdfast.workersContainer" -}}
 {{- include "holdfast.checkMemory" . -}}
 name: holdfast
@@ -100,13 +112,21 @@ image: {{ include "holdfast.image" . }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 args: [serve]
 envFrom:
+  {{- with .Values.extraEnvFrom }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+  # The last one wins.
   - configMapRef: {name: {{ include "holdfast.fullname" . }}-settings}
 env:
   {{- include "holdfast.secretEnvironment" . | nindent 2 }}
+  {{- with include "holdfast.extraEnvironment" . }}
+  {{- . | nindent 2 }}
+  {{- end }}
 {{- if or .Values.metrics.enabled (ne .Values.shape "gateway") }}
 ports:
   {{- if ne .Values.shape "gateway" }}
   - {name: grpc-ext-proc, containerPort: {{ .Values.processor.port }}, protocol: TCP}
+  - {name: http-content, containerPort: {{ .Values.processor.contentPort }}, protocol: TCP}
   {{- end }}
   {{- if .Values.metrics.enabled }}
   - {name: metrics, containerPort: {{ .Values.metrics.port }}, protocol: TCP}
@@ -139,11 +159,15 @@ lifecycle:
 startupProbe:
   grpc: {port: {{ .Values.processor.port }}}
   periodSeconds: 1
+  timeoutSeconds: 5
   failureThreshold: 60
+# A worker that is busy for a second keeps its load: taken out, its load goes to the others, and then it is they who
+# are. A pod that goes leaves the Service without being asked, and a blocked worker is ended by its supervisor.
 readinessProbe:
   grpc: {port: {{ .Values.processor.port }}}
   periodSeconds: 2
-  failureThreshold: 1
+  timeoutSeconds: 5
+  failureThreshold: 3
 lifecycle:
   preStop:
     exec:
@@ -155,4 +179,7 @@ resources:
   {{- toYaml .Values.resources | nindent 2 }}
 volumeMounts:
   {{- include "holdfast.mounts" . | nindent 2 }}
+  {{- with include "holdfast.filesMount" . }}
+  - {name: files, mountPath: {{ . }}}
+  {{- end }}
 {{- end -}}

@@ -5,6 +5,11 @@
 {{- list (dict "endpoint" (dict "address" (dict "socket_address" $address))) | toJson -}}
 {{- end -}}
 
+{{- define "holdfast.contentEndpoints" -}}
+{{- $address := dict "address" (include "holdfast.host" .) "port_value" (int .Values.processor.contentPort) -}}
+{{- list (dict "endpoint" (dict "address" (dict "socket_address" $address))) | toJson -}}
+{{- end -}}
+
 {{- define "holdfast.modelEndpoints" -}}
 {{- $servers := list -}}
 {{- range splitList "," (include "holdfast.modelUrl" .) -}}
@@ -17,16 +22,4 @@
 {{- $servers = append $servers (dict "endpoint" (dict "address" (dict "socket_address" $address) "hostname" $url.host)) -}}
 {{- end -}}
 {{- toJson $servers -}}
-{{- end -}}
-
-{{/* Settings that Envoy would have to know, and the ConfigMap cannot tell it: refused, not ignored. */}}
-{{- define "holdfast.refuseWhatEnvoyWouldMiss" -}}
-{{- $settings := .Values.settings -}}
-{{- range list "tenancy.mode" "jwt" "envoy" "limits.body_bytes" "model.ca_file" "model.connect_seconds" "routing.load_percent" "routing.retries" "routing.health_path" "routing.picker_url" -}}
-{{- $place := splitList "." . -}}
-{{- $section := get $settings (first $place) -}}
-{{- if and $section (or (eq (len $place) 1) (hasKey $section (last $place))) -}}
-{{- fail (printf "settings.%s: the ConfigMap of this shape cannot tell Envoy (envoy.createConfig: false, and your own config; docs/kubernetes.md)" .) -}}
-{{- end -}}
-{{- end -}}
 {{- end -}}

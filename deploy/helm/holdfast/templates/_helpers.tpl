@@ -14,6 +14,33 @@
 {{- end -}}
 {{- end -}}
 
+{{/*
+The name of this installation among those of the whole cluster, which may be called the same in other namespaces:
+what shares an Envoy or a namespace with others is called so. A namespace's name has no dot, so no two give one.
+*/}}
+{{- define "holdfast.nameInCluster" -}}
+{{- printf "%s.%s" .Release.Namespace (include "holdfast.fullname" .) -}}
+{{- end -}}
+
+{{/* The name of what is made in the namespace of Envoy's pods. */}}
+{{- define "holdfast.nameAtEnvoy" -}}
+{{- if eq (include "holdfast.envoyNamespace" .) .Release.Namespace -}}
+{{- include "holdfast.fullname" . -}}
+{{- else -}}
+{{- include "holdfast.nameInCluster" . -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+The Service that Envoy Gateway makes beside its proxies for the model's turns. A Service has no dot in its name and at
+most 63 characters: two that are cut to the same are told apart by the digest.
+*/}}
+{{- define "holdfast.modelService" -}}
+{{- $digest := include "holdfast.nameInCluster" . | sha256sum | trunc 8 -}}
+{{- $start := printf "%s-%s" (include "holdfast.fullname" .) .Release.Namespace | trunc 48 | trimSuffix "-" -}}
+{{- printf "%s-%s-model" $start $digest -}}
+{{- end -}}
+
 {{- define "holdfast.selector" -}}
 app.kubernetes.io/name: {{ include "holdfast.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -47,7 +74,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 
 {{/* The name of the workers' Service, as pods of any namespace find it. */}}
 {{- define "holdfast.host" -}}
-{{- printf "%s.%s.svc.cluster.local" (include "holdfast.fullname" .) .Release.Namespace -}}
+{{- printf "%s.%s.svc.%s" (include "holdfast.fullname" .) .Release.Namespace .Values.clusterDomain -}}
 {{- end -}}
 
 {{/* Where Envoy's pods are, if they are not ours. */}}

@@ -8,7 +8,7 @@
 {{- define "holdfast.turnsUrl" -}}
 {{- if eq .Values.shape "envoyGateway" -}}
 {{- $gateway := .Values.envoyGateway -}}
-http://{{ include "holdfast.fullname" . }}-model.{{ $gateway.namespace }}.svc.cluster.local:{{ $gateway.modelGateway.port }}
+http://{{ include "holdfast.modelService" . }}.{{ $gateway.namespace }}.svc.{{ .Values.clusterDomain }}:{{ $gateway.modelGateway.port }}
 {{- else if eq .Values.shape "envoy" -}}
 http://{{ required "envoy.host: under which name do the workers find your Envoy?" .Values.envoy.host }}:{{ .Values.envoy.modelPort }}
 {{- else -}}
@@ -16,11 +16,17 @@ http://{{ required "envoy.host: under which name do the workers find your Envoy?
 {{- end -}}
 {{- end -}}
 
+{{/* What pods listen on, as it stands before a port. */}}
+{{- define "holdfast.listenHost" -}}
+{{- ternary "[::]" .Values.listenAddress (eq .Values.listenAddress "::") -}}
+{{- end -}}
+
 {{- define "holdfast.ownSettings" -}}
 sidecar:
   run_dir: /run/holdfast
   {{- if ne .Values.shape "gateway" }}
-  listen: 0.0.0.0:{{ .Values.processor.port }}
+  listen: "{{ include "holdfast.listenHost" . }}:{{ .Values.processor.port }}"
+  content_listen: "{{ include "holdfast.listenHost" . }}:{{ .Values.processor.contentPort }}"
   workers: 1
   {{- end }}
 model:
@@ -30,10 +36,14 @@ model:
   {{- end }}
 metrics:
   enabled: {{ .Values.metrics.enabled }}
-  listen: 0.0.0.0:{{ .Values.metrics.port }}
+  listen: "{{ include "holdfast.listenHost" . }}:{{ .Values.metrics.port }}"
+{{- with include "holdfast.filesMount" . }}
+files:
+  directory: {{ . }}/files
+{{- end }}
 {{- if eq .Values.shape "gateway" }}
 listen:
-  host: 0.0.0.0
+  host: {{ .Values.listenAddress | quote }}
   port: {{ .Values.gateway.port }}
 {{- end }}
 {{- end -}}
@@ -51,14 +61,33 @@ listen:
 {{- end -}}
 {{- end -}}
 
+{{/* A ConfigMap is read by whoever may look: no secret gets there, whatever the values say. */}}
+{{- define "holdfast.refuseSecrets" -}}
+{{- range .Files.Get "files/secret_settings.yaml" | fromYamlArray -}}
+{{- $place := splitList "." . -}}
+{{- $section := get $.Values.settings (index $place 0) | default dict -}}
+{{- $found := list (dict "it" (get $section (index $place 1))) -}}
+{{- $key := "it" -}}
+{{- if eq (len $place) 3 -}}
+{{- $found = get $section (index $place 1) | default list -}}
+{{- if kindIs "string" $found }}{{ $found = fromJsonArray $found }}{{ end -}}
+{{- $key = index $place 2 -}}
+{{- end -}}
+{{- range $each := $found -}}
+{{- if get $each $key -}}
+{{- fail (printf "settings.%s is a secret, and settings are in a ConfigMap: secrets.%s.%s names the Secret that has it" (join "." $place) (index $place 0) (index $place 1)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "holdfast.environment" -}}
+{{- include "holdfast.refuseSecrets" . -}}
 {{- $all := mustMergeOverwrite (include "holdfast.ownSettings" . | fromYaml) (deepCopy .Values.settings) -}}
 {{- if and (ne .Values.shape "gateway") (ne (int $all.sidecar.workers) 1) -}}
 {{- fail "settings.sidecar.workers: a pod of this shape is one worker; `replicas` makes more of them" -}}
 {{- end -}}
-{{- if and (ne .Values.shape "gateway") (eq (dig "tenancy" "source" "" $all) "jwt") -}}
-{{- fail "settings.tenancy.source: tokens are verified by your Envoy here: `metadata` or `header` (docs/kubernetes.md)" -}}
-{{- end -}}
+{{- include "holdfast.refusals" . -}}
 {{- range $section, $fields := $all }}
 {{- range $field, $value := $fields }}
 {{- if not (kindIs "invalid" $value) }}
@@ -69,6 +98,9 @@ HOLDFAST_{{ upper $section }}__{{ upper $field }}: {{ include "holdfast.spelled"
 {{- end -}}
 
 {{- define "holdfast.secretEnvironment" -}}
+{{- if and (ne .Values.shape "gateway") (not (dig "sealing" "keys" "name" "" .Values.secrets)) (not (dig "sealing" "key_files" "" .Values.settings)) -}}
+{{- fail "secrets.sealing.keys.name: which Secret has the keys by which workers know that a download went through ext_proc? (docs/kubernetes.md)" -}}
+{{- end -}}
 {{- $_ := required "secrets.postgres.url.name: which Secret has the connection string of Postgres?" .Values.secrets.postgres.url.name -}}
 {{- range $section, $fields := .Values.secrets }}
 {{- range $field, $from := $fields }}
@@ -81,6 +113,16 @@ HOLDFAST_{{ upper $section }}__{{ upper $field }}: {{ include "holdfast.spelled"
 {{- end }}
 {{- end }}
 {{- end }}
+{{- end -}}
+
+{{/* Variables of others, beside the settings: whoever writes `HOLDFAST_…` means a setting. */}}
+{{- define "holdfast.extraEnvironment" -}}
+{{- range .Values.extraEnv }}
+{{- if hasPrefix "HOLDFAST_" .name -}}
+{{- fail (printf "extraEnv: %s is a setting: it goes into `settings`, or into `secrets` if it is one" .name) -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.extraEnv }}{{ toYaml . }}{{ end -}}
 {{- end -}}
 
 {{/* What a pod needs at most from being told to go to its end, in whole seconds: as `holdfast serve` counts. */}}
