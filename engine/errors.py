@@ -26,6 +26,7 @@ the default `code` of the body (rule R15), so that no adapter has to choose.
       WorkerLost              500  server_error
       ToolsUnavailable        424  external_connector_error
       StorageUnavailable      503  server_error
+        StorageFull           507  storage_full
         IndexUnavailable      503  vector_index_unavailable
       SearchTimedOut          503  search_timeout
       EmbeddingFailed         502  embedding_failed
@@ -283,6 +284,14 @@ class StorageUnavailable(EngineError):
     default_code = "storage_unavailable"
 
     retry_after = 1
+
+
+class StorageFull(StorageUnavailable):
+    """Where files are kept there is no room for this one; others can be read."""
+
+    status = 507
+    default_code = "storage_full"
+    retry_after = 30
 
 
 class IndexUnavailable(StorageUnavailable):

@@ -114,9 +114,13 @@ class Files:
         asked = parse_range(caller.byte_range, file.size)
         start, end = (0, file.size) if asked is None else asked
         blobs = await self._store.file_blobs(caller.tenant, wanted)
+        pieces = self._keeping.read(blobs, start, end)
+        # A store that is away shows itself before anything was said.
+        piece = await anext(pieces, None)
         await reply.begin(200 if asked is None else 206, content_headers(file, asked))
-        async for piece in self._keeping.read(blobs, start, end):
+        while piece is not None:
             await reply.write(piece)
+            piece = await anext(pieces, None)
         self._keeping.given(end - start)
         await reply.end()
 

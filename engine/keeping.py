@@ -85,7 +85,7 @@ class Keeping:
             if first < behind:
                 pieces = self._blobs.get(blob.key, first, behind)
                 whole = (first, behind) == (0, blob.size)
-                async for piece in _checked(pieces, blob) if whole else pieces:
+                async for piece in _checked(pieces, blob, self._meters) if whole else pieces:
                     yield piece
             offset += blob.size
 
@@ -99,7 +99,9 @@ async def _bounded(pieces: AsyncIterator[bytes], most: int, what: str) -> AsyncI
         yield piece
 
 
-async def _checked(pieces: AsyncIterator[bytes], blob: Blob) -> AsyncIterator[bytes]:
+async def _checked(
+    pieces: AsyncIterator[bytes], blob: Blob, meters: Meters
+) -> AsyncIterator[bytes]:
     digest, held = hashlib.sha256(), b""
     async for piece in pieces:
         if held:
@@ -107,5 +109,6 @@ async def _checked(pieces: AsyncIterator[bytes], blob: Blob) -> AsyncIterator[by
         digest.update(piece)
         held = piece
     if digest.digest() != blob.sha256:
+        meters.blob_error("lost")
         raise StorageUnavailable("The bytes of the file are not those that were stored.")
     yield held

@@ -87,16 +87,37 @@ class Uploads:
         """`POST /v1/uploads/{id}/complete`: its parts, in the order given, are a file."""
         no_parameters(query)
         asked = parse_completion(body, most=_MOST_PARTS)
-        upload = await self._pending(caller.tenant, wanted)
-        parts = await self._parts(caller.tenant, upload, asked)
-        await self._check_md5(parts, asked)
-        file_id = self._minted("file-")
-        keys = [part.key for part in parts]
-        if not await self._store.complete_upload(caller.tenant, wanted, file_id, keys):
-            raise _not_pending(await self._stored(caller.tenant, wanted))
+        upload = await self._stored(caller.tenant, wanted)
+        file_id = await self._made_before(caller.tenant, upload, asked)
+        if file_id is None:
+            file_id = await self._made(caller.tenant, upload, asked)
         done = await self._stored(caller.tenant, wanted)
         file = await self._store.get_file(caller.tenant, file_id)
         return Answer(200, upload_object(done, file))
+
+    async def _made_before(
+        self, tenant: str, upload: StoredUpload, asked: Completion
+    ) -> str | None:
+        """Return the file that an earlier request made of the same parts: its answer may have been lost."""
+        if upload.file_id is None or not await self._store.get_file(tenant, upload.file_id):
+            return None
+        parts = await self._store.file_blobs(tenant, upload.file_id)
+        if [_PART + part.key for part in parts] != list(asked.part_ids):
+            return None
+        await self._check_md5(parts, asked)
+        return upload.file_id
+
+    async def _made(self, tenant: str, upload: StoredUpload, asked: Completion) -> str:
+        """Make the file of a pending upload; return its id."""
+        if upload.status != "pending":
+            raise _not_pending(upload)
+        parts = await self._parts(tenant, upload, asked)
+        await self._check_md5(parts, asked)
+        file_id = self._minted("file-")
+        keys = [part.key for part in parts]
+        if not await self._store.complete_upload(tenant, upload.id, file_id, keys):
+            raise _not_pending(await self._stored(tenant, upload.id))
+        return file_id
 
     async def cancel(self, caller: Caller, wanted: str, query: str) -> Answer:
         """`POST /v1/uploads/{id}/cancel`."""

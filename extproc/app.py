@@ -148,7 +148,7 @@ async def worker(settings: Settings, index: int) -> AsyncIterator[Worker]:
         choice = dialect_choice(settings)
         engine = Engine(
             PostgresStore(pool, Writer(pool, meters or NO_METERS)),
-            file_store(settings.files),
+            file_store(settings.files, meters or NO_METERS),
             model,
             servers.open,
             settings,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from engine.attachments import FetchUrl
 from engine.ports import BlobStore
+from engine.ports.meters import NO_METERS, Meters
 from extproc.outbound.fetch import Fetcher
 from extproc.outbound.policy import OutboundPolicy
 from extproc.outbound.transport import GuardedTransport
@@ -15,10 +17,16 @@ from extproc.settings_source import SettingsError
 from storage.blobs.store import open_blobs
 
 
-def file_store(files: Files) -> BlobStore:
+def file_store(files: Files, meters: Meters = NO_METERS) -> BlobStore:
     """Return the store of files; raises SettingsError where it cannot be used."""
     try:
-        return open_blobs(files.url, files.directory)
+        return open_blobs(
+            files.url,
+            files.directory,
+            environ=os.environ,
+            patience=files.timeout_seconds,
+            meters=meters,
+        )
     except (OSError, ValueError) as error:
         raise SettingsError([f"files: the file store cannot be opened: {error}"]) from error
 

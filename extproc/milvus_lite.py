@@ -9,6 +9,9 @@ supervisor, and is started again by it. Lite as it is shipped loses data, so its
 * all collections are loaded before the first call, because Lite forgets at each start that they were;
 * what was written is moved to files as soon as nothing more comes: what is still in memory is read row by row
   in every search, a quarter of a millisecond for each;
+* a collection that could not be written, because the disk is full, is read again from its files: its log ends
+  in a half of what was refused, behind which nothing is found again, and what Lite could not move to files it
+  has let go of, and would delete the log of;
 * `AllocTimestamp` is answered, without which pymilvus's asynchronous client cannot make an index.
 """
 
@@ -22,6 +25,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +41,11 @@ _THREADS = 16
 _MESSAGE_BYTES = 256 << 20
 _GRACE_SECONDS = 5.0
 _DATABASE = "default"
+_SUCCESS = 0
 
 _SETTLED_SECONDS = 0.5
+# Until what could not be written to files is tried again, where nothing more is written.
+_AGAIN_SECONDS = 30.0
 
 _WRITES = ("Insert", "Upsert", "Delete")
 _OF_ONE_COLLECTION = (
@@ -56,6 +63,8 @@ class Servicer(MilvusServicer):  # type: ignore[misc]
         self._opening = threading.RLock()
         self._locks: dict[str, threading.RLock] = {}
         self._written: dict[str, float] = {}
+        self._to_load = set(db.list_collections(database_name=_DATABASE))
+        self._load_all()
         for name in _OF_ONE_COLLECTION:
             setattr(self, name, self._alone(getattr(self, name), writes=name in _WRITES))
         for name in _OF_ALL_COLLECTIONS:
@@ -69,7 +78,21 @@ class Servicer(MilvusServicer):  # type: ignore[misc]
 
     def _get_collection(self, request: Any, context: object) -> Any:
         with self._opening:
+            self._load(request.collection_name)
             return super()._get_collection(request, context)
+
+    def _load_all(self) -> None:
+        for name in list(self._to_load):
+            try:
+                self._load(name)
+            except Exception:
+                # Each call tries it again: on a disk that is full an index cannot be made.
+                _LOG.exception("%s could not be loaded", name)
+
+    def _load(self, name: str) -> None:
+        if name in self._to_load:
+            self._db.get_collection(name, database_name=_DATABASE).load()
+            self._to_load.discard(name)
 
     def settle(self, ended: threading.Event) -> None:
         """Move what was written to files, whenever nothing more came for a moment; until `ended`."""
@@ -88,15 +111,36 @@ class Servicer(MilvusServicer):  # type: ignore[misc]
         except CollectionNotFoundError:
             pass
         except Exception:
-            # What is not in a file is in the log, and is read from there again.
+            # What is not in a file is in the log.
             _LOG.exception("%s could not be written to files", name)
+            self._read_again(name)
+            self._written[name] = time.monotonic() + _AGAIN_SECONDS
+
+    def _read_again(self, name: str) -> None:
+        """Forget what is in memory of a collection, and open its files and logs as at a start."""
+        with self._opening:
+            collection = self._db._collections.pop((_DATABASE, name), None)
+            if collection is None:
+                return
+            collection._bg_executor.shutdown(wait=True)
+            log = collection._wal
+            for sink in (log._data_sink, log._delta_sink):
+                if sink is not None:
+                    with suppress(OSError):
+                        sink.close()
+            self._to_load.add(name)
+            self._load(name)
 
     def _alone(self, call: Callable[[Any, Any], Any], *, writes: bool) -> Callable[[Any, Any], Any]:
         def locked(request: Any, context: Any) -> Any:
             with self._lock_of(request.collection_name):
-                if writes:
-                    self._written[request.collection_name] = time.monotonic()
-                return call(request, context)
+                if not writes:
+                    return call(request, context)
+                self._written[request.collection_name] = time.monotonic()
+                answer = call(request, context)
+                if answer.status.code != _SUCCESS:
+                    self._read_again(request.collection_name)
+                return answer
 
         return locked
 
@@ -126,7 +170,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     db = MilvusLite(str(arguments.data))
     try:
-        _load(db)
         servicer = Servicer(db)
         server = _server(servicer, arguments.socket)
         servicer.settle(ended)
@@ -134,11 +177,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         db.close()
     return 0
-
-
-def _load(db: MilvusLite) -> None:
-    for name in db.list_collections(database_name=_DATABASE):
-        db.get_collection(name, database_name=_DATABASE).load()
 
 
 def _server(servicer: Servicer, socket: Path) -> grpc.Server:

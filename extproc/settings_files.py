@@ -26,6 +26,11 @@ class Files(Section):
     )
     """The directory, where no object store is given; made if it is not there."""
 
+    timeout_seconds: Seconds = 60.0
+    """How long the directory or the object store may hang: a file that waits longer for its next bytes to be
+    taken or given, or for its end, is answered with 503. A request to an object store is tried twice in that
+    time, so each of the two has half of it for 8 MiB."""
+
     file_bytes: _LargeBytes = 512 << 20
     """Largest file that is sent in one request."""
 

@@ -17,14 +17,19 @@ class Blob(msgspec.Struct, frozen=True):
 
 
 class BlobStore(Protocol):
-    """Blobs by key, which is 32 hexadecimal digits and so never a path. Raises `StorageUnavailable`."""
+    """Blobs by key, which is 32 hexadecimal digits and so never a path. Raises `StorageUnavailable`,
+    also where the store hangs.
+    """
 
     async def put(self, key: str, pieces: AsyncIterator[bytes]) -> Blob:
-        """Write a new blob, in bounded memory; what `pieces` raises passes, and then there is no blob."""
+        """Write a new blob, in bounded memory; what `pieces` raises passes, and then there is no blob.
+
+        Raises `StorageFull` where there is no room for it.
+        """
         ...
 
     def get(self, key: str, start: int, end: int) -> AsyncIterator[bytes]:
-        """Yield the bytes from `start` up to but not including `end`; raises `BlobLost` if it is gone."""
+        """Yield the bytes from `start` up to but not including `end`; as long as they are there."""
         ...
 
     async def delete(self, keys: Sequence[str]) -> None:

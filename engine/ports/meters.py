@@ -23,6 +23,9 @@ IngestionEnd = Literal["completed", "failed", "cancelled"]
 StorageTrouble = Literal["unavailable", "timeout", "pool", "schema"]
 """What kept the store from its work: no server, no answer, no free connection, no tables of ours."""
 
+BlobTrouble = Literal["unavailable", "timeout", "full", "lost"]
+"""What kept the file store from its work; lost: bytes that should be there are not, or are others."""
+
 
 class Meters:
     """Counts nothing; an adapter overrides every method."""
@@ -112,6 +115,9 @@ class Meters:
 
     def file_bytes(self, direction: Literal["up", "down"], size: int) -> None:
         """Tell of bytes of files that were taken or given."""
+
+    def blob_error(self, trouble: BlobTrouble) -> None:
+        """Tell that the file store could not do its work."""
 
     def ingested(self, end: IngestionEnd, chunks: int, seconds: float) -> None:
         """Tell of a file that was ingested into a vector store, or was not: so many chunks are in it."""

@@ -37,28 +37,53 @@ def _key(metric: Metric, sample: str, names: Values, values: Values) -> str:
     return mmap_key(metric.family, sample, list(names), list(values), metric.meaning)
 
 
+class _File:
+    """Numbers by their keys. What is told when it is closed is lost: a request may outlive its worker."""
+
+    def __init__(self, path: Path) -> None:
+        self._numbers: MmapedDict | None = MmapedDict(str(path))
+
+    def read(self, key: str) -> float:
+        value: float = 0.0 if self._numbers is None else self._numbers.read_value(key)[0]
+        return value
+
+    def write(self, key: str, value: float) -> None:
+        if self._numbers is not None:
+            self._numbers.write_value(key, value, 0.0)
+
+    def keys(self) -> Iterator[str]:
+        if self._numbers is not None:
+            for key, _value, _time in self._numbers.read_all_values():
+                yield key
+
+    def close(self) -> None:
+        if self._numbers is not None:
+            self._numbers.close()
+            self._numbers = None
+
+
 class Cell:
     """One number of a file; a former life's is counted on."""
 
     __slots__ = ("_file", "_key", "value")
 
-    def __init__(self, file: MmapedDict, key: str) -> None:
+    def __init__(self, file: _File, key: str) -> None:
         self._file = file
         self._key = key
-        self.value: float = file.read_value(key)[0]
+        self.value = file.read(key)
 
     def add(self, amount: float) -> None:
         """Count on."""
         if not amount:
             return
         self.value += amount
-        self._file.write_value(self._key, self.value, 0.0)
+        self._file.write(self._key, self.value)
 
     def set(self, value: float) -> None:
         """Be this; for gauges."""
         if value != self.value:
             self.value = value
-            self._file.write_value(self._key, value, 0.0)
+            self._file.write(self._key, value)
 
 
 class Observed:
@@ -66,7 +91,7 @@ class Observed:
 
     __slots__ = ("_bounds", "_buckets", "_sum")
 
-    def __init__(self, file: MmapedDict, metric: Metric, names: Values, values: Values) -> None:
+    def __init__(self, file: _File, metric: Metric, names: Values, values: Values) -> None:
         self._bounds = metric.buckets
         self._sum = Cell(file, _key(metric, f"{metric.name}_sum", names, values))
         bounds = map(floatToGoString, (*metric.buckets, float("inf")))
@@ -118,8 +143,7 @@ class Book:
     def written(self) -> Iterator[str]:
         """Yield the keys of all series that there are, a former life's too: JSON, as the format has it."""
         for file in self._files.values():
-            for key, _value, _time in file.read_all_values():
-                yield key
+            yield from file.keys()
 
     def close(self) -> None:
         """Write no more."""
@@ -127,8 +151,8 @@ class Book:
             file.close()
 
 
-def _opened(path: Path, size: int) -> MmapedDict:
+def _opened(path: Path, size: int) -> _File:
     with path.open("a+b") as file:
         if sys.platform == "linux":
             os.posix_fallocate(file.fileno(), 0, size)
-    return MmapedDict(str(path))
+    return _File(path)

@@ -424,6 +424,14 @@ METRICS: tuple[Metric, ...] = (
         meaning="Bytes of files that clients sent, and that they fetched.",
     ),
     Metric(
+        name="holdfast_file_store_errors_total",
+        kind="counter",
+        unit="errors",
+        labels={"kind": ("unavailable", "timeout", "full", "lost")},
+        meaning="What the directory or the object store of the files could not do: it refused or was away, "
+        "it hung, it had no room, it had not the bytes that it should have.",
+    ),
+    Metric(
         name="holdfast_ingestion_files_total",
         kind="counter",
         unit="files",

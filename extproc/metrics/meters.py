@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from engine.api.response_object import Usage
-from engine.ports.meters import IngestionEnd, Meters, StorageTrouble, ToolEnd
+from engine.ports.meters import BlobTrouble, IngestionEnd, Meters, StorageTrouble, ToolEnd
 from extproc.metrics.book import Book
 from extproc.metrics.declared import BY_NAME, METRICS, MODEL, TENANT
 from extproc.metrics.names import Names, former_names
@@ -198,6 +198,10 @@ class BookMeters(RequestMeters):
     def file_bytes(self, direction: Literal["up", "down"], size: int) -> None:
         """Count bytes of files."""
         self._count("holdfast_file_bytes_total", direction, by=size)
+
+    def blob_error(self, trouble: BlobTrouble) -> None:
+        """Count what the file store could not do."""
+        self._count("holdfast_file_store_errors_total", trouble)
 
     def ingested(self, end: IngestionEnd, chunks: int, seconds: float) -> None:
         """Count a file of a vector store."""

@@ -31,15 +31,15 @@ class Relay:
         """Say that this was all."""
         await self._put(None)
 
-    async def break_off(self) -> None:
-        """Say that the rest will not come."""
-        await self._put(_Broken("the rest will not come"))
+    def break_off(self) -> None:
+        """Say that the rest will not come, nor what was not taken yet: waits for no writer."""
+        self._drop()
+        self._queue.put_nowait(_Broken("the rest will not come"))
 
     def close(self) -> None:
         """Take nothing more: the writer has ended."""
         self._closed = True
-        while not self._queue.empty():
-            self._queue.get_nowait()
+        self._drop()
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """Yield what is handed over, to its end; raises where the rest will not come."""
@@ -48,6 +48,10 @@ class Relay:
                 raise piece
             yield piece
 
-    async def _put(self, piece: bytes | _Broken | None) -> None:
+    async def _put(self, piece: bytes | None) -> None:
         if not self._closed:
             await self._queue.put(piece)
+
+    def _drop(self) -> None:
+        while not self._queue.empty():
+            self._queue.get_nowait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -13,10 +14,10 @@ from engine.errors import StorageUnavailable
 from engine.ports import BlobStore
 from storage.blobs.store import open_blobs
 from storage.memory import MemoryBlobs
+from tests.support.object_store import ObjectStore, object_store
 
 KEY = "0123456789abcdef" * 2
 MIB = 1 << 20
-_KEYS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us-east-1"}
 
 
 class _Places:
@@ -29,15 +30,10 @@ class _Places:
 
 
 @pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """The address of a server that speaks S3."""
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    try:
-        yield f"http://{host}:{port}"
-    finally:
-        server.stop()
+def s3() -> Iterator[ObjectStore]:
+    """A server that speaks S3."""
+    with object_store() as running:
+        yield running
 
 
 @pytest.fixture(params=["directory", "memory", "s3"])
@@ -49,30 +45,16 @@ def places(
         def files() -> list[str]:
             return [path.name for path in tmp_path.rglob("*") if path.is_file()]
 
-        return _Places(open_blobs(None, tmp_path), files)
+        return _Places(open_blobs(None, tmp_path, environ={}), files)
     if request.param == "memory":
         memory = MemoryBlobs()
         return _Places(memory, lambda: list(memory.kept))
-    url = request.getfixturevalue("s3")
-    for name, value in {**_KEYS, "AWS_ENDPOINT_URL": url, "AWS_ALLOW_HTTP": "true"}.items():
+    store: ObjectStore = request.getfixturevalue("s3")
+    store.clear()
+    for name, value in store.environment().items():
         monkeypatch.setenv(name, value)
-    return _bucket(url)
-
-
-def _bucket(url: str) -> _Places:
-    import boto3
-
-    client = boto3.client("s3", endpoint_url=url, region_name=_KEYS["AWS_REGION"])
-    client.create_bucket(Bucket="files")
-    for entry in client.list_objects_v2(Bucket="files").get("Contents", []):
-        client.delete_object(Bucket="files", Key=entry["Key"])
-
-    def left() -> list[str]:
-        halves = client.list_multipart_uploads(Bucket="files").get("Uploads", [])
-        whole = client.list_objects_v2(Bucket="files").get("Contents", [])
-        return [entry["Key"].rpartition("/")[2] for entry in [*whole, *halves]]
-
-    return _Places(open_blobs("s3://files/below", Path("unused")), left)
+    blobs = open_blobs(store.place, Path("unused"), environ=os.environ)
+    return _Places(blobs, lambda: store.blobs() + store.halves())
 
 
 async def _pieces(*pieces: bytes) -> AsyncIterator[bytes]:
@@ -150,7 +132,7 @@ async def test_what_a_killed_writer_left_goes_with_its_blob(tmp_path: Path) -> N
     half = tmp_path / KEY[:2] / f"{KEY}#1"
     half.parent.mkdir()
     half.write_bytes(b"half")
-    await open_blobs(None, tmp_path).delete([KEY])
+    await open_blobs(None, tmp_path, environ={}).delete([KEY])
     assert not half.exists()
 
 
@@ -164,16 +146,16 @@ async def test_a_store_that_fails_is_told_of(tmp_path: Path) -> None:
 
     async with asyncio.timeout(10):
         with pytest.raises(StorageUnavailable):
-            await open_blobs(None, tmp_path).put(KEY, long())
+            await open_blobs(None, tmp_path, environ={}).put(KEY, long())
 
 
 def test_a_url_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     """At the start, not at the first file."""
     with pytest.raises(ValueError, match=r"."):
-        open_blobs("nonsense://x", tmp_path)
+        open_blobs("nonsense://x", tmp_path, environ={})
 
 
 def test_directories_are_their_owners(tmp_path: Path) -> None:
     """Nobody else of the machine reads them."""
-    open_blobs(None, tmp_path / "new" / "files")
+    open_blobs(None, tmp_path / "new" / "files", environ={})
     assert (tmp_path / "new" / "files").stat().st_mode & 0o077 == 0

@@ -105,6 +105,13 @@ CASES = (
             Row("holdfast_storage_errors_total", {"kind": "timeout"}, "0+9x60", "0+9x60"),
         ),
     ),
+    Case(
+        "HoldfastFileStoreDown",
+        (
+            Row("holdfast_file_store_errors_total", {"kind": "full"}, "0+2x60", "0+1x60"),
+            Row("holdfast_file_store_errors_total", {"kind": "lost"}, "0+9x60", "0+9x60"),
+        ),
+    ),
     _late("HoldfastCommitSlow", "holdfast_commit_wait_seconds", ("0.25", "0.5", "1.0")),
     _late("HoldfastPoolExhausted", "holdfast_pool_wait_seconds", ("0.1", "0.25", "0.5")),
     _late("HoldfastEventLogLag", "holdfast_event_log_lag_seconds", ("2.5", "5.0", "10.0")),

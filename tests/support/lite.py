@@ -20,6 +20,13 @@ class Lite:
         self.url = url
         self._child = child
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        pid = self._child.pid
+        assert pid is not None
+        return pid
+
     async def kill(self) -> None:
         """End it with SIGKILL, as a crash does."""
         self._child.kill()
@@ -31,11 +38,11 @@ class Lite:
 
 
 @asynccontextmanager
-async def running_lite() -> AsyncIterator[Lite]:
-    """Run Lite in a directory of its own."""
+async def running_lite(data: Path | None = None) -> AsyncIterator[Lite]:
+    """Run Lite, with its data in a directory of its own unless another is given."""
     directory = Path(tempfile.mkdtemp(prefix="holdfast-lite-"))
     socket = directory / "lite.sock"
-    command = lite_command(directory / "data", socket, os.environ)
+    command = lite_command(data or directory / "data", socket, os.environ)
     try:
         async with running([command], lambda _line: None) as [child]:
             yield Lite(f"unix:{socket}", child)

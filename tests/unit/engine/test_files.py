@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import time
 from collections.abc import AsyncIterator
@@ -94,7 +95,8 @@ async def test_a_file_whose_bytes_are_not_its_own_is_not_given_out_as_whole() ->
     body = _Body()
     with pytest.raises(StorageUnavailable):
         await rig.files.content(CALLER, wanted, "", body)
-    assert (body.sent, body.ended) == (b"", False)
+    # Nothing was said yet: it can be an error.
+    assert (body.head, body.sent, body.ended) == (None, b"", False)
 
 
 async def test_what_was_sent_for_too_long_is_removed() -> None:
@@ -251,3 +253,33 @@ async def test_wrong_parts_are_refused(form: _Form, param: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         await rig.uploads.add_part(CALLER, await an_upload(rig, 4), form, "")
     assert refused.value.param == param
+
+
+async def test_a_completion_whose_answer_was_lost_is_answered_again() -> None:
+    """P2: the same parts in the same order; everything else finds that nothing is to be done any more."""
+    rig = a_rig()
+    upload = await an_upload(rig, 4)
+    ids = []
+    for piece in (b"ab", b"cd"):
+        form = _Form(_Part("data", piece))
+        part = await rig.uploads.add_part(CALLER, upload, form, "")
+        ids.append(str(json.loads(part.body)["id"]))
+
+    async def complete(**asked: object) -> bytes:
+        answer = await rig.uploads.complete(CALLER, upload, json.dumps(asked).encode(), "")
+        return answer.body
+
+    done = await complete(part_ids=ids)
+    assert await complete(part_ids=ids) == done
+    assert await complete(part_ids=ids, md5=hashlib.md5(b"abcd").hexdigest()) == done
+    for wrong, code in (
+        ({"part_ids": ids[::-1]}, "upload_not_pending"),
+        ({"part_ids": ids[:1]}, "upload_not_pending"),
+        ({"part_ids": ids, "md5": "0" * 32}, "checksum_mismatch"),
+    ):
+        with pytest.raises(InvalidRequest) as refused:
+            await complete(**wrong)
+        assert refused.value.code == code
+    await rig.files.delete(CALLER, json.loads(done)["file"]["id"], "")
+    with pytest.raises(InvalidRequest):
+        await complete(part_ids=ids)

@@ -154,6 +154,17 @@ def test_a_name_that_is_not_known_is_not_shown() -> None:
     assert names.learn("line\nbreak") == "other"
 
 
+def test_what_is_told_behind_the_end_is_no_error(directory: Path) -> None:
+    """The port's promise, that methods do not fail: a request that is cut ends behind its worker's book."""
+    book = Book(directory, 0, tenants=False)
+    meters = BookMeters(book, models=3, tenants=None)
+    meters.storage_error("timeout")
+    book.close()
+    meters.storage_error("timeout")
+    meters.first_token("a new one", 1.0)
+    assert _value(directory, "holdfast_storage_errors_total", kind="timeout") == 1
+
+
 def test_every_method_of_the_port_counts() -> None:
     """What the engine tells is written down: the adapter overrides each method of the port."""
     told = {name for name, _ in inspect.getmembers(Meters, inspect.isfunction)}
