@@ -98,7 +98,7 @@ class Live:
                 loop.cancel()
 
     def hand_over(self) -> None:
-        """Put every run that no client of ours waits for back into the queue: the end of a drain."""
+        """Put every run that no client of ours waits for, and that can go on elsewhere, into the queue."""
         for loop in self._loops.values():
             if loop.run_of.background or loop.detached:
                 loop.hand_over()

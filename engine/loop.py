@@ -146,8 +146,12 @@ class Loop:
             self._news.break_in(self._failed(lease_lost()))
 
     def hand_over(self) -> None:
-        """Stop without an end and put the run back into the queue, for another worker."""
-        if self.run_of.stored and self._news.ending is None:
+        """Stop without an end and put the run back into the queue, for another worker.
+
+        Without effect where that worker could not know which tools were run: it would run them again.
+        """
+        repeatable = self.run_of.streamed or not self._machine.ran_tools
+        if self.run_of.stored and repeatable and self._news.ending is None:
             self._leaving = True
             self._news.break_in(self._failed(Stopped()))
 

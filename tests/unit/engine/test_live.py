@@ -13,8 +13,9 @@ from tests.support import replies
 from tests.support.engine_rig import CALLER, Rig, final, small, turns
 from tests.support.fake_model import FakeModel, Hang, Step, frames_of
 from tests.support.fake_reply import FakeReply
+from tests.support.fake_tools import FakeProvider, FakeServers, server
 from tests.support.faulty_store import FaultyStore
-from tests.support.replies import text
+from tests.support.replies import call, text
 from tests.support.stream_rules import check_stream
 
 HELLO = frames_of(replies.stream(text("Hel", "lo")))
@@ -255,6 +256,32 @@ async def test_a_drain_hands_over_and_stops_the_rest(
 
     assert (await rig.the_stored()).status == status
     assert len(rig.live) == 0
+
+
+@pytest.mark.parametrize(("stream", "status"), [(True, "in_progress"), (False, "failed")])
+async def test_a_run_is_not_handed_over_without_what_its_tools_did(
+    stream: bool, status: str
+) -> None:
+    """E4, T2: without a log the next worker would run them again; what was made is kept."""
+    paying = FakeProvider("s", "pay")
+    rig = Rig(
+        FakeModel(Hang(FOR_EVER), turns=[frames_of(replies.stream(call("pay", "{}")))]),
+        providers=FakeServers(paying),
+    )
+    running = rig.start(FakeReply(), stream=stream, tools=[server("s")])
+    async with asyncio.timeout(5):
+        await rig.model.silent.wait()
+        await turns()
+        await leave(rig, running)
+        await rig.live.drain(0)
+
+    assert len(paying.calls) == 1
+    stored = await rig.the_stored()
+    assert stored.status == status
+    if not stream:
+        assert await rig.store.claim("replica/1#1", 30.0, queued=1, expired=1) == []
+        output = (await rig.retrieve(stored.id))["output"]
+        assert [item.get("output") for item in output if item["type"] == "mcp_call"] == ["pay {}"]
 
 
 async def test_a_run_that_cannot_be_handed_over_is_left_to_its_lease(
