@@ -51,7 +51,10 @@ class Watch:
         if not self.covers(after):
             self._batches.clear()
             self._size = 0
-            self._last = after
+            # Also where the end was seen, or is just being read: what is behind that event is not known.
+            self._over = False
+            self.stop()
+            self._task = None
         if self._task is None:
             self._last = after
             self._task = asyncio.get_running_loop().create_task(self._poll())

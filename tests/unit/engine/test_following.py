@@ -14,6 +14,7 @@ from engine.following import Following
 from engine.limits import Limits
 from engine.ports import EventBatch, FinishedResponse, Lease, LoggedEvents
 from storage.memory import MemoryStore
+from tests.support.engine_rig import turns
 from tests.support.fake_reply import FakeReply
 from tests.support.frames import numbered
 from tests.support.stored import a_response
@@ -30,6 +31,7 @@ class Log(MemoryStore):
         super().__init__()
         self.reads = 0
         self.away = False
+        self.held: asyncio.Event | None = None
         self.lease = Lease("t", ID, 0)
 
     async def read_events(
@@ -38,6 +40,8 @@ class Log(MemoryStore):
         self.reads += 1
         if self.away:
             raise StorageUnavailable("away")
+        if self.held is not None:
+            await self.held.wait()
         return await super().read_events(tenant, response_id, after=after, limit=limit)
 
     async def begin(self, *, streamed: bool = True) -> None:
@@ -196,6 +200,62 @@ async def test_a_follower_that_falls_behind_reads_the_store_again() -> None:
     await log.close(41, 41)
     await asyncio.gather(*tasks)
     assert numbers(slow) == numbers(quick) == list(range(42))
+
+
+async def test_a_slow_follower_that_joins_when_all_is_over_misses_nothing() -> None:
+    """P6, R1: another one that is still writing keeps the news, but not from where the slow one is."""
+    log = Log()
+    await log.begin()
+    await log.log(0, 4)
+    served = following(log)
+    slow, other = asyncio.Event(), asyncio.Event()
+    replies = [FakeReply(slow), FakeReply(other)]
+    behind = asyncio.ensure_future(follow(served, -1, replies[0]))
+    async with asyncio.timeout(5):
+        await replies[0].opening.wait()
+        await log.log(5, 6)
+        ahead = asyncio.ensure_future(follow(served, 6, replies[1]))
+        while ID not in served._watches:
+            await turns()
+        watch = served._watches[ID]
+        for first in (7, 8):
+            await log.log(first, first)
+            while watch.since(6).batches[-1:] != [batch(first, first, 0)]:
+                await watch.change()
+        await log.close(9, 9)
+        while watch.since(6).more:
+            await watch.change()
+        slow.set()
+        await behind
+        other.set()
+        await ahead
+    assert [numbers(reply) for reply in replies] == [list(range(10)), [7, 8, 9]]
+    assert all(reply.raw.endswith(sse.DONE) for reply in replies)
+
+
+async def test_who_joins_while_the_end_is_read_for_one_that_is_ahead_misses_nothing() -> None:
+    """P6, R1: what was asked for is the news behind the other's event."""
+    log = Log()
+    await log.begin()
+    await log.log(0, 4)
+    served = following(log)
+    slow = asyncio.Event()
+    replies = [FakeReply(slow), FakeReply()]
+    behind = asyncio.ensure_future(follow(served, -1, replies[0]))
+    async with asyncio.timeout(5):
+        await replies[0].opening.wait()
+        ahead = asyncio.ensure_future(follow(served, 500, replies[1]))
+        await replies[1].opening.wait()
+        log.held = asyncio.Event()
+        await turns()
+        await log.close(5, 5)
+        slow.set()
+        await turns()
+        assert served._watches[ID].followers == 2
+        log.held.set()
+        await asyncio.gather(behind, ahead)
+    assert [numbers(reply) for reply in replies] == [list(range(6)), []]
+    assert all(reply.raw.endswith(sse.DONE) for reply in replies)
 
 
 async def test_silence_has_heartbeats() -> None:
