@@ -139,8 +139,6 @@ class Live:
         if not owned:
             return
         for lease in await self.means.store.renew(list(owned), self.means.limits.lease):
-            _log.warning("the lease of %s is lost", lease.response_id)
-            self.means.meters.lease_lost()
             owned[lease].lose_lease()
 
     async def _ask_cancelled(self) -> None:

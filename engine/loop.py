@@ -140,10 +140,20 @@ class Loop:
 
         Its client is told of a failure. That cannot contradict the store: who takes over a response in
         the foreground never completes it, and one in the background has no client but the log's readers.
+
+        Without effect where it is we who give the lease back, with the end or to hand over: who renews it
+        may hear of that first.
         """
-        if self._machine.phase.unfinished:
-            self._custody.lost = True
+        if self._machine.phase.unfinished and not self._leaving:
+            self._note_loss()
             self._news.break_in(self._failed(lease_lost()))
+
+    def _note_loss(self) -> None:
+        """Say once that the lease is lost; an alert looks at it."""
+        if not self._custody.lost:
+            self._custody.lost = True
+            _log.warning("the lease of %s is lost", self.run_of.id)
+            self._means.meters.lease_lost()
 
     def hand_over(self) -> None:
         """Stop without an end and put the run back into the queue, for another worker.
@@ -261,6 +271,8 @@ class Loop:
                 await self._custody.finish(save)
         except EngineError as error:
             _log.error("%s could not be stored: %s", self.run_of.id, error)
+            if isinstance(error, LeaseLost):
+                self._note_loss()
             # What follows is in no log that a reader could go on in.
             self._pipe.release()
             return SaveFailed(self._means.clock(), error)

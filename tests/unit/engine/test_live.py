@@ -9,6 +9,7 @@ import pytest
 
 from engine.errors import StorageUnavailable
 from engine.ports import Claim, Lease
+from engine.ports.meters import Meters
 from tests.support import replies
 from tests.support.engine_rig import CALLER, Rig, final, small, turns
 from tests.support.fake_model import FakeModel, Hang, Step, frames_of
@@ -33,6 +34,16 @@ class Renewed(FaultyStore):
     async def renew(self, leases: list[Lease], lease_seconds: float) -> list[Lease]:
         self.renewed.append(leases)
         return await super().renew(leases, lease_seconds)
+
+
+class Losses(Meters):
+    """Counts lost leases."""
+
+    def __init__(self) -> None:
+        self.lost = 0
+
+    def lease_lost(self) -> None:
+        self.lost += 1
 
 
 async def steal(rig: Rig) -> None:
@@ -107,7 +118,8 @@ SCRIPTS: dict[str, list[Step]] = {
 @pytest.mark.parametrize("where", SCRIPTS)
 async def test_a_run_whose_lease_is_lost_stops_and_writes_nothing(where: str, stream: bool) -> None:
     """P4: the model's call is aborted; its client is told of a failure."""
-    rig = Rig(FakeModel(*SCRIPTS[where]), limits=small(lease=LEASE))
+    losses = Losses()
+    rig = Rig(FakeModel(*SCRIPTS[where]), limits=small(lease=LEASE), meters=losses)
     reply = FakeReply()
     running = rig.start(reply, stream=stream)
     async with asyncio.timeout(5):
@@ -116,6 +128,7 @@ async def test_a_run_whose_lease_is_lost_stops_and_writes_nothing(where: str, st
         await steal(rig)
         await running
 
+    assert losses.lost == 1
     assert rig.model.aborted.is_set()
     assert not rig.store.reached["finish"].is_set()
     assert await rig.stored() == []
@@ -129,7 +142,8 @@ async def test_a_run_whose_lease_is_lost_stops_and_writes_nothing(where: str, st
 
 async def test_a_run_whose_lease_is_lost_while_it_is_saved_tells_of_no_success() -> None:
     """P1, P4: the stale token changes nothing, and the client hears that."""
-    rig = Rig(FakeModel(*HELLO), limits=small(lease=LEASE))
+    losses = Losses()
+    rig = Rig(FakeModel(*HELLO), limits=small(lease=LEASE), meters=losses)
     rig.store.holds["finish"] = gate = asyncio.Event()
     reply = FakeReply()
     running = rig.start(reply, stream=True)
@@ -139,8 +153,51 @@ async def test_a_run_whose_lease_is_lost_while_it_is_saved_tells_of_no_success()
     gate.set()
     await running
 
+    assert losses.lost == 1
     assert final(check_stream(reply.raw))["status"] == "failed"
     assert await rig.stored() == []
+
+
+@pytest.mark.parametrize("ends", ["completes", "is handed over"])
+async def test_a_lease_that_is_given_back_is_not_lost(
+    ends: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P4: also where that happens while the leases are renewed; an alert counts those that are lost."""
+    losses, store, gate = Losses(), Renewed(), asyncio.Event()
+    hangs: list[Step] = [*HELLO[:5], Hang(FOR_EVER)]
+    rig = Rig(
+        FakeModel(*hangs, turns=[[*HELLO[:5], Hang(gate), *HELLO[5:]]]),
+        limits=small(lease=LEASE),
+        store=store,
+        meters=losses,
+    )
+    one = rig.start(FakeReply(), stream=True)
+    async with asyncio.timeout(5):
+        await rig.model.silent.wait()
+    other = rig.start(FakeReply(), stream=True)
+    await rig.until(lambda: [leases for leases in store.renewed if len(leases) == 2])
+    store.holds["renew"] = held = asyncio.Event()
+    store.reached["renew"].clear()
+    async with asyncio.timeout(5):
+        await store.reached["renew"].wait()
+    # Which leases are renewed is settled now.
+    assert len(store.renewed[-1]) == 2
+    if ends == "completes":
+        gate.set()
+        async with asyncio.timeout(5):
+            await one
+    else:
+        await leave(rig, one)
+        rig.live.hand_over()
+        await rig.until(lambda: len(rig.live) == 1)
+    seen = len(store.renewed)
+    held.set()
+    await rig.until(lambda: len(store.renewed) > seen)
+
+    assert losses.lost == 0
+    assert "is lost" not in caplog.text
+    await leave(rig, other)
+    await rig.live.drain(0)
 
 
 async def test_the_log_tells_of_a_lost_lease_before_the_renewal_does() -> None:
