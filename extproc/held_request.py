@@ -67,7 +67,11 @@ class HeldRequest:
         # A task of its own: whoever answers the client waits for it, also where this call is given up.
         self._releasing = asyncio.ensure_future(self._release(path, body, headers))
         try:
-            await asyncio.shield(self._releasing)
+            await asyncio.wait({self._releasing})
+            if self._releasing.cancelled():
+                # So the transport says that Envoy reset the stream; nobody stopped this call.
+                raise UpstreamFailed(_LEFT)
+            self._releasing.result()
             async with self.patience():
                 head = await asyncio.shield(self._came)
         except BaseException:

@@ -9,11 +9,14 @@ from typing import Any
 import brotli
 import pytest
 
+from engine.errors import UpstreamFailed
 from extproc.admission import Admission
 from extproc.exchange import Exchanges
-from extproc.pb.ext_proc_pb2 import ProcessingRequest
+from extproc.held_request import HeldRequest
+from extproc.messages import read_head
+from extproc.pb.ext_proc_pb2 import ProcessingRequest, ProcessingResponse
 from tests.support import replies
-from tests.support.engine_rig import Rig, final, small
+from tests.support.engine_rig import Rig, final, small, turns
 from tests.support.fake_envoy import JSON, body, head, response_body, response_head
 from tests.support.fake_envoy import trailers as request_trailers
 from tests.support.fake_inline import InlineEnvoy
@@ -279,6 +282,41 @@ async def test_a_client_that_leaves_ends_its_turn(
     await served.rig.settled()
 
     assert [stored.status for stored in await served.rig.stored()] == statuses
+
+
+class Reset(InlineEnvoy):
+    """Takes the rewritten head and resets the stream at the body: the transport cancels who writes."""
+
+    async def write(self, message: ProcessingResponse) -> None:
+        if message.WhichOneof("response") == "request_body":
+            raise asyncio.CancelledError("Envoy gave the stream up")
+        await super().write(message)
+
+
+async def test_a_reset_while_the_request_is_sent_on_fails_its_turn() -> None:
+    """P3: it is no cancellation of the run, which would end as if the gateway had been stopped."""
+    served = Served()
+    held = HeldRequest(
+        Reset(served.model, CREATE), read_head(CREATE.request_headers), riding(served.onward)
+    )
+    with pytest.raises(UpstreamFailed, match="broke off"):
+        await held.call("/v1/responses", REQUEST, {})
+
+
+async def test_a_cancelled_call_lets_the_request_be_sent_on_whole() -> None:
+    """R16: who answers the client waits for that; the cancellation itself is one."""
+    served = Served()
+    envoy = served.envoy(CREATE)
+    envoy.slow = asyncio.Event()
+    held = HeldRequest(envoy, read_head(CREATE.request_headers), riding(served.onward))
+    calling = asyncio.ensure_future(held.call("/v1/responses", REQUEST, {}))
+    await turns()
+    calling.cancel()
+    await asyncio.wait({calling})
+    assert calling.cancelled()
+    envoy.slow.set()
+    await held.settled()
+    assert envoy.turn_body == REQUEST
 
 
 async def test_an_exchange_that_is_cancelled_while_it_parts_leaves_no_run_behind() -> None:
