@@ -58,7 +58,9 @@ class Model(Section):
     check_output: Literal["off", "report", "retry"] = "off"
     """What is done with a text that is not the JSON that `text.format` asks for, where a server does not
     enforce it, or not always: the response fails, or, if it is not streamed, the model is first asked once
-    more. Of a schema, `pattern` and `patternProperties` are not looked at."""
+    more. Of a schema, `pattern`, `patternProperties` and the `unevaluated…` keywords are not looked at. What
+    takes too long to judge passes: more than about a thousand objects, or alternatives that refer to
+    themselves."""
 
     estimate_reasoning_tokens: bool = False
     """Where the server counts no `reasoning_tokens`, estimate them by the reasoning's share of the output's

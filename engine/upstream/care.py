@@ -1,8 +1,7 @@
 """What is looked at once more when a turn has ended, where the settings ask for it. Pure.
 
 A server that ignores a schema, or whose sampling broke off in the middle of it, answers with text that the
-client's parser chokes on: it is better told. Patterns are not matched: they are the client's, and one that
-backtracks would hold up everybody else.
+client's parser chokes on: it is better told. What would take too long to look at passes.
 """
 
 from __future__ import annotations
@@ -11,21 +10,14 @@ import json
 from collections.abc import Mapping
 
 import msgspec
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, best_match
-from jsonschema.validators import extend
-from referencing import Registry
-from referencing.exceptions import Unresolvable
 
 from engine.errors import UpstreamFailed
 from engine.response.turn import TurnRules
 from engine.upstream.rules import Outcome
+from engine.upstream.schema_check import mismatch
 
 # Beyond this, looking at it takes too long.
 _MOST_CHARACTERS = 1 << 20
-_Checker = extend(
-    Draft202012Validator, {"pattern": lambda *_: None, "patternProperties": lambda *_: None}
-)
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -94,17 +86,4 @@ def _problem(text: str, wanted: Mapping[str, object]) -> str | None:
         return "it is not JSON"
     if wanted.get("type") == "json_object":
         return None if isinstance(value, dict) else "it is no object"
-    return _mismatch(value, wanted.get("schema"))
-
-
-def _mismatch(value: object, schema: object) -> str | None:
-    if not isinstance(schema, dict):
-        return None
-    try:
-        found = best_match(_Checker(schema, registry=Registry()).iter_errors(value))
-    except (SchemaError, Unresolvable, RecursionError, TypeError, ValueError):
-        # Not a schema that we can judge by; the server took it.
-        return None
-    if found is None:
-        return None
-    return f"at {found.json_path}, {found.message[:200]}"
+    return mismatch(value, wanted.get("schema"))
