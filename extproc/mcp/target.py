@@ -40,7 +40,7 @@ class McpLimits(msgspec.Struct, frozen=True, kw_only=True):
     pages: int = 64
     tools: int = 1024
     list_bytes: int = 4 * 2**20
-    """All schemas and descriptions of one server."""
+    """All that one server says of its tools."""
     answer_bytes: int = 8 * 2**20
     """One message of a server; longer ones are an error."""
     output_text: int = 256 * 2**10

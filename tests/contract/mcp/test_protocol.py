@@ -18,7 +18,9 @@ from mcp_types import (
     Tool,
 )
 
-from tests.support.mcp_rig import call, mcp_rig
+from engine.errors import ToolsUnavailable
+from extproc.mcp.target import McpLimits
+from tests.support.mcp_rig import DEADLINE, call, mcp_rig
 from tests.support.mcp_server import McpServer
 
 SCHEMA: dict[str, Any] = {
@@ -97,6 +99,50 @@ async def test_an_error_of_the_protocol_keeps_its_code(code: int, data: object) 
         "code": code,
         "message": "not like this",
     }
+
+
+@pytest.mark.parametrize("code", [7, -32000, -32098])
+async def test_an_error_that_is_long_is_cut_like_an_answer(code: int) -> None:
+    """X5: of a call and of a list."""
+    words = "so " * 1_000_000
+
+    def refuse(*_: object) -> Any:
+        raise MCPError(code, words)
+
+    limits = McpLimits(connect=5, output_text=1000)
+    app = one_tool(refuse).streamable_http_app()
+    async with McpServer(app=app) as server, mcp_rig(limits) as rig:
+        outcome = await call(rig.provider(server.url), "t")
+    assert len(outcome.text) < 1200
+    assert len(outcome.error or b"") < 1300
+    assert "cut: the tool answered with 30000" in outcome.text
+
+    app = Server("none", on_list_tools=refuse).streamable_http_app()
+    async with McpServer(app=app) as server, mcp_rig(limits) as rig:
+        with pytest.raises(ToolsUnavailable) as unlisted:
+            await rig.provider(server.url).definitions(timeout=DEADLINE)
+    assert words[:900] in unlisted.value.message
+    assert len(unlisted.value.message) < 1300
+
+
+async def test_a_refused_handshake_is_cut_like_an_answer() -> None:
+    """X5."""
+    error = {"code": -32000, "message": "so " * 1_000_000}
+
+    async def refuse(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        asked = json.loads((await receive())["body"])
+        answer = {"jsonrpc": "2.0", "id": asked.get("id"), "error": error}
+        headers = [(b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
+
+    limits = McpLimits(connect=5, output_text=1000)
+    async with McpServer(app=refuse) as server, mcp_rig(limits) as rig:
+        outcome = await call(rig.provider(server.url), "t")
+    assert "refused the handshake: so so" in outcome.text
+    assert len(outcome.text) < 1200
 
 
 @pytest.mark.parametrize("transport", ["http", "sse"])
