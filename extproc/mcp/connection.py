@@ -38,6 +38,7 @@ from engine.ports.tracing import NO_HEADERS
 from extproc.mcp.failure import FAILURE_CODE, FailureData, McpFailure
 from extproc.mcp.listing import list_tools
 from extproc.mcp.outcome import cut, outcome_of
+from extproc.mcp.pace import Pace
 from extproc.mcp.target import McpLimits, McpTarget
 from extproc.mcp.wire import McpTransport
 
@@ -252,7 +253,11 @@ class McpConnection:
 
     def _wire(self, *, legacy_stream: bool) -> McpTransport:
         return McpTransport(
-            self._guarded, self._target.url, legacy_stream=legacy_stream, broken=self._break
+            self._guarded,
+            self._target.url,
+            legacy_stream=legacy_stream,
+            broken=self._break,
+            pace=Pace(self._limits.streams, self._limits.stream_pause),
         )
 
     def _http(self, wire: McpTransport) -> httpx2.AsyncClient:

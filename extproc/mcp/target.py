@@ -35,6 +35,10 @@ class McpLimits(msgspec.Struct, frozen=True, kw_only=True):
     """How long a request may stay without a byte of an answer; longer than any call's deadline."""
     abandoned: int = 16
     """Calls given up on one connection, after which it is replaced: a server may keep each of them open."""
+    streams: int = 20
+    """Event streams that one connection opens in a minute without waiting: servers may end them at will."""
+    stream_pause: float = 5.0
+    """Before each further one."""
     tools_ttl: float = 300.0
     """How long a list of tools is believed."""
     pages: int = 64

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,7 @@ from mcp_types import (
     TextContent,
     Tool,
 )
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine.errors import ToolsUnavailable
 from extproc.mcp.target import McpLimits
@@ -143,6 +145,61 @@ async def test_a_refused_handshake_is_cut_like_an_answer() -> None:
         outcome = await call(rig.provider(server.url), "t")
     assert "refused the handshake: so so" in outcome.text
     assert len(outcome.text) < 1200
+
+
+def spinning(app: ASGIApp, *, calls: bool) -> ASGIApp:
+    """Return a server that ends each event stream at once and wants it opened again at once.
+
+    `calls`: the streams of calls too, which never have an answer then.
+    """
+
+    async def spin(scope: Scope, receive: Receive, send: Send) -> None:
+        taken: list[Message] = []
+
+        async def given() -> Message:
+            return taken.pop() if taken else await receive()
+
+        if scope.get("method") == "POST":
+            taken.append(await receive())
+        called = calls and any(b'"tools/call"' in message["body"] for message in taken)
+        if scope.get("method") != "GET" and not called:
+            await app(scope, given, send)
+            return
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"id: 1\nretry: 0\ndata: \n\n"})
+
+    return spin
+
+
+async def test_a_server_that_ends_its_streams_is_not_asked_again_without_end() -> None:
+    """X5: where no call is under way; calls are answered meanwhile."""
+    app = spinning(one_tool(lambda _: said("fine")).streamable_http_app(), calls=False)
+    limits = McpLimits(connect=5, streams=7, stream_pause=3600)
+    async with McpServer(app=app, old=True) as server, mcp_rig(limits) as rig:
+        provider = rig.provider(server.url)
+        await call(provider, "t")
+        await server.asked("GET", 7)
+        for _ in range(20):
+            assert (await call(provider, "t")).text == "fine"
+        assert server.requests.count("GET") == 7
+
+
+async def test_a_call_that_is_never_answered_does_not_ask_without_end() -> None:
+    """X5: it waits for its deadline, and others are answered meanwhile."""
+    app = spinning(one_tool(lambda _: said("fine")).streamable_http_app(), calls=True)
+    limits = McpLimits(connect=5, streams=7, stream_pause=3600)
+    async with McpServer(app=app) as server, mcp_rig(limits) as rig:
+        waiting = asyncio.create_task(call(rig.provider(server.url), "t", timeout=60))
+        await server.asked("GET", 7)
+        for number in range(5):
+            other = rig.provider(server.url, authorization=f"other {number}")
+            assert [tool.name for tool in await other.definitions(timeout=DEADLINE)] == ["t"]
+        assert server.requests.count("GET") == 7
+        assert not waiting.done()
+        waiting.cancel()
+        await asyncio.wait({waiting}, timeout=DEADLINE)
+        assert waiting.cancelled()
 
 
 @pytest.mark.parametrize("transport", ["http", "sse"])
