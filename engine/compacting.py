@@ -91,9 +91,10 @@ class Compacting:
 
     async def _said_by_users(self, tenant: str, found: Gathered) -> list[bytes]:
         """Return the users' messages, behind what an earlier summary covers, as the API shows them."""
-        wanted = [i.id for i in found.history if i.type == "message" and not i.output]
-        stored = await self._store.find_items(tenant, wanted) if wanted else {}
-        before = [stored[item_id] for item_id in wanted if item_id in stored]
+        wanted = [i.position for i in found.history if i.type == "message" and not i.output]
+        end = found.before.after
+        stored = {} if end is None else await self._store.read_items(tenant, end, wanted)
+        before = [stored[position] for position in wanted if position in stored]
         return _by_users([*before, *behind_covered(found.items)])
 
 

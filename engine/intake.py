@@ -390,7 +390,7 @@ def with_own_calls(
 def _shown(history: Sequence[ReplayItem], items: list[StoredItem]) -> Shown:
     """Return the lists of tools that history and input show, by their labels."""
     both: Iterable[ReplayItem | StoredItem] = chain(history, items)
-    return shown_lists((item.type, item.call_id, item.id) for item in both)
+    return shown_lists((item.type, item.call_id) for item in both)
 
 
 def digest(body: bytes) -> bytes:

@@ -249,6 +249,7 @@ class TakeOver:
         try:
             request = work.request(self._limits, tools.policy)
             seals = request.seals
+            context: Context | None = None
             items: list[ReplayItem] = []
             headers: Mapping[str, str] = {}
             if request.owned or request.compacts or self.runs_again(claim):
@@ -265,7 +266,8 @@ class TakeOver:
             providers = tools.open(resolved, lease.tenant)
         except InvalidRequest as error:
             return _Asked(turn, refused=error, seals=seals)
-        return _Asked(turn, providers, await self._known(lease, items), seals=seals)
+        known = NO_LISTINGS if context is None else await self._known(lease, context)
+        return _Asked(turn, providers, known, seals=seals)
 
     def _turn(
         self,
@@ -291,17 +293,18 @@ class TakeOver:
             sources=Sources.of(items),
         )
 
-    async def _known(self, lease: Lease, items: Sequence[ReplayItem]) -> dict[str, Listing]:
+    async def _known(self, lease: Lease, context: Context) -> dict[str, Listing]:
         """Return the lists of tools that the thread has shown already."""
-        shown = _shown(items)
+        shown = _shown(context.items).places
+        positions = {label: context.items[place].position for label, place in shown.items()}
         found = await self._patiently(
-            lambda: self._store.find_items(lease.tenant, list(shown.ids.values())),
+            lambda: self._store.read_items(lease.tenant, context.end, list(positions.values())),
             lease.response_id,
         )
         return {
-            label: read_listing(found[item_id].item)
-            for label, item_id in shown.ids.items()
-            if item_id in found
+            label: read_listing(found[position].item)
+            for label, position in positions.items()
+            if position in found
         }
 
     async def _fitting(
@@ -353,7 +356,7 @@ class _Asked(msgspec.Struct, frozen=True):
 
 
 def _shown(items: Iterable[ReplayItem]) -> Shown:
-    return shown_lists((item.type, item.call_id, item.id) for item in items)
+    return shown_lists((item.type, item.call_id) for item in items)
 
 
 class _Unreadable(Exception):

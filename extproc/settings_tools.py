@@ -52,7 +52,7 @@ class Tools(Section):
     """Largest message of an MCP server."""
 
     output_characters: int = Field(default=256 << 10, ge=1, le=1 << 31)
-    """What of a call's answer is kept; the rest is cut, and the model is told so."""
+    """What of a call's answer is kept, or of a server's error; the rest is cut, and the model is told so."""
 
     search_results: Annotated[int, Field(ge=1, le=50)] = 10
     """Passages that a `file_search` finds whose declaration has no `max_num_results`."""

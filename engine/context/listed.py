@@ -33,21 +33,21 @@ _decode = msgspec.json.Decoder(_Item).decode
 
 
 class Shown(msgspec.Struct, frozen=True):
-    """The newest list of each label in a thread: what its key is, and the id of its item."""
+    """The newest list of each label in a thread: what its key is, and which of the items it is."""
 
     keys: Mapping[str, str] = {}
-    ids: Mapping[str, str] = {}
+    places: Mapping[str, int] = {}
 
 
 NOTHING_SHOWN = Shown()
 
 
-def shown_lists(items: Iterable[tuple[str, str | None, str]]) -> Shown:
-    """Return the lists that are shown by items of a thread, given in order by type, key and id."""
+def shown_lists(items: Iterable[tuple[str, str | None]]) -> Shown:
+    """Return the lists that are shown by items of a thread, given in order by type and key."""
     keys: dict[str, str] = {}
-    ids: dict[str, str] = {}
-    for kind, key, item_id in items:
+    places: dict[str, int] = {}
+    for place, (kind, key) in enumerate(items):
         if kind == _KIND and key is not None:
             label = key.partition(":")[0]
-            keys[label], ids[label] = key, item_id
-    return Shown(keys, ids)
+            keys[label], places[label] = key, place
+    return Shown(keys, places)

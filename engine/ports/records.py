@@ -33,14 +33,15 @@ class StoredItem(msgspec.Struct, frozen=True):
 class ReplayItem(msgspec.Struct, frozen=True):
     """What a continuation needs of an item: its kind, its pairing and its upstream bytes.
 
-    `output` tells a response's output from its input.
+    `output` tells a response's output from its input. `position` tells it from all others of its history;
+    its id does not, because clients may repeat ids (`ResponseStore.read_items`).
     """
 
     type: str
     call_id: str | None
     replay: bytes | None
     output: bool
-    id: str = ""
+    position: int = 0
 
 
 class ThreadPoint(msgspec.Struct, frozen=True):

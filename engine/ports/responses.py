@@ -14,6 +14,7 @@ from engine.ports.records import (
     ResponsePage,
     StoredItem,
     StoredResponse,
+    ThreadPoint,
 )
 
 
@@ -88,5 +89,17 @@ class ResponseStore(Protocol):
         ...
 
     async def find_items(self, tenant: str, item_ids: list[str]) -> dict[str, StoredItem]:
-        """Return the newest stored item for each id that the tenant has (for `item_reference`)."""
+        """Return the newest stored item for each id that the tenant has (for `item_reference`).
+
+        Clients may repeat ids: whoever has an item's history reads it there, by `read_items`.
+        """
+        ...
+
+    async def read_items(
+        self, tenant: str, end: ThreadPoint, positions: list[int]
+    ) -> dict[int, StoredItem]:
+        """Return those items of the history that ends at a point, by `ReplayItem.position`.
+
+        What has been removed since, and what is not of that history, is not in it.
+        """
         ...

@@ -37,7 +37,8 @@ from engine.ports import ToolDefinition, ToolOutcome
 from engine.ports.tracing import NO_HEADERS
 from extproc.mcp.failure import FAILURE_CODE, FailureData, McpFailure
 from extproc.mcp.listing import list_tools
-from extproc.mcp.outcome import outcome_of
+from extproc.mcp.outcome import cut, outcome_of
+from extproc.mcp.pace import Pace
 from extproc.mcp.target import McpLimits, McpTarget
 from extproc.mcp.wire import McpTransport
 
@@ -206,6 +207,7 @@ class McpConnection:
 
     def _fail(self, failure: McpFailure) -> None:
         if not self._client.done():
+            self._shorten(failure)
             failure.unsent = True
             self._client.set_exception(failure)
             # Nobody may be waiting any more.
@@ -251,7 +253,11 @@ class McpConnection:
 
     def _wire(self, *, legacy_stream: bool) -> McpTransport:
         return McpTransport(
-            self._guarded, self._target.url, legacy_stream=legacy_stream, broken=self._break
+            self._guarded,
+            self._target.url,
+            legacy_stream=legacy_stream,
+            broken=self._break,
+            pace=Pace(self._limits.streams, self._limits.stream_pause),
         )
 
     def _http(self, wire: McpTransport) -> httpx2.AsyncClient:
@@ -283,7 +289,15 @@ class McpConnection:
         if not self._client.done():
             self._owner.cancel()
 
+    def _shorten(self, failure: McpFailure) -> McpFailure:
+        # The words may be the server's own; they go to the model and the client, and are stored twice.
+        failure.message = cut(failure.message, self._limits.output_text)
+        return failure
+
     async def _failure(self, exc: MCPError | ValidationError) -> McpFailure:
+        return self._shorten(await self._failure_of(exc))
+
+    async def _failure_of(self, exc: MCPError | ValidationError) -> McpFailure:
         if isinstance(exc, ValidationError):
             return McpFailure("The MCP server's answer is not what the protocol prescribes.")
         if exc.code == FAILURE_CODE:

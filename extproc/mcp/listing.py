@@ -28,7 +28,7 @@ async def list_tools(client: Client, limits: McpLimits) -> tuple[ToolDefinition,
         )
         for definition in _definitions(page.tools):
             tools.setdefault(definition.name, definition)
-            size += len(definition.parameters) + len(definition.description or "")
+            size += _size(definition)
         if len(tools) > limits.tools or size > limits.list_bytes:
             raise _unusable(
                 f"it has more than {limits.tools} tools, or more than {limits.list_bytes} bytes of them"
@@ -54,6 +54,11 @@ def _definitions(tools: list[Tool]) -> Iterator[ToolDefinition]:
             else encode(annotations.model_dump(by_alias=True, mode="json", exclude_none=True)),
             read_only=annotations is not None and annotations.read_only_hint is True,
         )
+
+
+def _size(definition: ToolDefinition) -> int:
+    words = len(definition.name) + len(definition.description or "")
+    return words + len(definition.parameters) + len(definition.annotations or b"")
 
 
 def _unusable(why: str) -> McpFailure:

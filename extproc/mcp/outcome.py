@@ -36,7 +36,7 @@ def outcome_of(result: CallToolResult, limits: McpLimits) -> ToolOutcome:
     text = "\n".join(filter(None, (_text(block, images) for block in result.content)))
     if not text and not images and result.structured_content is not None:
         text = encode(result.structured_content).decode()
-    text = _cut(text, limits.output_text)
+    text = cut(text, limits.output_text)
     if not result.is_error:
         return ToolOutcome(text=text, images=tuple(images.values()))
     said = text or _SILENT_FAILURE
@@ -86,7 +86,8 @@ _TEXTS: Mapping[type, Callable[..., str]] = {
 }
 
 
-def _cut(text: str, most: int) -> str:
+def cut(text: str, most: int) -> str:
+    """Return what a server said in at most so many characters, and a note where there were more."""
     if len(text) <= most:
         return text
     return (

@@ -35,12 +35,16 @@ class McpLimits(msgspec.Struct, frozen=True, kw_only=True):
     """How long a request may stay without a byte of an answer; longer than any call's deadline."""
     abandoned: int = 16
     """Calls given up on one connection, after which it is replaced: a server may keep each of them open."""
+    streams: int = 20
+    """Event streams that one connection opens in a minute without waiting: servers may end them at will."""
+    stream_pause: float = 5.0
+    """Before each further one."""
     tools_ttl: float = 300.0
     """How long a list of tools is believed."""
     pages: int = 64
     tools: int = 1024
     list_bytes: int = 4 * 2**20
-    """All schemas and descriptions of one server."""
+    """All that one server says of its tools."""
     answer_bytes: int = 8 * 2**20
     """One message of a server; longer ones are an error."""
     output_text: int = 256 * 2**10

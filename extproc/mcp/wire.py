@@ -15,6 +15,7 @@ import msgspec
 from engine.api.json import encode
 from engine.errors import EngineError
 from extproc.mcp.failure import FAILURE_CODE
+from extproc.mcp.pace import Pace
 
 _ERROR_BYTES = 64 * 2**10
 _SHORT = 10.0
@@ -57,7 +58,8 @@ class McpTransport(httpx2.AsyncBaseTransport):
     """The transport of one connection; `guarded` is shared and stays open.
 
     `broken(reason)` is called when a connection that lives on one event stream (`legacy_stream`) has lost
-    it, or could not send: the SDK would leave its callers waiting.
+    it, or could not send: the SDK would leave its callers waiting. `pace` is that of event streams opened
+    again.
     """
 
     def __init__(
@@ -67,11 +69,13 @@ class McpTransport(httpx2.AsyncBaseTransport):
         *,
         legacy_stream: bool,
         broken: Callable[[str], None],
+        pace: Pace,
     ) -> None:
         self._guarded = guarded
         self._origin = _origin(httpx2.URL(url))
         self._legacy_stream = legacy_stream
         self._broken = broken
+        self._pace = pace
         self.refusal: tuple[int, str] | None = None
         """Status and message of the last request that failed."""
 
@@ -81,6 +85,8 @@ class McpTransport(httpx2.AsyncBaseTransport):
             self._check_origin(request)
             _set_patience(request, self._legacy_stream)
             _carry_trace(request)
+            if request.method == "GET":
+                await self._pace.wait()
             response = await self._guarded.handle_async_request(request)
         except (httpx2.HTTPError, httpx2.StreamError, EngineError) as exc:
             return self._failed(request, _status(exc), _reason(exc), unsent=_unsent(exc))

@@ -36,7 +36,7 @@ from storage.memory.conversations import MemoryConversations
 from storage.memory.pages import batches_of, ordered, past
 from storage.memory.prompts import MemoryPrompts
 from storage.memory.records import Response, Run, Tenants, lease_of, take
-from storage.memory.threads import append, append_output, history, place, remove
+from storage.memory.threads import append, append_output, history, items_at, place, remove
 from storage.memory.vector_stores import MemoryVectorStores
 
 
@@ -187,6 +187,12 @@ class MemoryStore(MemoryPrompts, MemoryConnectors, MemoryConversations, MemoryVe
         """Return the newest stored item for each id that the tenant has (for `item_reference`)."""
         items = self._tenants.of(tenant).items
         return {item_id: items[item_id][-1] for item_id in item_ids if item_id in items}
+
+    async def read_items(
+        self, tenant: str, end: ThreadPoint, positions: list[int]
+    ) -> dict[int, StoredItem]:
+        """Return those items of the history that ends at a point, by `ReplayItem.position`."""
+        return items_at(self._tenants.of(tenant), end, positions)
 
     # -- approvals --------------------------------------------------------------------------------
 

@@ -100,6 +100,18 @@ def history(mine: Tenant, end: ThreadPoint, response_id: str = "") -> list[Repla
     return items
 
 
+def items_at(mine: Tenant, end: ThreadPoint, positions: list[int]) -> dict[int, StoredItem]:
+    """Return those items of what precedes a point that stand at these positions."""
+    if end.thread_id not in mine.threads:
+        return {}
+    return {
+        position: thread.items[position]
+        for thread, until in _chain(mine, end)
+        for position in positions
+        if position < until and position in thread.items
+    }
+
+
 def new_thread(mine: Tenant, after: ThreadPoint | None, root: str | None = None) -> Thread:
     """Begin a thread, of the family `root` if that is given, or a branch."""
     thread_id = f"thr_{secrets.token_hex(12)}"
@@ -157,7 +169,7 @@ def _members(mine: Tenant, end: ThreadPoint) -> list[tuple[Thread, int]]:
 
 def _replayed(thread: Thread, position: int) -> ReplayItem:
     item = thread.items[position]
-    return ReplayItem(item.type, item.call_id, item.replay, position in thread.outputs, item.id)
+    return ReplayItem(item.type, item.call_id, item.replay, position in thread.outputs, position)
 
 
 def _chain(mine: Tenant, end: ThreadPoint) -> Iterator[tuple[Thread, int]]:

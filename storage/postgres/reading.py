@@ -87,6 +87,19 @@ class Reading:
         rows = await self._rows("find_items", values) if item_ids else []
         return {row[0]: StoredItem(*row) for row in rows}
 
+    async def read_items(
+        self, tenant: str, end: ThreadPoint, positions: list[int]
+    ) -> dict[int, StoredItem]:
+        """Return those items of the history that ends at a point, by `ReplayItem.position`."""
+        values = {
+            "tenant": wanted(tenant),
+            "thread": end.thread_id,
+            "until": Int8(end.position),
+            "positions": [Int8(position) for position in positions],
+        }
+        rows = await self._rows("read_items", values) if positions else []
+        return {row[0]: StoredItem(*row[1:]) for row in rows}
+
     async def _rows(self, name: str, values: Mapping[str, Any]) -> list[Row]:
         statement = Statement(_SQL[name], values)
 

@@ -45,7 +45,7 @@ _VALUES: dict[str, Any] = {
     "label": "l", "fields": b"", "sealed": None, "revision": "1",
     "before": "0", "version": Int8(1), "number": Int8(1), "nonce": b"", "body": b"", "default": True,
     "keep_seconds": None, "ids": ["r"], "conversation": "c", "seen": "s", "joins": True, "change": "c",
-    "metadata": b"", "item_id": "i", "wanted": True,
+    "metadata": b"", "item_id": "i", "wanted": True, "thread": "a", "until": Int8(1), "positions": [Int8(0)],
     "seconds": 1.0, "keep": 3600, "purpose": "p", "filename": "f", "bytes": Int8(1), "sha256": b"",
     "media_type": "m", "file_id": "f", "keys": ["k"], "counts": False,
     "name": "n", "description": None, "days": Int8(1), "above": "a", "below": "b", "set_name": True,

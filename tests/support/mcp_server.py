@@ -107,8 +107,12 @@ class McpServer:
 
     async def saw(self, method: str) -> None:
         """Wait for a request of this method."""
+        await self.asked(method, 1)
+
+    async def asked(self, method: str, count: int) -> None:
+        """Wait until there were so many requests of this method."""
         async with asyncio.timeout(10), self._came:
-            await self._came.wait_for(lambda: method in self.requests)
+            await self._came.wait_for(lambda: self.requests.count(method) >= count)
 
     async def under_way(self, count: int) -> None:
         """Wait until the tool `slow` was called so often."""

@@ -111,10 +111,10 @@ WITH RECURSIVE place AS (
         OFFSET 0
     ) p
 ), history AS (
-    SELECT i.position, i.type, i.call_id, i.replay, i.side = 'output' AS output, i.id
+    SELECT i.position, i.type, i.call_id, i.replay, i.side = 'output' AS output
     FROM chain c
     CROSS JOIN LATERAL (
-        SELECT position, type, call_id, replay, side, id
+        SELECT position, type, call_id, replay, side
         FROM items
         WHERE tenant = %(tenant)s AND thread_id = c.id AND position < c.until AND NOT dropped
         OFFSET 0
@@ -123,7 +123,7 @@ WITH RECURSIVE place AS (
 SELECT
     p.thread_id, p.position, p.change, p.busy,
     (SELECT root_id FROM chain LIMIT 1),
-    h.type, h.call_id, h.replay, h.output, h.id
+    h.type, h.call_id, h.replay, h.output, h.position
 FROM place p
 LEFT JOIN history h ON true
 ORDER BY h.position;

@@ -27,10 +27,10 @@ WITH RECURSIVE response AS (
         OFFSET 0
     ) p
 ), history AS (
-    SELECT i.position, i.type, i.call_id, i.replay, i.side = 'output' AS output, i.id
+    SELECT i.position, i.type, i.call_id, i.replay, i.side = 'output' AS output
     FROM chain c
     CROSS JOIN LATERAL (
-        SELECT position, type, call_id, replay, side, id
+        SELECT position, type, call_id, replay, side
         FROM items
         WHERE tenant = %(tenant)s AND thread_id = c.id AND position < c.until
           AND (NOT dropped OR response_id = %(id)s)
@@ -40,7 +40,7 @@ WITH RECURSIVE response AS (
 SELECT
     r.status, r.thread_id, r.until,
     (SELECT root_id FROM chain LIMIT 1),
-    h.type, h.call_id, h.replay, h.output, h.id
+    h.type, h.call_id, h.replay, h.output, h.position
 FROM response r
 LEFT JOIN history h ON true
 ORDER BY h.position;
@@ -196,4 +196,30 @@ CROSS JOIN LATERAL (
     WHERE tenant = %(tenant)s AND id = wanted.id AND NOT dropped
     ORDER BY created_at DESC, position DESC
     LIMIT 1
+) i;
+
+-- name: read_items
+-- Items of the history that ends at a point, by their positions, which count on through branches.
+WITH RECURSIVE chain AS (
+    SELECT id, parent_id, coalesce(parent_length, 0) AS start, %(until)s AS until
+    FROM threads
+    WHERE tenant = %(tenant)s AND id = %(thread)s
+    UNION ALL
+    SELECT p.id, p.parent_id, coalesce(p.parent_length, 0), least(c.until, c.start)
+    FROM chain c
+    CROSS JOIN LATERAL (
+        SELECT id, parent_id, parent_length
+        FROM threads
+        WHERE tenant = %(tenant)s AND id = c.parent_id
+        OFFSET 0
+    ) p
+)
+SELECT w.position, i.id, i.type, i.item, i.replay, i.call_id
+FROM chain c
+JOIN unnest(%(positions)b::bigint[]) AS w (position) ON w.position >= c.start AND w.position < c.until
+CROSS JOIN LATERAL (
+    SELECT id, type, item, replay, call_id
+    FROM items
+    WHERE tenant = %(tenant)s AND thread_id = c.id AND position = w.position
+    OFFSET 0
 ) i;

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
+from mcp.server.lowlevel import Server
+from mcp_types import ListToolsResult, Tool, ToolAnnotations
 
 from engine.errors import ToolsUnavailable
 from engine.ports import ToolProvider
@@ -62,6 +65,30 @@ async def test_a_list_that_does_not_end_is_an_error(
 
     assert unavailable.value.status == 424
     assert "'s'" in unavailable.value.message, "names the server by its label"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"name": "x" * 2000},
+        {"description": "x" * 2000},
+        {"input_schema": {"type": "object", "title": "x" * 2000}},
+        {"annotations": ToolAnnotations(title="x" * 2000)},
+    ],
+    ids=lambda said: next(iter(said)),
+)
+async def test_all_that_is_said_of_a_tool_is_bounded(said: dict[str, Any]) -> None:
+    """X5: it is kept, shown and stored."""
+
+    async def list_tools(*_: object) -> ListToolsResult:
+        return ListToolsResult(
+            tools=[Tool(**{"name": "t", "input_schema": {"type": "object"}, **said})]
+        )
+
+    app = Server("wordy", on_list_tools=list_tools).streamable_http_app()
+    async with McpServer(app=app) as server, mcp_rig(McpLimits(list_bytes=1000)) as rig:
+        with pytest.raises(ToolsUnavailable, match="more than 1000 bytes"):
+            await names(rig.provider(server.url))
 
 
 async def test_a_list_is_asked_for_once_until_it_is_old() -> None:

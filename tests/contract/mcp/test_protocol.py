@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
@@ -17,8 +18,11 @@ from mcp_types import (
     TextContent,
     Tool,
 )
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tests.support.mcp_rig import call, mcp_rig
+from engine.errors import ToolsUnavailable
+from extproc.mcp.target import McpLimits
+from tests.support.mcp_rig import DEADLINE, call, mcp_rig
 from tests.support.mcp_server import McpServer
 
 SCHEMA: dict[str, Any] = {
@@ -97,6 +101,105 @@ async def test_an_error_of_the_protocol_keeps_its_code(code: int, data: object) 
         "code": code,
         "message": "not like this",
     }
+
+
+@pytest.mark.parametrize("code", [7, -32000, -32098])
+async def test_an_error_that_is_long_is_cut_like_an_answer(code: int) -> None:
+    """X5: of a call and of a list."""
+    words = "so " * 1_000_000
+
+    def refuse(*_: object) -> Any:
+        raise MCPError(code, words)
+
+    limits = McpLimits(connect=5, output_text=1000)
+    app = one_tool(refuse).streamable_http_app()
+    async with McpServer(app=app) as server, mcp_rig(limits) as rig:
+        outcome = await call(rig.provider(server.url), "t")
+    assert len(outcome.text) < 1200
+    assert len(outcome.error or b"") < 1300
+    assert "cut: the tool answered with 30000" in outcome.text
+
+    app = Server("none", on_list_tools=refuse).streamable_http_app()
+    async with McpServer(app=app) as server, mcp_rig(limits) as rig:
+        with pytest.raises(ToolsUnavailable) as unlisted:
+            await rig.provider(server.url).definitions(timeout=DEADLINE)
+    assert words[:900] in unlisted.value.message
+    assert len(unlisted.value.message) < 1300
+
+
+async def test_a_refused_handshake_is_cut_like_an_answer() -> None:
+    """X5."""
+    error = {"code": -32000, "message": "so " * 1_000_000}
+
+    async def refuse(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        asked = json.loads((await receive())["body"])
+        answer = {"jsonrpc": "2.0", "id": asked.get("id"), "error": error}
+        headers = [(b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
+
+    limits = McpLimits(connect=5, output_text=1000)
+    async with McpServer(app=refuse) as server, mcp_rig(limits) as rig:
+        outcome = await call(rig.provider(server.url), "t")
+    assert "refused the handshake: so so" in outcome.text
+    assert len(outcome.text) < 1200
+
+
+def spinning(app: ASGIApp, *, calls: bool) -> ASGIApp:
+    """Return a server that ends each event stream at once and wants it opened again at once.
+
+    `calls`: the streams of calls too, which never have an answer then.
+    """
+
+    async def spin(scope: Scope, receive: Receive, send: Send) -> None:
+        taken: list[Message] = []
+
+        async def given() -> Message:
+            return taken.pop() if taken else await receive()
+
+        if scope.get("method") == "POST":
+            taken.append(await receive())
+        called = calls and any(b'"tools/call"' in message["body"] for message in taken)
+        if scope.get("method") != "GET" and not called:
+            await app(scope, given, send)
+            return
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"id: 1\nretry: 0\ndata: \n\n"})
+
+    return spin
+
+
+async def test_a_server_that_ends_its_streams_is_not_asked_again_without_end() -> None:
+    """X5: where no call is under way; calls are answered meanwhile."""
+    app = spinning(one_tool(lambda _: said("fine")).streamable_http_app(), calls=False)
+    limits = McpLimits(connect=5, streams=7, stream_pause=3600)
+    async with McpServer(app=app, old=True) as server, mcp_rig(limits) as rig:
+        provider = rig.provider(server.url)
+        await call(provider, "t")
+        await server.asked("GET", 7)
+        for _ in range(20):
+            assert (await call(provider, "t")).text == "fine"
+        assert server.requests.count("GET") == 7
+
+
+async def test_a_call_that_is_never_answered_does_not_ask_without_end() -> None:
+    """X5: it waits for its deadline, and others are answered meanwhile."""
+    app = spinning(one_tool(lambda _: said("fine")).streamable_http_app(), calls=True)
+    limits = McpLimits(connect=5, streams=7, stream_pause=3600)
+    async with McpServer(app=app) as server, mcp_rig(limits) as rig:
+        waiting = asyncio.create_task(call(rig.provider(server.url), "t", timeout=60))
+        await server.asked("GET", 7)
+        for number in range(5):
+            other = rig.provider(server.url, authorization=f"other {number}")
+            assert [tool.name for tool in await other.definitions(timeout=DEADLINE)] == ["t"]
+        assert server.requests.count("GET") == 7
+        assert not waiting.done()
+        waiting.cancel()
+        await asyncio.wait({waiting}, timeout=DEADLINE)
+        assert waiting.cancelled()
 
 
 @pytest.mark.parametrize("transport", ["http", "sse"])

@@ -56,8 +56,8 @@ class ReadingContract:
         assert found is not None
         assert found.output == [odd]
         assert (await context(store, tenant, "r1")).items == [
-            ReplayItem("message", "call", odd, output=False, id="i"),
-            ReplayItem("reasoning", None, None, output=True, id="o"),
+            ReplayItem("message", "call", odd, output=False, position=0),
+            ReplayItem("reasoning", None, None, output=True, position=1),
         ]
 
     async def test_a_response_may_have_no_items_at_all(

@@ -123,3 +123,36 @@ class HistoryContract:
         assert found == {"same": new, "one": an_item("one")}
         assert await store.delete(tenant, "r2")
         assert await store.find_items(tenant, ["same"]) == {"same": old}
+
+    async def test_items_are_read_by_their_place_in_a_history(
+        self, store: ResponseStore, tenant: str
+    ) -> None:
+        """M10: whatever has their id, before, behind and beside them; over branches, and never another's."""
+        first, again, other = (StoredItem("same", "message", b"%d" % n, None) for n in range(3))
+        await turn(store, tenant, "r1", input=[first])
+        await turn(store, tenant, "left", after="r1", input=[again])
+        await turn(store, tenant, "right", after="r1", input=[other])
+        await turn(store, tenant, "elsewhere", input=[other])
+        left = await context(store, tenant, "left")
+        right = await context(store, tenant, "right")
+        positions = [item.position for item in left.items]
+        assert positions == [item.position for item in right.items] == [0, 1, 2, 3]
+        wanted = [*positions, positions[0], 4, 99]
+        common = {0: first, 1: an_item("r1/out")}
+        assert await store.read_items(tenant, left.end, wanted) == {
+            **common, 2: again, 3: an_item("left/out"),
+        }  # fmt: skip
+        assert await store.read_items(tenant, right.end, wanted) == {
+            **common, 2: other, 3: an_item("right/out"),
+        }  # fmt: skip
+        before = (await context(store, tenant, "r1")).end
+        assert await store.read_items(tenant, before, wanted) == common
+        inside = ThreadPoint(right.end.thread_id, before.position)
+        assert await store.read_items(tenant, inside, wanted) == common
+        assert await store.read_items(tenant, left.end, [2]) == {2: again}
+        assert await store.read_items(tenant, left.end, []) == {}
+        assert await store.read_items(f"{tenant}-thief", left.end, wanted) == {}
+        assert await store.delete(tenant, "r1")
+        assert set(await store.read_items(tenant, left.end, wanted)) == {2, 3}
+        assert await store.delete(tenant, "left")
+        assert await store.read_items(tenant, left.end, wanted) == {}

@@ -167,6 +167,25 @@ async def test_a_stream_without_its_own_list_fails_in_order_when_its_worker_dies
     assert final(check_stream(await rig.log(wanted), taken_over=True)) == response
 
 
+async def test_a_list_is_read_in_its_own_thread_when_a_worker_dies() -> None:
+    """P4, T5, M10: another conversation that has a list of that id says nothing about its tools."""
+    provider = FakeProvider("s", "look")
+    servers = FakeServers(provider)
+    asking = Rig(FakeModel(*DONE), providers=servers)
+    first = final(await asking.stream(tools=[server("s")]))
+    [listed] = of(first, "mcp_list_tools")
+    foreign = {**listed, "tools": [{**listed["tools"][0], "name": "other"}]}
+    await asking.stream(input=[foreign, {"role": "user", "content": "hi"}])
+    dead = Rig(
+        FakeModel(*DONE), store=asking.store, limits=small(lease=GONE), worker="r/2#1",
+        providers=servers,
+    )  # fmt: skip
+    wanted = await leave_a_call(dead, previous_response_id=first["id"])
+    _, response = await takes_over(dead.store, provider, wanted)
+    assert kinds(response) == ["mcp_call"], response["error"]
+    assert final(check_stream(await dead.log(wanted), taken_over=True)) == response
+
+
 async def leave_a_call(rig: Rig, **fields: Any) -> str:
     """Leave a stream in the foreground in the middle of a call."""
     body = json.dumps(

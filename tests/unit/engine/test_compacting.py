@@ -101,6 +101,23 @@ async def test_a_stored_conversation_is_compacted_by_its_last_response() -> None
     assert len(await rig.stored()) == 2
 
 
+async def test_messages_are_those_of_the_conversation_whatever_else_has_their_ids() -> None:
+    """M10: clients choose ids and repeat them: in one conversation, and in others."""
+    rig = Rig(FakeModel(*DONE))
+
+    async def say(words: str, **fields: Any) -> Any:
+        said = {"type": "message", "id": "msg_1", "role": "user", "content": words}
+        return final(await rig.stream(input=[said], **fields))
+
+    first = await say("alice")
+    second = await say("alice again", previous_response_id=first["id"])
+    await say("a branch", previous_response_id=first["id"])
+    await say("bob")
+    found = await compacted(rig, previous_response_id=second["id"])
+    said = [item["content"][0]["text"] for item in found["output"][:-1]]
+    assert said == ["alice", "alice again"]
+
+
 async def test_it_can_be_compacted_again() -> None:
     """The new summary is of the old one too, which is not kept beside it."""
     rig = Rig(FakeModel(*DONE))

@@ -10,6 +10,7 @@ import httpx2
 import pytest
 
 from engine.errors import TargetRefused
+from extproc.mcp.pace import Pace
 from extproc.mcp.wire import McpTransport
 
 URL = "https://mcp.test/mcp"
@@ -35,6 +36,7 @@ class Wire:
             URL,
             legacy_stream=legacy_stream,
             broken=self.broken.append,
+            pace=Pace(20, 0),
         )
 
     async def post(self, body: object = CALL, url: str = URL, **headers: str) -> httpx2.Response:
