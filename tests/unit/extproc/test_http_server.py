@@ -148,6 +148,18 @@ async def test_a_compressed_body_is_decoded(encoding: str) -> None:
     assert answer.status == 200
 
 
+async def test_a_small_body_that_holds_millions_of_values_is_refused() -> None:
+    """X5: 33 KB of gzip, of which a decoder would make 800 MB."""
+    body = b'{"model":"m","input":"hi","client_metadata":{"a":[%b[]]}}' % (b"[]," * 10_000_000)
+    async with serving(limit=len(body)) as served:
+        packed = gzip.compress(body)
+        answer = await served.ask("POST", "/v1/responses", packed, {"content-encoding": "gzip"})
+    assert answer.status == 400
+    error = answer.json["error"]
+    assert (error["param"], error["code"]) == ("client_metadata", "too_many_values")
+    assert "1000000" in error["message"]
+
+
 async def test_a_body_may_come_in_chunks_and_end_with_trailers() -> None:
     """E1: byte by byte."""
     head = request("POST", "/v1/responses", None, {"transfer-encoding": "chunked"})
