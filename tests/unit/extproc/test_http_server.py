@@ -539,3 +539,24 @@ async def test_a_bug_of_ours_is_a_500(
         answer = await served.ask("POST", "/v1/responses", REQUEST)
     assert (answer.status, answer.error["code"]) == (500, None)
     assert "a request failed" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"m","input":[{"type":"mcp_call","server_label":"s","name":"f","arguments":"{}",'
+        b'"error":%b}]}',
+        b'{"model":"m","input":[{"type":"mcp_list_tools","server_label":"s","tools":[{"name":"f",'
+        b'"input_schema":%b}]}]}',
+        b'{"model":"m","input":"x","tools":[{"type":"function","name":"f","parameters":%b}]}',
+        b'{"model":"m","input":"x","chat_template_kwargs":%b}',
+    ],
+)
+async def test_no_nesting_of_a_request_is_a_failure_of_ours(body: bytes) -> None:
+    """H1: around the depth at which Python gives up, which depends on where it is asked."""
+    async with serving(limit=MEGABYTE) as served, served.client() as client:
+        for levels in range(940, 1000):
+            value = b'{"a":' * levels + b"1" + b"}" * levels
+            answer = await client.ask(request("POST", "/v1/responses", body % value))
+            assert answer.status == 400
+            assert answer.json["error"]["code"] == "invalid_json"
