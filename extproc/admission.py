@@ -7,6 +7,7 @@ through Envoy and without it (rules R15, X2, X4, X5).
 
 from __future__ import annotations
 
+from engine.api import json
 from engine.api.headers import IDEMPOTENCY_KEY, ON_DISCONNECT
 from engine.errors import InvalidRequest, TooLarge, TooSlow, UnsupportedMedia
 from engine.intake import Caller
@@ -73,12 +74,14 @@ class Admission:
         return TooSlow(f"The request's body stopped for more than {self.body_silence:g} seconds.")
 
     def decoded(self, head: Head, body: bytes) -> bytes:
-        """Return the body without its content encodings.
+        """Return the body without its content encodings, of no more values than may be made of it.
 
         Raises TooLarge, UnsupportedMedia, InvalidRequest.
         """
         encoding = head.headers.get("content-encoding", "")
-        return decode(body, encoding, self._body_limit) if encoding else body
+        plain = decode(body, encoding, self._body_limit) if encoding else body
+        json.check_values(plain)
+        return plain
 
 
 def _check_media_type(head: Head) -> None:

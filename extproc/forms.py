@@ -22,7 +22,11 @@ _MEDIA_TYPE = b"multipart/form-data"
 
 def read_form(head: Head, pieces: AsyncIterator[bytes]) -> MultipartForm:
     """Return the form that a request brings; raises UnsupportedMedia, InvalidRequest."""
-    media_type, options = parse_options_header(head.headers.get("content-type", ""))
+    try:
+        media_type, options = parse_options_header(head.headers.get("content-type", ""))
+    except UnicodeEncodeError:
+        # What a header has beyond Latin-1, which is also what stands for bytes that are no UTF-8.
+        raise UnsupportedMedia("The content type has characters that no header may have.") from None
     if media_type != _MEDIA_TYPE:
         raise UnsupportedMedia(f"Files are sent as {_MEDIA_TYPE.decode()}.")
     if head.headers.get("content-encoding", "identity").strip().lower() != "identity":

@@ -7,12 +7,14 @@ what would have been right (rule H1).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from engine.api.json import type_name
 from engine.errors import InvalidRequest
 
 Check = Callable[[object, str], object]
+
+_MOST_LEVELS = 200
 
 
 def wrong_type(value: object, param: str, expected: str) -> InvalidRequest:
@@ -157,9 +159,35 @@ def array(value: object, param: str) -> list[object]:
     return value
 
 
-def anything(value: object, _param: str) -> object:
-    """Whatever it is; the backend judges it."""
+def anything(value: object, param: str) -> object:
+    """Whatever it is, the backend judges it; at most 200 levels of arrays and objects.
+
+    It is written and read again where Python's stack is deeper than here, and where what cannot be
+    followed would be a failure of the gateway's.
+    """
+    level = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(_MOST_LEVELS):
+        if not level:
+            return value
+        level = [one for outer in level for one in _inner(outer) if isinstance(one, (dict, list))]
+    if level:
+        raise InvalidRequest(
+            f"'{param}' is nested too deeply: at most {_MOST_LEVELS} levels.",
+            param=param,
+            code="invalid_json",
+        )
     return value
+
+
+def any_object(value: object, param: str) -> dict[str, object]:
+    """A JSON object of anything, as `anything` has it."""
+    found = mapping(value, param)
+    anything(found, param)
+    return found
+
+
+def _inner(value: dict[str, object] | list[object]) -> Iterable[object]:
+    return value.values() if isinstance(value, dict) else value
 
 
 def required(source: Mapping[str, object], key: str, param: str) -> object:

@@ -100,13 +100,13 @@ def _tool(value: object, param: str) -> dict[str, object]:
         "description": None
         if description is None
         else checks.string(description, f"{param}.description"),
-        "input_schema": checks.mapping(schema, f"{param}.input_schema"),
+        "input_schema": checks.any_object(schema, f"{param}.input_schema"),
         "annotations": None
         if annotations is None
-        else checks.mapping(annotations, f"{param}.annotations"),
+        else checks.any_object(annotations, f"{param}.annotations"),
     }
 
 
 def _error(value: object, param: str) -> object:
     """Accept the error object that a call shows, or plain text as lists and older clients have it."""
-    return value if isinstance(value, str) else checks.mapping(value, param)
+    return value if isinstance(value, str) else checks.any_object(value, param)

@@ -95,6 +95,7 @@ class ProvidedTool(msgspec.Struct, frozen=True):
 
 def parse_upstream(tool: Mapping[str, object], param: str) -> UpstreamTool:
     """Check a declaration that is the model server's to judge; raises InvalidRequest for credentials."""
+    checks.anything(tool, param)
     _refuse_secrets(tool, param)
     url = tool.get("server_url")
     if url is not None:
@@ -104,6 +105,7 @@ def parse_upstream(tool: Mapping[str, object], param: str) -> UpstreamTool:
 
 def parse_provided(tool: Mapping[str, object], param: str) -> ProvidedTool:
     """Check a declaration that is the provider's to judge; raises InvalidRequest for credentials."""
+    checks.anything(tool, param)
     _refuse_secrets(tool, param)
     fields = {key: value for key, value in tool.items() if key != "type" and value is not None}
     return ProvidedTool(str(tool["type"]), fields)

@@ -115,7 +115,7 @@ def parse_wanted(value: object) -> Wanted:
     return Wanted(
         id=checks.name(checks.required(prompt, "id", "prompt"), "prompt.id"),
         version=None if version is None else parse_version(version, "prompt.version"),
-        variables={} if variables is None else checks.mapping(variables, "prompt.variables"),
+        variables={} if variables is None else checks.any_object(variables, "prompt.variables"),
     )
 
 
@@ -126,7 +126,11 @@ def expand(request: Fields, wanted: Wanted, found: StoredPrompt) -> Fields:
     template = dict(body.template)
     if "instructions" in template:
         template["instructions"] = render(template["instructions"], values)
-    given = {name: read_value(raw, name) for name, raw in request.items() if name != "input"}
+    given = {
+        name: checks.anything(read_value(raw, name), name)
+        for name, raw in request.items()
+        if name != "input"
+    }
     merged = merge(template, given)
     merged["prompt"] = {
         "id": found.id,
@@ -186,7 +190,7 @@ def _head(fields: Mapping[str, object], head: Head) -> Head:
 
 
 def _body(fields: Mapping[str, object], limits: Limits, policy: ToolPolicy) -> Body:
-    template = checks.mapping(_required(fields, "template"), "template")
+    template = checks.any_object(_required(fields, "template"), "template")
     template = {name: value for name, value in template.items() if value is not None}
     for name in _NOT_IN_TEMPLATES:
         if name in template:

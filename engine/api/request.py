@@ -166,7 +166,7 @@ def _format(value: object, param: str) -> dict[str, object]:
         return {"type": kind}
     checks.only_keys(chosen, ("type", "name", "schema", "strict", "description"), param)
     _SCHEMA_NAME(checks.required(chosen, "name", param), f"{param}.name")
-    checks.mapping(checks.required(chosen, "schema", param), f"{param}.schema")
+    checks.any_object(checks.required(chosen, "schema", param), f"{param}.schema")
     if chosen.get("strict") is not None:
         checks.boolean(chosen["strict"], f"{param}.strict")
     if chosen.get("description") is not None:
@@ -239,7 +239,7 @@ FIELDS: Mapping[str, Field] = {
     "presence_penalty": Field(checks.number(-2, 2), forward=True),
     "previous_response_id": Field(checks.name),
     # The template is in the request already (engine.prompts): this names it.
-    "prompt": Field(checks.mapping),
+    "prompt": Field(checks.any_object),
     "prompt_cache_key": Field(checks.string_up_to(1024)),
     "reasoning": Field(_reasoning, forward=True),
     "safety_identifier": Field(checks.string_up_to(128)),
@@ -259,7 +259,7 @@ FIELDS: Mapping[str, Field] = {
     "prompt_cache_options": _not_here("the model server caches by prefix on its own."),
     "prompt_cache_retention": _not_here("the model server caches by prefix on its own."),
     # What a client notes for itself (Codex); it has no effect on the answer.
-    "client_metadata": Field(checks.mapping),
+    "client_metadata": Field(checks.any_object),
 } | dict.fromkeys(
     (
         "cache_salt", "chat_template_kwargs", "ignore_eos", "include_reasoning",

@@ -143,6 +143,6 @@ def _parse_function(tool: dict[str, object], param: str) -> FunctionTool:
         else checks.string(description, f"{param}.description"),
         parameters=None
         if parameters is None
-        else checks.mapping(parameters, f"{param}.parameters"),
+        else checks.any_object(parameters, f"{param}.parameters"),
         strict=None if strict is None else checks.boolean(strict, f"{param}.strict"),
     )

@@ -6,6 +6,7 @@ import re
 
 _IN_STRING = re.compile(r'["\\]')
 _OUTSIDE = re.compile(r'["{}\[\]]')
+_SPACE = re.compile(r"\s+")
 
 
 class JsonScan:
@@ -52,11 +53,13 @@ class JsonScan:
 def documents(text: str) -> list[str]:
     """Return the objects of a text that is nothing but whole objects, one behind the other; else []."""
     found: list[str] = []
-    rest = text.strip()
-    while rest.startswith("{"):
-        end = JsonScan().feed(rest)
+    text = text.strip()
+    place = 0
+    while text.startswith("{", place):
+        end = JsonScan().feed(text, place)
         if end is None:
             return []
-        found.append(rest[:end])
-        rest = rest[end:].lstrip()
-    return [] if rest else found
+        found.append(text[place:end])
+        space = _SPACE.match(text, end)
+        place = space.end() if space else end
+    return [] if place < len(text) else found

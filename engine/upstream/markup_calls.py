@@ -19,9 +19,10 @@ from engine.upstream.json_scan import JsonScan
 _NAME = r"[A-Za-z0-9_.:/-]+"
 _SPACE = re.compile(r"\s*")
 _XML_NAME = re.compile(rf"<function=({_NAME})>\s*")
-_XML_PARAMETER = re.compile(rf"<parameter=({_NAME})>(.*?)</parameter>\s*", re.DOTALL)
+_XML_PARAMETER = re.compile(rf"<parameter=({_NAME})>")
 _GLM_NAME = re.compile(rf"({_NAME})\s*")
-_GLM_ARGUMENT = re.compile(r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>\s*", re.DOTALL)
+_GLM_KEY = re.compile("<arg_key>")
+_GLM_VALUE = re.compile(r"\s*<arg_value>")
 _MISTRAL_NAME = re.compile(rf"({_NAME})\s*(?:\[CALL_ID\]\s*[A-Za-z0-9_-]+\s*)?(?:\[ARGS\]\s*)?")
 _KIMI_NAME = re.compile(
     rf"<\|tool_call_begin\|>\s*(?:functions\.)?({_NAME}?)(?::\d+)?\s*<\|tool_call_argument_begin\|>\s*"
@@ -32,8 +33,11 @@ _DEEPSEEK_NAME = re.compile(
 _FUNCTIONARY_NAME = re.compile(rf"(?:>>>)?({_NAME})\n\s*")
 
 
-# A text with more of them is no list of calls; each may cost a look at all that follows it.
+# A text with more of them is no list of calls.
 _MOST_OPENERS = 256
+# Each opener may cost a look at all that follows it. Characters that may be looked at in vain, beyond once
+# the text's length: who writes the text must not be able to make the work grow with its square.
+_MOST_WASTED = 65_536
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -67,6 +71,12 @@ class _Reader:
         self.text = text
         self.place = 0
         self._tools = tools
+        self._furthest = 0
+
+    @property
+    def furthest(self) -> int:
+        """The end of what was looked at."""
+        return max(self._furthest, self.place)
 
     def skip(self, *closers: str) -> bool:
         """Pass over white space and the first closer that stands there; False if none does."""
@@ -86,11 +96,10 @@ class _Reader:
 
     def take(self, pattern: re.Pattern[str]) -> str:
         """Pass over a pattern; return its first group."""
-        found = pattern.match(self.text, self.place)
+        found = self.passed(pattern)
         if found is None:
             self.fail()
         assert found is not None
-        self.place = found.end()
         return found[1]
 
     def fail(self) -> None:
@@ -98,13 +107,34 @@ class _Reader:
         self._space()
         raise _Malformed if self.place < len(self.text) else _BreaksOff
 
-    def pairs(self, pattern: re.Pattern[str], name: str) -> dict[str, object]:
+    def passed(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
+        """Pass over a pattern if it stands here."""
+        found = pattern.match(self.text, self.place)
+        if found is not None:
+            self.place = found.end()
+        return found
+
+    def until(self, closer: str) -> str | None:
+        """Return what stands before a closer, and pass over both; None if none follows."""
+        end = self.text.find(closer, self.place)
+        if end < 0:
+            self._furthest = len(self.text)
+            return None
+        inner = self.text[self.place : end]
+        self.place = end + len(closer)
+        return inner
+
+    def pairs(self, pair: _Pair, name: str) -> dict[str, object]:
         """Pass over all `key value` of a call in XML; values are what the function's schema says."""
         given: dict[str, object] = {}
-        while found := pattern.match(self.text, self.place):
-            key = found[1].strip()
-            given[key] = _value(found[2], self._schema(name, key))
-            self.place = found.end()
+        begun = self.place
+        while (found := pair(self)) is not None:
+            key = found[0].strip()
+            given[key] = _value(found[1], self._schema(name, key))
+            self._space()
+            begun = self.place
+        self._furthest = self.furthest
+        self.place = begun
         return given
 
     def json(self) -> object:
@@ -155,6 +185,9 @@ class _Reader:
         return properties.get(key) if isinstance(properties, dict) else None
 
 
+_Pair = Callable[[_Reader], tuple[str, str] | None]
+
+
 def read_calls(text: str, declared: Sequence[FunctionTool] | None) -> list[Piece]:
     """Return what a held text consists of, in order; white space around calls is left out.
 
@@ -164,29 +197,34 @@ def read_calls(text: str, declared: Sequence[FunctionTool] | None) -> list[Piece
     reader = _Reader(text, tools)
     try:
         return list(_bare(reader))
-    except (_Malformed, _BreaksOff):
+    except (_Malformed, _BreaksOff, RecursionError):
         return _pieces(text, tools)
 
 
 def _pieces(text: str, tools: Mapping[str, FunctionTool] | None) -> list[Piece]:
     pieces: list[Piece] = []
-    said = 0
+    said = wasted = 0
     for start in islice(_OPENER.finditer(text), _MOST_OPENERS):
+        if wasted > len(text) + _MOST_WASTED:
+            break
         if start.start() < said:
             continue
         reader = _Reader(text, tools)
         reader.place = start.end()
         try:
             calls = _FORMS[start[0]](reader)
-        except _Malformed:
-            continue
+        except (_Malformed, RecursionError):
+            # What is nested too deeply to be followed is no call either.
+            calls = []
         except _BreaksOff:
             pieces += _prose(text[said : start.start()])
             return [*pieces, Rest(text[start.start() :])]
-        if calls:
-            reader.skip()
-            pieces += [*_prose(text[said : start.start()]), *calls]
-            said = reader.place
+        if not calls:
+            wasted += reader.furthest - start.start()
+            continue
+        reader.skip()
+        pieces += [*_prose(text[said : start.start()]), *calls]
+        said = reader.place
     return pieces + _prose(text[said:])
 
 
@@ -223,7 +261,7 @@ def _tagged(closer: str) -> Callable[[_Reader], list[Call]]:
             calls = _json_calls(reader)
         else:
             name = reader.take(_GLM_NAME)
-            calls = [reader.call(name, reader.pairs(_GLM_ARGUMENT, name))]
+            calls = [reader.call(name, reader.pairs(_glm_argument, name))]
             if not reader.skip(closer):
                 reader.fail()
             return calls
@@ -248,10 +286,22 @@ def _xml_calls(reader: _Reader) -> list[Call]:
         if reader.text.startswith("{", reader.place):
             calls.append(reader.call(name, reader.json()))
         else:
-            calls.append(reader.call(name, reader.pairs(_XML_PARAMETER, name)))
+            calls.append(reader.call(name, reader.pairs(_xml_parameter, name)))
         if not reader.skip("</function>"):
             reader.fail()
     return calls
+
+
+def _xml_parameter(reader: _Reader) -> tuple[str, str] | None:
+    opened = reader.passed(_XML_PARAMETER)
+    value = reader.until("</parameter>") if opened else None
+    return None if opened is None or value is None else (opened[1], value)
+
+
+def _glm_argument(reader: _Reader) -> tuple[str, str] | None:
+    key = reader.until("</arg_key>") if reader.passed(_GLM_KEY) else None
+    value = reader.until("</arg_value>") if key is not None and reader.passed(_GLM_VALUE) else None
+    return None if key is None or value is None else (key, value)
 
 
 def _llama(reader: _Reader) -> list[Call]:

@@ -92,6 +92,9 @@ async def test_a_broken_form_is_refused(body: bytes) -> None:
     [
         (a_head("application/json"), UnsupportedMedia),
         (a_head(None), UnsupportedMedia),
+        (a_head("multipart/form-data\ufffd"), UnsupportedMedia),
+        (a_head("multipart/form-data; boundary=\u20ac"), UnsupportedMedia),
+        (a_head("multipart/form-data; b\ufffd=c; boundary=b"), UnsupportedMedia),
         (a_head("multipart/form-data; boundary=b", content_encoding="gzip"), UnsupportedMedia),
         (a_head("multipart/form-data"), InvalidRequest),
         (a_head("multipart/form-data; boundary=b", ended=True), InvalidRequest),

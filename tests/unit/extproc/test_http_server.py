@@ -148,6 +148,18 @@ async def test_a_compressed_body_is_decoded(encoding: str) -> None:
     assert answer.status == 200
 
 
+async def test_a_small_body_that_holds_millions_of_values_is_refused() -> None:
+    """X5: 33 KB of gzip, of which a decoder would make 800 MB."""
+    body = b'{"model":"m","input":"hi","client_metadata":{"a":[%b[]]}}' % (b"[]," * 10_000_000)
+    async with serving(limit=len(body)) as served:
+        packed = gzip.compress(body)
+        answer = await served.ask("POST", "/v1/responses", packed, {"content-encoding": "gzip"})
+    assert answer.status == 400
+    error = answer.json["error"]
+    assert (error["param"], error["code"]) == ("client_metadata", "too_many_values")
+    assert "1000000" in error["message"]
+
+
 async def test_a_body_may_come_in_chunks_and_end_with_trailers() -> None:
     """E1: byte by byte."""
     head = request("POST", "/v1/responses", None, {"transfer-encoding": "chunked"})
@@ -527,3 +539,24 @@ async def test_a_bug_of_ours_is_a_500(
         answer = await served.ask("POST", "/v1/responses", REQUEST)
     assert (answer.status, answer.error["code"]) == (500, None)
     assert "a request failed" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"m","input":[{"type":"mcp_call","server_label":"s","name":"f","arguments":"{}",'
+        b'"error":%b}]}',
+        b'{"model":"m","input":[{"type":"mcp_list_tools","server_label":"s","tools":[{"name":"f",'
+        b'"input_schema":%b}]}]}',
+        b'{"model":"m","input":"x","tools":[{"type":"function","name":"f","parameters":%b}]}',
+        b'{"model":"m","input":"x","chat_template_kwargs":%b}',
+    ],
+)
+async def test_no_nesting_of_a_request_is_a_failure_of_ours(body: bytes) -> None:
+    """H1: around the depth at which Python gives up, which depends on where it is asked."""
+    async with serving(limit=MEGABYTE) as served, served.client() as client:
+        for levels in range(940, 1000):
+            value = b'{"a":' * levels + b"1" + b"}" * levels
+            answer = await client.ask(request("POST", "/v1/responses", body % value))
+            assert answer.status == 400
+            assert answer.json["error"]["code"] == "invalid_json"

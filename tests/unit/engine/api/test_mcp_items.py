@@ -31,6 +31,14 @@ REQUEST = {
 RESPONSE = {"type": "mcp_approval_response", "approval_request_id": "mcpr_1", "approve": True}
 
 
+def nested(levels: int) -> Any:
+    """Return an object in an object, and so on."""
+    value: Any = {}
+    for _ in range(levels - 1):
+        value = {"a": value}
+    return value
+
+
 def parsed(item: Any) -> StoredItem:
     raw = msgspec.Raw(json.dumps([item]).encode())
     [found] = parse_input(raw, ItemIds("resp_0"), most=9)
@@ -88,3 +96,24 @@ def test_what_is_wrong_has_a_place(item: Any, change: Any, param: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         parsed({**item, **change})
     assert caught.value.param == f"input[0].{param}"
+
+
+@pytest.mark.parametrize(
+    ("item", "make", "param"),
+    [
+        (CALL, lambda value: {"error": value}, "error"),
+        (LISTED, lambda value: {"error": value}, "error"),
+        (
+            LISTED,
+            lambda value: {"tools": [{**TOOL, "input_schema": value}]},
+            "tools[0].input_schema",
+        ),
+        (LISTED, lambda value: {"tools": [{**TOOL, "annotations": value}]}, "tools[0].annotations"),
+    ],
+)
+def test_what_is_nested_too_deeply_is_refused(item: Any, make: Any, param: str) -> None:
+    """X5, H1: a server may have made it, but not so; such an item would break each later turn."""
+    parsed({**item, **make(nested(200))})
+    with pytest.raises(InvalidRequest, match="nested too deeply") as caught:
+        parsed({**item, **make(nested(201))})
+    assert (caught.value.param, caught.value.code) == (f"input[0].{param}", "invalid_json")

@@ -318,3 +318,30 @@ def test_what_is_not_stored_cannot_run_in_the_background() -> None:
     assert (error.param, error.code) == ("background", "unsupported_value")
     assert parse(background=True).background
     assert not parse(background=False, store=False).background
+
+
+def _nested(levels: int) -> Any:
+    value: Any = []
+    for level in range(levels - 1):
+        value = [value] if level % 2 else {"a": value, "b": []}
+    return value
+
+
+@pytest.mark.parametrize(
+    ("make", "param"),
+    [
+        (lambda value: {"client_metadata": value}, "client_metadata"),
+        (lambda value: {"chat_template_kwargs": value}, "chat_template_kwargs"),
+        (lambda value: {"structured_outputs": value}, "structured_outputs"),
+        (lambda value: {"text": {"format": {**SCHEMA, "schema": value}}}, "text.format.schema"),
+        (
+            lambda value: {"tools": [{"type": "function", "name": "f", "parameters": value}]},
+            "tools[0].parameters",
+        ),
+    ],
+)
+def test_what_may_hold_anything_is_nested_200_levels_at_most(make: Any, param: str) -> None:
+    """X5, H1: as deep as it is, it is written and read on all the way."""
+    parse(**make(_nested(200)))
+    error = refused(**make(_nested(202)))
+    assert (error.param, error.code) == (param, "invalid_json")

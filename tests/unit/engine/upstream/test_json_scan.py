@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -61,3 +63,14 @@ def test_what_has_no_end_has_none(text: str) -> None:
 def test_joined_objects_are_told_apart(text: str, found: list[str]) -> None:
     """R7: but only where nothing else is there."""
     assert documents(text) == found
+
+
+def test_many_objects_are_told_apart_in_work_that_grows_with_the_text() -> None:
+    """X5: in a process of its own, whose minutes would not do if each took the rest of the text anew."""
+    script = (
+        "from engine.upstream.json_scan import documents;print(len(documents('{} ' * 1_000_000)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split() == ["1000000"]

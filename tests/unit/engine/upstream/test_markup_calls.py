@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 
 import pytest
@@ -79,6 +81,11 @@ def test_any_function_may_be_called_where_nobody_said_which(form: str) -> None:
         '<tool_call>{"name": "ping", "arguments": {"x": NaN}}</tool_call>',
         '<tool_call>{"name": "ping"} and more</tool_call>',
         "<tool_call>[3]</tool_call>",
+        "<tool_call>" + "[" * 900 + "]" * 900 + "</tool_call>",
+        "<function=ping>" + '{"a":' * 900 + "3" + "}" * 900 + "<",
+        "[" * 900 + "]" * 900,
+        "<tool_call>ping<arg_key>a</arg_key>b<arg_value>c</arg_value></tool_call>",
+        "<tool_call>ping<arg_key>a</arg_key><arg_value>c</tool_call>",
         '<tool_call>{"' + '":{"' * 50_000,
         "<function=ping>and so</function>",
         '<|tool_calls_section_begin|>"',
@@ -106,6 +113,45 @@ def test_a_long_text_of_nothing_but_openers_is_read_soon(unit: str) -> None:
     begun = time.process_time()
     read_calls(unit * 20_000, TOOLS)
     assert time.process_time() - begun < 5
+
+
+_READ_ALOUD = """
+import sys
+from engine.upstream.markup_calls import read_calls
+from tests.support.markup_forms import TOOLS
+print(len(read_calls(sys.stdin.read(), TOOLS)))
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<tool_call>f<arg_key>a" * 256 + "</arg_key><arg_value>" * 20_000,
+        "<tool_call>f<arg_key>a" + "</arg_key><arg_value>" * 200_000,
+        "<tool_call>[" * 256 + "{}" * 400_000 + "]" * 256,
+    ],
+)
+def test_no_text_costs_more_work_than_its_length_is_worth(text: str) -> None:
+    """X5: a text of a model, or one that a client had it repeat, stops no worker.
+
+    Read in a process of its own: where the work grows with the square, minutes do not do.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", _READ_ALOUD],
+        input=text,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert int(done.stdout) >= 1
+
+
+def test_a_call_behind_much_that_is_none_is_read() -> None:
+    """R8: prose about markup wastes what looking at it costs, and that is not much."""
+    prose = 'Say <tool_call>{"name": ...} or <function=name> or [TOOL_CALLS] and so on. ' * 40
+    pieces = read_calls(prose + '<tool_call>{"name": "ping"}</tool_call>', TOOLS)
+    assert pieces == [prose.rstrip(" ") + " ", Call("ping", "{}")]
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
