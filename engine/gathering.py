@@ -43,7 +43,7 @@ async def gather(
 
     Raises InvalidRequest, UnknownPreviousResponse, NotFound, ConversationMoved, StorageUnavailable.
     """
-    items = await resolve(store, attach, caller.tenant, request.input)
+    items = await resolve(store, attach, caller.tenant, request.input, limits)
     before = await continuation(store, caller.tenant, request, None, visit)
     items = with_own_calls(request, items, before.items)
     replay = sent(before.history.replay, items)

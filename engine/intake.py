@@ -229,7 +229,9 @@ class Intake:
         """Return the input with what it refers to, and what the request continues."""
         span = caller.span.child("load history")
         try:
-            items = await resolve(self._store, self._attach, caller.tenant, request.input)
+            items = await resolve(
+                self._store, self._attach, caller.tenant, request.input, self._limits
+            )
             before = await continuation(self._store, caller.tenant, request, key, visit)
             span.put("holdfast.history.items", len(before.items))
             return items, before

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
+from engine.allowance import Allowance
 from engine.api.items import Entry, Reference, WithFiles
 from engine.errors import InvalidRequest
+from engine.limits import Limits
 from engine.ports import ResponseStore, StoredItem
 
-Attach = Callable[[str, WithFiles], Awaitable[StoredItem]]
+Attach = Callable[[str, WithFiles, Allowance], Awaitable[StoredItem]]
 """Returns a tenant's item with its files read (`engine.attachments`)."""
 
 
 async def resolve(
-    store: ResponseStore, attach: Attach, tenant: str, entries: Sequence[Entry]
+    store: ResponseStore, attach: Attach, tenant: str, entries: Sequence[Entry], limits: Limits
 ) -> list[StoredItem]:
     """Put stored items in the place of references to them, and read files.
 
-    Raises InvalidRequest for an unknown one.
+    Raises InvalidRequest for an unknown one, and for more than a request may have read (rule X5).
     """
+    allowance = Allowance(limits)
     wanted = [entry.id for entry in entries if isinstance(entry, Reference)]
     found = await store.find_items(tenant, wanted) if wanted else {}
     items = []
@@ -26,9 +29,13 @@ async def resolve(
         if isinstance(entry, StoredItem):
             items.append(entry)
         elif isinstance(entry, WithFiles):
-            items.append(await attach(tenant, entry))
+            items.append(await attach(tenant, entry, allowance))
         elif entry.id in found:
-            items.append(found[entry.id])
+            item = found[entry.id]
+            # Each time that it is named: it is sent, and stored, as often.
+            whole = entry.param.partition("[")[0]
+            allowance.take(_size(item), whole, code="context_length_exceeded")
+            items.append(item)
         else:
             raise InvalidRequest(
                 f"Item with id '{entry.id}' not found.",
@@ -36,3 +43,8 @@ async def resolve(
                 code="item_not_found",
             )
     return items
+
+
+def _size(item: StoredItem) -> int:
+    """Return the bytes of an item, as it is shown or as it is sent, whichever are more."""
+    return max(len(item.item), 0 if item.replay is None else len(item.replay))
