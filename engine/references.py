@@ -22,8 +22,7 @@ async def resolve(
     Raises InvalidRequest for an unknown one, and for more than a request may have read (rule X5).
     """
     allowance = Allowance(limits)
-    wanted = [entry.id for entry in entries if isinstance(entry, Reference)]
-    found = await store.find_items(tenant, wanted) if wanted else {}
+    found = await _found(store, tenant, entries)
     items = []
     for entry in entries:
         if isinstance(entry, StoredItem):
@@ -33,8 +32,7 @@ async def resolve(
         elif entry.id in found:
             item = found[entry.id]
             # Each time that it is named: it is sent, and stored, as often.
-            whole = entry.param.partition("[")[0]
-            allowance.take(_size(item), whole, code="context_length_exceeded")
+            allowance.take(_size(item), _list(entry), code="context_length_exceeded")
             items.append(item)
         else:
             raise InvalidRequest(
@@ -43,6 +41,24 @@ async def resolve(
                 code="item_not_found",
             )
     return items
+
+
+async def _found(
+    store: ResponseStore, tenant: str, entries: Sequence[Entry]
+) -> dict[str, StoredItem]:
+    references = [entry for entry in entries if isinstance(entry, Reference)]
+    if not references:
+        return {}
+    try:
+        return await store.find_items(tenant, [entry.id for entry in references])
+    except InvalidRequest as error:
+        error.param = _list(references[0])
+        raise
+
+
+def _list(entry: Reference) -> str:
+    """Return where in the request the items are, of which this is one."""
+    return entry.param.partition("[")[0]
 
 
 def _size(item: StoredItem) -> int:

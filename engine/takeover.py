@@ -23,7 +23,7 @@ from engine.context.seals import Seals
 from engine.context.sources import Sources
 from engine.errors import InvalidRequest, NotFound, UpstreamFailed, WorkerLost
 from engine.ids import ItemIds
-from engine.intake import turn_headers
+from engine.intake import check_size, turn_headers
 from engine.live import Live
 from engine.outage import outlast
 from engine.planning import planned
@@ -240,7 +240,9 @@ class TakeOver:
                 context = await self._context(lease)
                 items = context.items
                 headers = turn_headers(work.headers, lease.tenant, context.root_id)
-            replay = usable_history(list(items)).replay
+            history = usable_history(list(items))
+            check_size(history.replay, history.unread, self._limits)
+            replay = history.replay
             if self.runs_again(claim):
                 replay = await self._fitting(request, replay, headers)
             turn = self._turn(request, items, replay, headers, work, lease)

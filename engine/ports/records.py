@@ -33,7 +33,8 @@ class StoredItem(msgspec.Struct, frozen=True):
 class ReplayItem(msgspec.Struct, frozen=True):
     """What a continuation needs of an item: its kind, its pairing and its upstream bytes.
 
-    `output` tells a response's output from its input.
+    `output` tells a response's output from its input. `unread` is 0, or how many bytes `replay` has where
+    it was left out: a store reads those of the newest items, up to a bound (rule X5).
     """
 
     type: str
@@ -41,6 +42,7 @@ class ReplayItem(msgspec.Struct, frozen=True):
     replay: bytes | None
     output: bool
     id: str = ""
+    unread: int = 0
 
 
 class ThreadPoint(msgspec.Struct, frozen=True):
