@@ -250,9 +250,10 @@ class TakeOver:
             if resolved is not request:
                 turn = self._turn(resolved, items, replay, headers, work, lease)
             providers = tools.open(resolved, lease.tenant)
+            known = await self._known(lease, items)
         except InvalidRequest as error:
             return _Asked(turn, refused=error, seals=seals)
-        return _Asked(turn, providers, await self._known(lease, items), seals=seals)
+        return _Asked(turn, providers, known, seals=seals)
 
     def _turn(
         self,
