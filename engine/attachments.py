@@ -6,9 +6,11 @@ same bytes whatever has become of the file (rule M9).
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
+from engine.allowance import Allowance
 from engine.api import checks
 from engine.api.attachments import Part, as_image, as_text, decoded, places_of_files, plain_text
 from engine.api.items import IMAGE_LIMIT, WithFiles, stored_item
@@ -41,8 +43,7 @@ class NothingExtracted:
         raise _unreadable()
 
 
-# Each is fetched before the model is called.
-_MOST_FILES = 50
+_QUERY = re.compile(r"[?#]")
 
 
 class Attachments:
@@ -56,24 +57,17 @@ class Attachments:
         self._extraction = extraction
         self._limits = limits
 
-    async def attach(self, tenant: str, entry: WithFiles) -> StoredItem:
-        """Return an item whose files were read.
+    async def attach(self, tenant: str, entry: WithFiles, allowance: Allowance) -> StoredItem:
+        """Return an item whose files were read, within what is left of its request's allowance.
 
         Raises InvalidRequest, ExtractionRefused among it, StorageUnavailable, ExtractionFailed.
         """
         sent = dict(entry.item)
-        places = list(places_of_files(sent))
-        if len(places) > _MOST_FILES:
-            raise InvalidRequest(
-                f"An item can have {_MOST_FILES} files.", param=entry.param, code="invalid_value"
-            )
-        left = self._limits.context_bytes
-        for name, index, part in places:
+        for name, index, part in list(places_of_files(sent)):
             param = f"{entry.param}.{name}[{index}]"
-            read, size = await self._read(tenant, part, param)
-            left -= size
-            if left < 0:
-                raise _too_large(param, self._limits.context_bytes)
+            async with allowance.a_file(param):
+                read, size = await self._read(tenant, part, param)
+            allowance.take(size, param, code="file_too_large")
             parts = list(_list(sent[name]))
             parts[index] = read
             sent[name] = parts
@@ -112,8 +106,8 @@ class Attachments:
             return *await self._kept(tenant, str(part["file_id"]), most, param), param
         if "file_url" in part:
             param, url = f"{param}.file_url", str(part["file_url"])
-            name = unquote(urlsplit(url).path).rpartition("/")[2]
-            return await self._fetch(url, most, param), name or "file", param
+            data = await self._fetch(url, most, param)
+            return data, _name_in(url) or "file", param
         param = f"{param}.file_data"
         data = decoded(str(part["file_data"]), param)
         if len(data) > most:
@@ -136,6 +130,12 @@ async def _joined(pieces: AsyncIterator[bytes]) -> bytes:
 
 async def _whole(data: bytes) -> AsyncIterator[bytes]:
     yield data
+
+
+def _name_in(url: str) -> str:
+    """Return the last part of a URL's path; of what is no URL too, which `urlsplit` raises for."""
+    address = _QUERY.split(url, maxsplit=1)[0].partition("://")[2]
+    return unquote(address.partition("/")[2]).rpartition("/")[2]
 
 
 def _unreadable() -> ExtractionRefused:

@@ -20,6 +20,7 @@ from engine.context.searches import with_searches
 from engine.errors import ConversationMoved, NotFound
 from engine.ids import RANDOM_BYTES, ItemIds, conversation_id
 from engine.intake import Caller
+from engine.limits import Limits
 from engine.lines import Lines, no_conversation
 from engine.ports import NewConversation, Sealing, Store, StoredConversation, StoredItem
 from engine.references import Attach, resolve
@@ -38,7 +39,9 @@ class Conversations:
         sealing: Sealing,
         attach: Attach,
         randomness: Callable[[int], bytes],
+        limits: Limits,
     ) -> None:
+        self._limits = limits
         self._sealing = sealing
         self._store = store
         self._lines = lines
@@ -142,7 +145,7 @@ class Conversations:
 
     async def _resolved(self, caller: Caller, given: Sequence[Entry]) -> _Items:
         """Return items as the model is sent them: calls of tools with their outputs (rule M4)."""
-        items = await resolve(self._store, self._attach, caller.tenant, given)
+        items = await resolve(self._store, self._attach, caller.tenant, given, self._limits)
         return with_calls(with_searches(items, first=1), labels=None)
 
     def _unseal(self, caller: Caller) -> Unseal:

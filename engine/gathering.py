@@ -9,7 +9,7 @@ import msgspec
 from engine.api.request import CreateRequest
 from engine.context.compacted import behind_covered, covers
 from engine.continuation import Continuation, continuation
-from engine.intake import Caller, check_size, first_root, sent, turn_headers, with_own_calls
+from engine.intake import Caller, first_root, sent, turn_headers, with_own_calls
 from engine.limits import Limits
 from engine.lines import Visit
 from engine.ports import ReplayItem, Store, StoredItem
@@ -43,10 +43,9 @@ async def gather(
 
     Raises InvalidRequest, UnknownPreviousResponse, NotFound, ConversationMoved, StorageUnavailable.
     """
-    items = await resolve(store, attach, caller.tenant, request.input)
+    items = await resolve(store, attach, caller.tenant, request.input, limits)
     before = await continuation(store, caller.tenant, request, None, visit)
     items = with_own_calls(request, items, before.items)
-    replay = sent(before.history.replay, items)
-    check_size(replay, limits)
+    replay = sent(before.history, items, limits)
     root = before.root if before.root is not None else first_root(request, replay)
     return Gathered(before, items, replay, turn_headers(caller.model_headers, caller.tenant, root))

@@ -18,6 +18,7 @@ from engine.api.request import CreateRequest, Fields, parse_create
 from engine.api.response_object import ResponseObject, State
 from engine.consents import Consents, read_consents
 from engine.context.compacted import behind_covered, covers
+from engine.context.history import EMPTY, History
 from engine.context.listed import Shown, shown_lists
 from engine.context.owned_calls import with_calls
 from engine.context.seals import Seals
@@ -148,8 +149,7 @@ class Intake:
         asking = Asking(stored=request.store, keys=self._consent_keys(caller.tenant))
         consents = await self._consents(caller.tenant, request, items, before, asking, key)
         items = consents.items
-        replay = sent(before.history.replay, items)
-        check_size(replay, self._limits)
+        replay = sent(before.history, items, self._limits)
         root = before.root if before.root is not None else first_root(request, replay)
         headers = turn_headers(caller.model_headers, caller.tenant, root)
         wanted = self._choice.asking(request, caller.tenant)
@@ -229,7 +229,9 @@ class Intake:
         """Return the input with what it refers to, and what the request continues."""
         span = caller.span.child("load history")
         try:
-            items = await resolve(self._store, self._attach, caller.tenant, request.input)
+            items = await resolve(
+                self._store, self._attach, caller.tenant, request.input, self._limits
+            )
             before = await continuation(self._store, caller.tenant, request, key, visit)
             span.put("holdfast.history.items", len(before.items))
             return items, before
@@ -289,17 +291,27 @@ class Intake:
         return tuple(hmac.new(key, name, hashlib.sha256).digest() for key in self._keys)
 
 
-def sent(history: list[bytes], items: list[StoredItem]) -> list[bytes]:
-    """Return what the model is sent of history and input; an item of the latter may cover all before it."""
+def sent(history: History, items: list[StoredItem], limits: Limits) -> list[bytes]:
+    """Return what the model is sent of history and input; an item of the latter may cover all before it.
+
+    Raises InvalidRequest for more than a turn may be sent.
+    """
     kept = behind_covered(items)
     replay = [item.replay for item in kept if item.replay is not None]
-    return replay if kept and covers(kept[0]) else [*history, *replay]
+    if kept and covers(kept[0]):
+        history = EMPTY
+    replay = [*history.replay, *replay]
+    check_size(replay, history.unread, limits)
+    return replay
 
 
-def check_size(replay: list[bytes], limits: Limits) -> None:
-    """Bound what one turn is sent: references and history cost their client nothing (rule X5)."""
-    size = sum(map(len, replay))
-    if size > limits.context_bytes:
+def check_size(replay: list[bytes], unread: int, limits: Limits) -> None:
+    """Bound what one turn is sent: references and history cost their client nothing (rule X5).
+
+    `unread` are the bytes of it that were too many to be read at all.
+    """
+    size = sum(map(len, replay)) + unread
+    if size > limits.context_bytes or unread:
         raise InvalidRequest(
             f"Input and history have {size} bytes; at most {limits.context_bytes} can be sent to a model.",
             param="input",

@@ -76,6 +76,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """One file in a request that becomes text."""
     input_text_bytes: int = 10 * 2**20
     """The text of a document in a request."""
+    input_files: int = 500
+    """Files of all items of a request together."""
+    input_seconds: float = 180.0
+    """How long the reading of all of them may take."""
     upload_seconds: float = 3600.0
     """How long an upload may be added to."""
     buffer_bytes: int = 4 * 2**20

@@ -23,7 +23,7 @@ from engine.context.seals import Seals
 from engine.context.sources import Sources
 from engine.errors import EngineError, InvalidRequest, NotFound, UpstreamFailed, WorkerLost
 from engine.ids import ItemIds
-from engine.intake import turn_headers
+from engine.intake import check_size, turn_headers
 from engine.live import Live
 from engine.outage import outlast
 from engine.planning import planned
@@ -256,7 +256,9 @@ class TakeOver:
                 context = await self._context(lease)
                 items = context.items
                 headers = turn_headers(work.headers, lease.tenant, context.root_id)
-            replay = usable_history(list(items)).replay
+            history = usable_history(list(items))
+            check_size(history.replay, history.unread, self._limits)
+            replay = history.replay
             if self.runs_again(claim):
                 replay = await self._fitting(request, replay, headers)
             turn = self._turn(request, items, replay, headers, work, lease)
@@ -264,9 +266,9 @@ class TakeOver:
             if resolved is not request:
                 turn = self._turn(resolved, items, replay, headers, work, lease)
             providers = tools.open(resolved, lease.tenant)
+            known = NO_LISTINGS if context is None else await self._known(lease, context)
         except InvalidRequest as error:
             return _Asked(turn, refused=error, seals=seals)
-        known = NO_LISTINGS if context is None else await self._known(lease, context)
         return _Asked(turn, providers, known, seals=seals)
 
     def _turn(

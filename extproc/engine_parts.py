@@ -136,7 +136,12 @@ class Engine:
         attach = Attachments(files, fetch, extraction, limits).attach
         self.lines = Lines(store, limits.conversation_wait)
         conversations = Conversations(
-            store=store, lines=self.lines, sealing=sealing, attach=attach, randomness=os.urandom
+            store=store,
+            lines=self.lines,
+            sealing=sealing,
+            attach=attach,
+            randomness=os.urandom,
+            limits=limits,
         )
         prompts = Prompts(store, randomness=os.urandom, limits=limits, policy=tools.policy)
         responses = Responses(

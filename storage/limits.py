@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 from engine.errors import Conflict, InvalidRequest, LeaseLost
 from engine.ports import (
     FinishedResponse,
@@ -22,6 +24,17 @@ from engine.ports import (
 MAX_NAME_BYTES = 512
 """Far above every id that is minted anywhere, and below what a btree entry holds (2,704 bytes)."""
 
+
+class Reads(msgspec.Struct, frozen=True, kw_only=True):
+    """How many bytes of stored items one read gives, whatever number of them was asked for (rule X5)."""
+
+    page: int = 16 * 2**20
+    """A page of a list; one item at least."""
+    context: int = 64 * 2**20
+    """What a model is sent: `engine.limits.Limits.context_bytes`."""
+
+
+READS = Reads()
 
 _NO_NAME = "-" * (MAX_NAME_BYTES + 1)
 
@@ -131,6 +144,15 @@ def last_of_each(new: Sequence[NewAttachment]) -> list[NewAttachment]:
 def unknown_cursor(cursor: str, param: str = "after") -> InvalidRequest:
     """The error for a cursor, `after` or `before`, that is not in the list that is being paged."""
     return InvalidRequest(f"No object with id '{cursor}' found in this list.", param=param)
+
+
+def too_long(size: int, most: int) -> InvalidRequest:
+    """The error for items that are looked up by their ids and are more than can be sent."""
+    return InvalidRequest(
+        f"The items have {size} bytes; at most {most} can be sent to a model.",
+        param="input",
+        code="context_length_exceeded",
+    )
 
 
 def duplicate_response(response_id: str) -> Conflict:

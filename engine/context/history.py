@@ -15,10 +15,14 @@ from engine.ports import ReplayItem
 
 
 class History(msgspec.Struct, frozen=True):
-    """`replay` is what goes before the new input; `pending` are the calls that it must answer."""
+    """`replay` is what goes before the new input; `pending` are the calls that it must answer.
+
+    `unread` are the bytes that are missing from it: more than a model can be sent.
+    """
 
     replay: list[bytes]
     pending: frozenset[str]
+    unread: int = 0
 
 
 EMPTY = History([], frozenset())
@@ -36,8 +40,9 @@ def usable_history(history: list[ReplayItem], *, any_call_waits: bool = False) -
     called: set[str | None] = set()
     pending: set[str] = set()
     replay: list[bytes] = []
+    unread = 0
     for place, item in enumerate(items):
-        if item.replay is None:
+        if item.replay is None and not item.unread:
             continue
         if item.type == "function_call":
             if item.call_id not in answered:
@@ -47,8 +52,10 @@ def usable_history(history: list[ReplayItem], *, any_call_waits: bool = False) -
             called.add(item.call_id)
         elif item.type == "function_call_output" and item.call_id not in called:
             continue
-        replay.append(item.replay)
-    return History(replay, frozenset(pending))
+        unread += item.unread
+        if item.replay is not None:
+            replay.append(item.replay)
+    return History(replay, frozenset(pending), unread)
 
 
 def _newest_output(items: Sequence[ReplayItem]) -> int:

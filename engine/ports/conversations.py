@@ -101,7 +101,8 @@ class ConversationStore(Protocol):
     ) -> ConversationContext | None:
         """Return what a turn needs to continue a conversation; None if there is no such conversation.
 
-        Without `items` where it stands is all that is told.
+        Without `items` where it stands is all that is told. What is read of them is bounded as in
+        `ResponseStore.load_context`.
         """
         ...
 
@@ -116,7 +117,7 @@ class ConversationStore(Protocol):
     ) -> Page | None:
         """Return a page of the items, or None if there is no such conversation.
 
-        Raises `InvalidRequest` (param `after`) for an unknown cursor.
+        Large items make it shorter. Raises `InvalidRequest` (param `after`) for an unknown cursor.
         """
         ...
 

@@ -34,7 +34,8 @@ class ReplayItem(msgspec.Struct, frozen=True):
     """What a continuation needs of an item: its kind, its pairing and its upstream bytes.
 
     `output` tells a response's output from its input. `position` tells it from all others of its history;
-    its id does not, because clients may repeat ids (`ResponseStore.read_items`).
+    its id does not, because clients may repeat ids (`ResponseStore.read_items`). `unread` is 0, or how many
+    bytes `replay` has where it was left out: a store reads those of the newest items, up to a bound (X5).
     """
 
     type: str
@@ -42,6 +43,7 @@ class ReplayItem(msgspec.Struct, frozen=True):
     replay: bytes | None
     output: bool
     position: int = 0
+    unread: int = 0
 
 
 class ThreadPoint(msgspec.Struct, frozen=True):

@@ -22,11 +22,15 @@ class ResponseStore(Protocol):
     """Responses and the threads that their items live in.
 
     Every method raises `StorageUnavailable` when the store cannot do its work now; what was
-    acknowledged by a return is durable.
+    acknowledged by a return is durable. What is read is bounded in bytes (rule X5): a page has fewer items
+    than were asked for where they are large, but one at least.
     """
 
     async def load_context(self, tenant: str, response_id: str) -> Context | None:
-        """Return the history up to and including the response; None if the tenant has no such id."""
+        """Return the history up to and including the response; None if the tenant has no such id.
+
+        Of a history that is too long to be sent, only the newest items are read (`ReplayItem.unread`).
+        """
         ...
 
     async def accept(self, new: NewResponse) -> Lease:
@@ -91,7 +95,8 @@ class ResponseStore(Protocol):
     async def find_items(self, tenant: str, item_ids: list[str]) -> dict[str, StoredItem]:
         """Return the newest stored item for each id that the tenant has (for `item_reference`).
 
-        Clients may repeat ids: whoever has an item's history reads it there, by `read_items`.
+        Clients may repeat ids: whoever has an item's history reads it there, by `read_items`. Raises
+        `InvalidRequest` (`context_length_exceeded`) where they are more together than can be sent.
         """
         ...
 
@@ -100,6 +105,6 @@ class ResponseStore(Protocol):
     ) -> dict[int, StoredItem]:
         """Return those items of the history that ends at a point, by `ReplayItem.position`.
 
-        What has been removed since, and what is not of that history, is not in it.
+        What has been removed since, and what is not of that history, is not in it. Raises as `find_items`.
         """
         ...

@@ -16,8 +16,8 @@ from engine.ports import (
     StoredItem,
     ThreadPoint,
 )
-from storage.limits import check_added, check_conversation
-from storage.memory.pages import ordered, past
+from storage.limits import Reads, check_added, check_conversation
+from storage.memory.pages import ordered, past, whole
 from storage.memory.records import Conversation, Tenant, Tenants, Thread
 from storage.memory.threads import add, conversation_items, drop, history, new_thread, prune
 
@@ -27,6 +27,7 @@ class MemoryConversations:
 
     _clock: Callable[[], float]
     _tenants: Tenants
+    _reads: Reads
 
     async def create_conversation(self, new: NewConversation) -> StoredConversation:
         """Write a conversation and its first items; raises `InvalidRequest` for unstorable names."""
@@ -88,7 +89,7 @@ class MemoryConversations:
             place=ConversationPlace(conversation_id, found.end, found.change),
             busy=busy,
             root_id=mine.threads[found.end.thread_id].root_id if items and not busy else "",
-            items=history(mine, found.end) if items and not busy else [],
+            items=history(mine, found.end, most=self._reads.context) if items and not busy else [],
         )
 
     async def add_items(
@@ -113,8 +114,9 @@ class MemoryConversations:
             return None
         found = ordered(items, order)
         found = past(found, [item.id for item in found], after)
-        page = found[:limit]
-        return Page([i.item for i in page], [i.id for i in page], len(found) > limit)
+        sizes = [len(item.item) for item in found]
+        page, has_more = whole(found, sizes, limit, self._reads.page)
+        return Page([i.item for i in page], [i.id for i in page], has_more)
 
     async def get_conversation_item(
         self, tenant: str, conversation_id: str, item_id: str

@@ -43,6 +43,15 @@ def page_of(
     return found[-limit:] if backwards else found[:limit], len(found) > limit
 
 
+def whole(found: list[_T], sizes: list[int], limit: int, most: int) -> tuple[list[_T], bool]:
+    """Return the first `limit` that have up to `most` bytes together, one at least; and if there is more."""
+    count = size = 0
+    while count < min(limit, len(found)) and (not count or size + sizes[count] <= most):
+        size += sizes[count]
+        count += 1
+    return found[:count], count < len(found)
+
+
 def batches_of(log: list[EventBatch], limit: int) -> list[EventBatch]:
     """Return the first batches of a log: one at least, and then while they are below `limit` bytes."""
     size = 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from engine.errors import AlreadyAccepted
 from engine.ports import (
@@ -29,11 +29,20 @@ from engine.ports import (
     ThreadPoint,
     Waiting,
 )
-from storage.limits import check_finished, check_new, duplicate_response, lost, name_of
+from storage.limits import (
+    READS,
+    Reads,
+    check_finished,
+    check_new,
+    duplicate_response,
+    lost,
+    name_of,
+    too_long,
+)
 from storage.memory import approvals
 from storage.memory.connectors import MemoryConnectors
 from storage.memory.conversations import MemoryConversations
-from storage.memory.pages import batches_of, ordered, past
+from storage.memory.pages import batches_of, ordered, past, whole
 from storage.memory.prompts import MemoryPrompts
 from storage.memory.records import Response, Run, Tenants, lease_of, take
 from storage.memory.threads import append, append_output, history, items_at, place, remove
@@ -43,10 +52,11 @@ from storage.memory.vector_stores import MemoryVectorStores
 class MemoryStore(MemoryPrompts, MemoryConnectors, MemoryConversations, MemoryVectorStores):
     """`engine.ports.Store` in memory; `clock` gives seconds, for leases and for retention."""
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time, reads: Reads = READS) -> None:
         super().__init__(clock)
         MemoryVectorStores.__init__(self, clock)
         self._tenants = Tenants()
+        self._reads = reads
 
     # -- responses --------------------------------------------------------------------------------
 
@@ -60,7 +70,7 @@ class MemoryStore(MemoryPrompts, MemoryConnectors, MemoryConversations, MemoryVe
             status=response.status,
             end=end,
             root_id=response.thread.root_id,
-            items=history(self._tenants.of(tenant), end, response_id),
+            items=history(self._tenants.of(tenant), end, response_id, most=self._reads.context),
         )
 
     async def accept(self, new: NewResponse) -> Lease:
@@ -160,9 +170,9 @@ class MemoryStore(MemoryPrompts, MemoryConnectors, MemoryConversations, MemoryVe
         found = ordered(list(self._tenants.of(tenant).responses.values()), order)
         found = past(found, [response.id for response in found], after)
         found = [response for response in found if model is None or response.model == model]
-        return ResponsePage(
-            responses=[_stored(response) for response in found[:limit]], has_more=len(found) > limit
-        )
+        stored = [_stored(response) for response in found]
+        sizes = [len(each.head) + sum(map(len, each.output)) for each in stored]
+        return ResponsePage(*whole(stored, sizes, limit, self._reads.page))
 
     async def list_input_items(
         self, tenant: str, response_id: str, *, limit: int, after: str | None, order: Order
@@ -176,23 +186,29 @@ class MemoryStore(MemoryPrompts, MemoryConnectors, MemoryConversations, MemoryVe
             return None
         found = ordered([response.thread.items[p] for p in response.input_positions], order)
         found = past(found, [item.id for item in found], after)
-        page = found[:limit]
-        return Page(
-            items=[item.item for item in page],
-            ids=[item.id for item in page],
-            has_more=len(found) > limit,
-        )
+        sizes = [len(item.item) for item in found]
+        page, has_more = whole(found, sizes, limit, self._reads.page)
+        return Page([item.item for item in page], [item.id for item in page], has_more)
 
     async def find_items(self, tenant: str, item_ids: list[str]) -> dict[str, StoredItem]:
         """Return the newest stored item for each id that the tenant has (for `item_reference`)."""
         items = self._tenants.of(tenant).items
-        return {item_id: items[item_id][-1] for item_id in item_ids if item_id in items}
+        found = {item_id: items[item_id][-1] for item_id in item_ids if item_id in items}
+        self._check_size(found.values())
+        return found
 
     async def read_items(
         self, tenant: str, end: ThreadPoint, positions: list[int]
     ) -> dict[int, StoredItem]:
         """Return those items of the history that ends at a point, by `ReplayItem.position`."""
-        return items_at(self._tenants.of(tenant), end, positions)
+        found = items_at(self._tenants.of(tenant), end, positions)
+        self._check_size(found.values())
+        return found
+
+    def _check_size(self, found: Iterable[StoredItem]) -> None:
+        size = sum(max(len(item.item), len(item.replay or b"")) for item in found)
+        if size > self._reads.context:
+            raise too_long(size, self._reads.context)
 
     # -- approvals --------------------------------------------------------------------------------
 

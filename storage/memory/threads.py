@@ -5,6 +5,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 
+import msgspec
+
 from engine.errors import UnknownPreviousResponse
 from engine.ports import NewResponse, ReplayItem, StoredItem, ThreadPoint
 from storage.memory.approvals import forget_asked
@@ -86,8 +88,13 @@ def conversation_items(mine: Tenant, end: ThreadPoint) -> list[StoredItem]:
     return [thread.items[position] for thread, position in _members(mine, end)]
 
 
-def history(mine: Tenant, end: ThreadPoint, response_id: str = "") -> list[ReplayItem]:
-    """Return everything that precedes a point, in order: of what was dropped, only a response's own."""
+def history(
+    mine: Tenant, end: ThreadPoint, response_id: str = "", *, most: int
+) -> list[ReplayItem]:
+    """Return everything that precedes a point, in order: of what was dropped, only a response's own.
+
+    Only the newest are read, up to `most` bytes.
+    """
     items: list[ReplayItem] = []
     for thread, until in _chain(mine, end):
         own = sorted(
@@ -97,7 +104,7 @@ def history(mine: Tenant, end: ThreadPoint, response_id: str = "") -> list[Repla
             and (position not in thread.dropped or thread.owners[position] == response_id)
         )
         items[:0] = [_replayed(thread, position) for position in own]
-    return items
+    return _read(items, most)
 
 
 def items_at(mine: Tenant, end: ThreadPoint, positions: list[int]) -> dict[int, StoredItem]:
@@ -170,6 +177,17 @@ def _members(mine: Tenant, end: ThreadPoint) -> list[tuple[Thread, int]]:
 def _replayed(thread: Thread, position: int) -> ReplayItem:
     item = thread.items[position]
     return ReplayItem(item.type, item.call_id, item.replay, position in thread.outputs, position)
+
+
+def _read(items: list[ReplayItem], most: int) -> list[ReplayItem]:
+    """Return items, of which only the newest have their bytes, up to `most`."""
+    read, size = [], 0
+    for item in reversed(items):
+        length = 0 if item.replay is None else len(item.replay)
+        size += length
+        fits = size <= most
+        read.append(item if fits else msgspec.structs.replace(item, replay=None, unread=length))
+    return read[::-1]
 
 
 def _chain(mine: Tenant, end: ThreadPoint) -> Iterator[tuple[Thread, int]]:

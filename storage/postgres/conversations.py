@@ -21,10 +21,10 @@ from engine.ports import (
     StoredItem,
     ThreadPoint,
 )
-from storage.limits import check_added, check_conversation, wanted
+from storage.limits import Reads, check_added, check_conversation, wanted
 from storage.postgres import queries
 from storage.postgres.pool import Connection, Pool
-from storage.postgres.reading import page_of, window
+from storage.postgres.reading import items_of, page_of, window
 from storage.postgres.scope import Row, Statement, key, rows_of
 from storage.postgres.writer import Write, Writer
 from storage.postgres.writing import ACCEPTS, columns, new_thread
@@ -35,8 +35,9 @@ _SQL = queries.load("conversations.sql")
 class Conversations:
     """`engine.ports.ConversationStore` without removal."""
 
-    def __init__(self, pool: Pool, writer: Writer) -> None:
+    def __init__(self, pool: Pool, writer: Writer, reads: Reads) -> None:
         self._pool = pool
+        self._reads = reads
         self._writer = writer
 
     async def create_conversation(self, new: NewConversation) -> StoredConversation:
@@ -87,7 +88,8 @@ class Conversations:
         self, tenant: str, conversation_id: str, *, items: bool = True
     ) -> ConversationContext | None:
         """Return what a turn needs to continue a conversation; None if there is no such conversation."""
-        values = {**key(tenant, conversation_id), "wanted": items}
+        most = Int8(self._reads.context)
+        values = {**key(tenant, conversation_id), "wanted": items, "most": most}
         rows = await self._asked("load_conversation", values)
         if not rows:
             return None
@@ -126,16 +128,10 @@ class Conversations:
 
         Raises `InvalidRequest` (param `after`) for an unknown cursor.
         """
-        values = {**key(tenant, conversation_id), **window(limit, after)}
+        most = Int8(self._reads.page)
+        values = {**key(tenant, conversation_id), "most": most, **window(limit, after)}
         rows = page_of(await self._asked(f"list_conversation_items_{order}", values), after)
-        if rows is None:
-            return None
-        page = rows[:limit]
-        return Page(
-            items=[item for _, item in page],
-            ids=[item_id for item_id, _ in page],
-            has_more=len(rows) > limit,
-        )
+        return None if rows is None else items_of(rows, limit)
 
     async def get_conversation_item(
         self, tenant: str, conversation_id: str, item_id: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from storage.limits import READS, Reads
 from storage.postgres.attachments import Attachments
 from storage.postgres.connectors import Connectors
 from storage.postgres.conversations import Conversations
@@ -35,9 +36,10 @@ class PostgresStore(
     Beside `StorageUnavailable`, writes raise `InvalidRequest` for names that cannot be stored and
     `Conflict` for a response id that exists. All statements of one tenant name it twice: in their
     conditions, and to row-level security (docs/adr/0007). `writer` is how concurrent writes are
-    committed: in groups, unless told otherwise.
+    committed: in groups, unless told otherwise; `reads` bounds what is read at once.
     """
 
-    def __init__(self, pool: Pool, writer: Writer | None = None) -> None:
+    def __init__(self, pool: Pool, writer: Writer | None = None, reads: Reads = READS) -> None:
         self._pool = pool
+        self._reads = reads
         self._writer = Writer(pool) if writer is None else writer

@@ -55,7 +55,7 @@ async def test_a_page_of_items_reads_a_page(database: str) -> None:
             connection: psycopg.AsyncConnection[tuple[Any, ...]], _attempt: int
         ) -> Any:
             await connection.execute("SELECT set_config('holdfast.tenant', 'paged', false)")
-            values = {"tenant": "paged", "id": "p", "after": None, "limit": 6}
+            values = {"tenant": "paged", "id": "p", "after": None, "limit": 6, "most": 1 << 20}
             cursor = await connection.execute(b"EXPLAIN (ANALYZE, FORMAT JSON) " + _LIST, values)
             row = await cursor.fetchone()
             assert row is not None

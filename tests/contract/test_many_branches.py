@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import psycopg
+from psycopg.types.numeric import Int8
 
 from storage.postgres import queries
 from storage.postgres.pool import Pool, open_pool
@@ -61,7 +62,8 @@ async def _read(pool: Pool, tenant: str, response_id: str) -> dict[str, int]:
     async def explain(connection: psycopg.AsyncConnection[tuple[Any, ...]], _attempt: int) -> Any:
         await connection.execute("SELECT set_config('holdfast.tenant', %s, false)", (tenant,))
         cursor = await connection.execute(
-            b"EXPLAIN (ANALYZE, FORMAT JSON) " + _LOAD, {"tenant": tenant, "id": response_id}
+            b"EXPLAIN (ANALYZE, FORMAT JSON) " + _LOAD,
+            {"tenant": tenant, "id": response_id, "most": Int8(1 << 20)},
         )
         row = await cursor.fetchone()
         assert row is not None

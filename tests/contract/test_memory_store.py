@@ -9,6 +9,7 @@ import pytest
 from engine.ports import Store
 from storage.memory import MemoryStore
 from tests.contract.suites import StoreContract, tenant
+from tests.contract.suites.bounds import NARROW
 
 __all__ = ["tenant"]
 
@@ -29,6 +30,11 @@ def clock() -> _Clock:
 @pytest.fixture
 def store(clock: _Clock) -> Store:
     return MemoryStore(clock)
+
+
+@pytest.fixture
+def narrow() -> Store:
+    return MemoryStore(reads=NARROW)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from engine.ports import Store
 from storage.postgres.pool import open_pool
 from storage.postgres.store import PostgresStore
 from tests.contract.suites import StoreContract, tenant
+from tests.contract.suites.bounds import NARROW
 from tests.support.fix_postgres import empty_tables, let_pass
 
 __all__ = ["tenant"]
@@ -21,6 +22,13 @@ async def store(owned_database: str) -> AsyncIterator[Store]:
     await empty_tables(owned_database)
     async with open_pool(owned_database) as pool:
         yield PostgresStore(pool)
+
+
+@pytest_asyncio.fixture
+async def narrow(owned_database: str) -> AsyncIterator[Store]:
+    await empty_tables(owned_database)
+    async with open_pool(owned_database) as pool:
+        yield PostgresStore(pool, reads=NARROW)
 
 
 @pytest.fixture

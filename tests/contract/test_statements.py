@@ -53,7 +53,7 @@ _VALUES: dict[str, Any] = {
     "sizes": [Int8(1)], "overlaps": [Int8(1)], "path": "exists($.\"k\" ? (@ == $v0))", "vars": '{"v0": 1}',
     "numbers": [Int8(1)], "expired": True, "whole": True, "texts": [b""], "tokens": [Int8(1)],
     "past": Int8(0), "vectors": [b""], "lowest": Int8(0), "highest": Int8(1),
-    "error_code": None, "error": None,
+    "error_code": None, "error": None, "most": Int8(9),
 }  # fmt: skip
 _KEYS = {
     "threads": {"id", "parent_id"},

@@ -204,6 +204,7 @@ class Rig:
             sealing=self.sealing,
             attach=attach,
             randomness=counting_bytes(f"{worker}, conversations"),
+            limits=self.limits,
         )
         self.connectors = Connectors(
             self.store,

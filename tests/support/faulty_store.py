@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 
 from engine.ports import Context, EventBatch, FinishedResponse, Lease, NewResponse
+from storage.limits import READS, Reads
 from storage.memory import MemoryStore
 
 
 class FaultyStore(MemoryStore):
     """`faults` are raised by the methods of these names, `holds` are waited for by them first."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, reads: Reads = READS) -> None:
+        super().__init__(reads=reads)
         self.faults: dict[str, Exception] = {}
         self.holds: dict[str, asyncio.Event] = {}
         names = ("load_context", "accept", "abandon", "finish", "append", "renew", "cancelled")

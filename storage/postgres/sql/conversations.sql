@@ -84,6 +84,7 @@ ORDER BY p.created_at DESC, p.id DESC;
 -- name: load_conversation
 -- Where a conversation stands, and a row for each item in order, or one with type NULL; none of them where
 -- they are not wanted, or while a response of it is not finished.
+-- Only the newest items have what is sent of them, up to so many bytes; the others how much that would be.
 WITH RECURSIVE place AS (
     SELECT
         thread_id, position, change,
@@ -111,7 +112,11 @@ WITH RECURSIVE place AS (
         OFFSET 0
     ) p
 ), history AS (
-    SELECT i.position, i.type, i.call_id, i.replay, i.side = 'output' AS output
+    SELECT
+        i.position, i.type, i.call_id, i.replay, i.side = 'output' AS output,
+        coalesce(
+            sum(octet_length(i.replay)) OVER (ORDER BY i.position DESC ROWS UNBOUNDED PRECEDING), 0
+        ) <= %(most)s AS fits
     FROM chain c
     CROSS JOIN LATERAL (
         SELECT position, type, call_id, replay, side
@@ -123,7 +128,8 @@ WITH RECURSIVE place AS (
 SELECT
     p.thread_id, p.position, p.change, p.busy,
     (SELECT root_id FROM chain LIMIT 1),
-    h.type, h.call_id, h.replay, h.output, h.position
+    h.type, h.call_id, CASE WHEN h.fits THEN h.replay END, h.output, h.position,
+    CASE WHEN h.fits THEN 0 ELSE coalesce(octet_length(h.replay), 0) END
 FROM place p
 LEFT JOIN history h ON true
 ORDER BY h.position;
@@ -190,6 +196,7 @@ WHERE tenant = %(tenant)s AND id = %(id)s AND change = %(change)s;
 -- name: list_conversation_items_asc
 -- A page of the items; each row starts with whether the cursor is known, id NULL if it is empty; no row
 -- if there is no such conversation.
+-- As many items as go into so many bytes, one at least; each row ends with how many there would be.
 WITH RECURSIVE place AS (
     SELECT thread_id, position FROM conversations WHERE tenant = %(tenant)s AND id = %(id)s
 ), chain AS (
@@ -231,11 +238,17 @@ WITH RECURSIVE place AS (
     ) i
     ORDER BY i.position
     LIMIT %(limit)s
+), summed AS (
+    SELECT
+        position, id, item,
+        sum(octet_length(item)) OVER (ORDER BY position) AS upto,
+        count(*) OVER () AS found
+    FROM page
 )
-SELECT %(after)s::text IS NULL OR cursor.position IS NOT NULL, p.id, p.item
+SELECT %(after)s::text IS NULL OR cursor.position IS NOT NULL, p.id, p.item, p.found
 FROM place
 CROSS JOIN cursor
-LEFT JOIN page p ON true
+LEFT JOIN summed p ON p.upto <= %(most)s OR p.upto = octet_length(p.item)
 ORDER BY p.position;
 
 -- name: list_conversation_items_desc
@@ -281,11 +294,17 @@ WITH RECURSIVE place AS (
     ) i
     ORDER BY i.position DESC
     LIMIT %(limit)s
+), summed AS (
+    SELECT
+        position, id, item,
+        sum(octet_length(item)) OVER (ORDER BY position DESC) AS upto,
+        count(*) OVER () AS found
+    FROM page
 )
-SELECT %(after)s::text IS NULL OR cursor.position IS NOT NULL, p.id, p.item
+SELECT %(after)s::text IS NULL OR cursor.position IS NOT NULL, p.id, p.item, p.found
 FROM place
 CROSS JOIN cursor
-LEFT JOIN page p ON true
+LEFT JOIN summed p ON p.upto <= %(most)s OR p.upto = octet_length(p.item)
 ORDER BY p.position DESC;
 
 -- name: get_conversation_item

@@ -1,7 +1,7 @@
 """What every `engine.ports.Store` does: run by one test module for each adapter.
 
 Each test gets a store with nothing in it (`store`), a tenant's name (`tenant`), and a way to let the
-store's time pass (`wait`).
+store's time pass (`wait`). `narrow` is a store of the same kind that reads up to 100 bytes at once.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import pytest
 
 from tests.contract.suites.approvals import ApprovalContract
 from tests.contract.suites.attachments import AttachmentContract
+from tests.contract.suites.bounds import BoundContract
 from tests.contract.suites.cancelling import CancelContract
 from tests.contract.suites.connectors import ConnectorContract
 from tests.contract.suites.conversation_items import ConversationItemContract
@@ -42,6 +43,7 @@ def tenant() -> str:
 
 class StoreContract(
     ReadingContract,
+    BoundContract,
     HistoryContract,
     ConversationContract,
     ConversationItemContract,

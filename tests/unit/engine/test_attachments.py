@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from typing import Any
 
 import pytest
 
+from engine.attachments import FetchUrl
+from engine.errors import InvalidRequest
 from engine.limits import Limits
+from extproc.outbound.fetch import Fetcher
+from extproc.outbound.policy import OutboundPolicy
+from extproc.outbound.transport import GuardedTransport
 from tests.support.engine_rig import CALLER, Rig
 from tests.support.fake_model import FakeModel, frames_of
 from tests.support.fake_reply import FakeReply
@@ -19,13 +25,30 @@ PNG = b"\x89PNG\r\n\x1a\nrest"
 ASK = {"type": "input_text", "text": "What is it?"}
 
 
-def a_rig(**limits: int) -> Rig:
+def a_rig(**limits: Any) -> Rig:
     return Rig(FakeModel(*frames_of(stream(text("ok")))), limits=Limits(save_wait=0.0, **limits))
+
+
+class Fetching(Rig):
+    """A rig that fetches URLs by a function."""
+
+    def __init__(self, fetch: FetchUrl, **limits: Any) -> None:
+        self._fetch = fetch
+        model = FakeModel(*frames_of(stream(text("ok"))))
+        super().__init__(model, limits=Limits(save_wait=0.0, **limits))
+
+    async def fetch(self, url: str, most: int, param: str) -> bytes:
+        """Return what the function gives."""
+        return await self._fetch(url, most, param)
 
 
 async def asked(rig: Rig, *parts: dict[str, Any], **fields: Any) -> FakeReply:
     """Ask with parts in a user's message."""
     return await rig.create(input=[{"role": "user", "content": [ASK, *parts]}], **fields)
+
+
+def a_message(*parts: dict[str, Any]) -> dict[str, Any]:
+    return {"role": "user", "content": list(parts)}
 
 
 def _status(reply: FakeReply) -> int:
@@ -128,15 +151,75 @@ async def test_what_cannot_be_sent_is_refused(part: dict[str, str], param: str, 
     assert rig.model.bodies == []
 
 
-async def test_all_files_of_an_item_together_are_bounded() -> None:
-    """X5: many small ones are as large as a large one."""
-    rig = a_rig(context_bytes=20)
+async def test_all_files_of_a_request_together_are_bounded() -> None:
+    """X5: many small ones are as large as a large one, in one item or in several."""
+    rig = a_rig(context_bytes=20, input_files=3)
     part = {"type": "input_file", "file_data": base64.b64encode(b"123456789").decode()}
     reply = await asked(rig, part, part, part)
     assert reply.json["error"]["code"] == "file_too_large"
     assert reply.json["error"]["param"] == "input[0].content[3]"
-    reply = await asked(rig, *[part] * 51)
-    assert _status(reply) == 400
+    reply = await rig.create(input=[a_message(part)] * 3)
+    assert (_status(reply), reply.json["error"]["code"]) == (400, "file_too_large")
+    assert reply.json["error"]["param"] == "input[2].content[0]"
+    small = {"type": "input_file", "file_data": "YQ=="}
+    reply = await rig.create(input=[a_message(small)] * 4)
+    assert (_status(reply), reply.json["error"]["code"]) == (400, "invalid_value")
+    assert reply.json["error"]["param"] == "input[3].content[0]"
+    assert rig.model.bodies == []
+
+
+async def test_files_past_the_bound_are_not_read() -> None:
+    """X5: a small request that names one file often costs what the bound is."""
+    asked_for = []
+
+    async def fetch(url: str, _most: int, _param: str) -> bytes:
+        asked_for.append(url)
+        return b"123456789"
+
+    rig = Fetching(fetch, context_bytes=20)
+    part = {"type": "input_file", "file_url": "https://x.example/a"}
+    reply = await rig.create(input=[a_message(part)] * 12)
+    assert reply.json["error"]["param"] == "input[2].content[0]"
+    assert len(asked_for) == 3
+
+
+async def test_items_of_a_conversation_have_the_same_bounds() -> None:
+    """X5: files and references there are put in as often as they are named."""
+    rig = a_rig(context_bytes=400)
+    part = {"type": "input_file", "file_data": base64.b64encode(b"1" * 150).decode()}
+    body = json.dumps({"items": [a_message(part)] * 3}).encode()
+    with pytest.raises(InvalidRequest) as refused:
+        await rig.conversations.create(CALLER, body, "")
+    assert (refused.value.code, refused.value.param) == ("file_too_large", "items[2].content[0]")
+
+    message = {"id": "msg_1", "role": "user", "content": "1" * 150}
+    await rig.conversations.create(CALLER, json.dumps({"items": [message]}).encode(), "")
+    named = [{"type": "item_reference", "id": "msg_1"}] * 3
+    with pytest.raises(InvalidRequest) as refused:
+        await rig.conversations.create(CALLER, json.dumps({"items": named}).encode(), "")
+    assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "items")
+
+
+async def test_all_files_of_a_request_have_one_deadline() -> None:
+    """X5: what is never answered is a 400 that says where."""
+
+    async def never(_url: str, _most: int, _param: str) -> bytes:
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+    rig = Fetching(never, input_seconds=0.01)
+    reply = await asked(rig, {"type": "input_file", "file_url": "https://x.example/a"})
+    error = reply.json["error"]
+    assert (_status(reply), error["code"]) == (400, "files_too_slow")
+    assert error["param"] == "input[0].content[1]"
+
+
+@pytest.mark.parametrize("url", ["https://[x/", "https://a\u2100b/"])
+async def test_what_is_no_url_is_refused(url: str) -> None:
+    """H1, P5: with the place in the request, whatever a parser would say of it."""
+    rig = Fetching(Fetcher(GuardedTransport(OutboundPolicy(), body_limit=10)).fetch)
+    reply = await asked(rig, {"type": "input_file", "file_url": url})
+    error = reply.json["error"]
+    assert (_status(reply), error["param"]) == (400, "input[0].content[1].file_url")
 
 
 async def test_a_file_in_a_conversation_is_read_when_it_is_put_there() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from engine.context.history import EMPTY, usable_history
+from engine.context.history import EMPTY, History, usable_history
 from engine.ports import ReplayItem
 
 
@@ -60,6 +61,16 @@ def usable(text: str) -> tuple[str, set[str]]:
 def test_only_what_pairs_up_is_sent(items: str, sent: str, pending: set[str]) -> None:
     """P7: gaps are closed; M6: the calls of the newest response wait for their output."""
     assert usable(items) == (sent, pending)
+
+
+def test_what_was_not_read_counts_where_it_would_be_sent() -> None:
+    """X5: not what a summary covers, nor an output without its call."""
+    unread = [
+        msgspec.structs.replace(item(text, output=False), replay=None, unread=size)
+        for text, size in (("m", 1000), ("s:covers", 100), ("o:a", 20), ("c:b", 7), ("o:b", 3))
+    ]
+    history = usable_history([*unread, item("m2", output=False)])
+    assert history == History([b"m2"], frozenset(), 110)
 
 
 def test_an_empty_history_is_empty() -> None:
