@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from extproc.mcp.failure import McpFailure
 from extproc.mcp.target import McpLimits, McpTarget
 from extproc.outbound.guards import Guards
+from extproc.outbound.names import look_up_for
 
 if TYPE_CHECKING:
     from extproc.mcp.connection import McpConnection
@@ -64,6 +65,7 @@ class McpConnections:
                 raise McpFailure("The gateway is being stopped.", code=503)
             if key not in self._kept:
                 self._make_room()
+                look_up_for(key[0])
                 self._kept[key] = module.McpConnection(
                     key[1],
                     self._guards.of(key[1].policy),

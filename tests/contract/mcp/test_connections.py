@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import subprocess
 import sys
+import threading
+from typing import Any
 
 import pytest
 
 from engine.errors import ToolsUnavailable
 from extproc.mcp.target import McpLimits, McpTarget
+from extproc.outbound.names import LOOKUPS_OF_ONE
 from tests.support.mcp_rig import DEADLINE, McpRig, call, mcp_rig
 from tests.support.mcp_server import McpServer, Transport
 
@@ -152,3 +156,39 @@ def test_the_sdk_is_imported_when_the_first_server_is_named() -> None:
         "sys.exit('mcp' in sys.modules or 'mcp_types' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], timeout=60, check=False).returncode == 0
+
+
+async def test_names_that_resolve_slowly_stop_the_calls_of_their_tenant_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """X5: a request may declare hundreds of servers, all of whose names take half a minute."""
+    loop, full = asyncio.get_running_loop(), asyncio.Event()
+    end, asked, system = threading.Event(), list[str](), socket.getaddrinfo
+
+    def looked_up(host: Any, port: Any, *given: Any, **named: Any) -> Any:
+        if host == "localhost":
+            return system("127.0.0.1", port, *given, **named)
+        if not str(host).endswith(".slow.test"):
+            return system(host, port, *given, **named)
+        asked.append(host)
+        if len(asked) == LOOKUPS_OF_ONE:
+            loop.call_soon_threadsafe(full.set)
+        end.wait(60)
+        raise socket.gaierror(socket.EAI_AGAIN, "too late")
+
+    monkeypatch.setattr(socket, "getaddrinfo", looked_up)
+    async with asyncio.timeout(DEADLINE), McpServer() as server, mcp_rig() as rig:
+        slow = [
+            asyncio.create_task(
+                rig.provider(f"http://n{number}.slow.test/mcp").definitions(timeout=DEADLINE)
+            )
+            for number in range(LOOKUPS_OF_ONE + 4)
+        ]
+        await full.wait()
+        url = server.url.replace("127.0.0.1", "localhost")
+        outcome = await call(rig.provider(url, tenant="other"), "echo", b'{"text":"hi"}')
+        end.set()
+        results = await asyncio.gather(*slow, return_exceptions=True)
+
+    assert outcome.text == "hi"
+    assert {type(result) for result in results} == {ToolsUnavailable}
