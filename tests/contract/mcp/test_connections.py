@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import subprocess
@@ -96,6 +97,38 @@ async def test_without_room_a_call_fails_and_the_busy_ones_go_on() -> None:
         assert "Too many MCP servers" in outcome.text
         assert (await running).text == "done"
         await echo(rig, two)
+
+
+async def test_a_tenant_leaves_a_quarter_of_the_connections_to_others() -> None:
+    """X5: however many servers it keeps busy; its own next one has no room, another tenant's has."""
+    async with contextlib.AsyncExitStack() as stack:
+        servers = [await stack.enter_async_context(McpServer()) for _ in range(4)]
+        rig = await stack.enter_async_context(mcp_rig(McpLimits(connections=4)))
+        busy = [asyncio.create_task(call(rig.provider(one.url), "slow")) for one in servers[:3]]
+        async with asyncio.timeout(DEADLINE):
+            for one in servers[:3]:
+                await one.started.wait()
+        refused = await call(rig.provider(servers[3].url), "echo", b'{"text":"hi"}')
+        await echo(rig, servers[3], tenant="other")
+        for one in servers[:3]:
+            one.release.set()
+
+        assert "Too many MCP servers" in refused.text
+        assert [(await each).text for each in busy] == ["done"] * 3
+        await echo(rig, servers[3])
+
+
+async def test_a_tenant_makes_room_among_its_own_connections() -> None:
+    """X5: what it opens does not close another tenant's."""
+    async with contextlib.AsyncExitStack() as stack:
+        servers = [await stack.enter_async_context(McpServer(old=True)) for _ in range(4)]
+        rig = await stack.enter_async_context(mcp_rig(McpLimits(connections=4)))
+        await echo(rig, servers[0], tenant="other")
+        for one in servers:
+            await echo(rig, one)
+        await servers[0].saw("DELETE")
+        await echo(rig, servers[0], tenant="other")
+        assert len(servers[0].logins) == 2  # one of each tenant
 
 
 async def test_a_connection_with_many_abandoned_calls_is_replaced() -> None:
