@@ -34,7 +34,7 @@ run: $(RUN) ## run everything on this machine: Postgres, a demo model, the sidec
 	@exec $(BIN)/holdfast up $(ARGS)
 
 test: $(DEV) ## run all tests, with a real Envoy and a real Postgres
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --durations=30 --durations-min=5 $(ARGS)
 
 test-unit: $(DEV) ## run the tests that need no other process
 	$(BIN)/pytest tests/unit $(ARGS)

@@ -7,12 +7,14 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 
-from engine.errors import StorageUnavailable
+from engine.errors import IndexUnavailable, StorageUnavailable
 
 _log = logging.getLogger(__name__)
 
 # Seconds until a chore whose store was away is tried again, at most.
 _RETRY = 1.0
+# The same of one whose vector index was away: nobody waits for it, and each try may cost a deadline.
+_INDEX_RETRY = 30.0
 
 
 class Chore:
@@ -58,11 +60,17 @@ class Chore:
         try:
             if await self._work():
                 return 0.0
+        except IndexUnavailable as error:
+            _log.warning("%s waits for the vector index: %s", self._work.__qualname__, error)
+            return min(self._pause(), _INDEX_RETRY)
         except StorageUnavailable as error:
             _log.warning("%s waits for the store: %s", self._work.__qualname__, error)
             return min(self._seconds, _RETRY)
         except Exception:
             _log.exception("%s broke", self._work.__qualname__)
+        return self._pause()
+
+    def _pause(self) -> float:
         return self._seconds * (1 + self._jitter * (random.random() - 0.5))
 
     async def _wait(self, seconds: float) -> None:

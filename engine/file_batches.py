@@ -44,9 +44,12 @@ class FileBatches:
         await open_store(self._store, caller.tenant, store_id)
         self._retrieval.require()
         batch = f"vsfb_{self._randomness(RANDOM_BYTES).hex()}"
-        await attach(self._store, caller.tenant, store_id, wanted, self._randomness, batch=batch)
+        attached = await attach(
+            self._store, caller.tenant, store_id, wanted, self._randomness, batch=batch
+        )
         self._retrieval.wake()
-        return _answer(await self._stored(caller.tenant, store_id, batch))
+        assert attached.batch is not None, "one was named"
+        return _answer(attached.batch)
 
     async def retrieve(self, caller: Caller, store_id: str, wanted: str, query: str) -> Answer:
         """`GET /v1/vector_stores/{id}/file_batches/{id}`."""

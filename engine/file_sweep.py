@@ -35,7 +35,7 @@ class FileSweep:
         removed = await remove_dropped(self._store, self._blobs)
         if expired or removed:
             _log.info("removed %d files whose time had come, and %d blobs", expired, removed)
-        return _AT_ONCE in (expired, removed)
+        return expired >= _AT_ONCE or removed >= _AT_ONCE
 
 
 async def remove_dropped(store: FileStore, blobs: BlobStore, tenant: str | None = None) -> int:

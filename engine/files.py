@@ -22,7 +22,7 @@ from engine.ids import RANDOM_BYTES
 from engine.intake import Caller
 from engine.keeping import Keeping
 from engine.limits import Limits
-from engine.ports import Blob, BodyReply, FileStore, Form, FormPart, StoredFile
+from engine.ports import Blob, BodyReply, FileStore, Form, FormPart, NewFile, StoredFile
 
 _FIELD_BYTES = 1024
 
@@ -46,13 +46,25 @@ class Files:
     async def create(self, caller: Caller, form: Form, query: str) -> Answer:
         """`POST /v1/files`: the file is there when its bytes are, whole (rules E6, X5)."""
         no_parameters(query)
+        async with self._keeping.untaken(caller.tenant) as kept:
+            new = await self._received(caller.tenant, form, kept)
+            [blob] = kept
+            stored = await self._store.add_file(caller.tenant, new, blob)
+            if stored is None:
+                await self._keeping.drop(blob)
+                raise Conflict("The upload took too long.", code="upload_took_too_long")
+        return Answer(200, file_object(stored))
+
+    async def _received(self, tenant: str, form: Form, kept: list[Blob]) -> NewFile:
+        """Return what a form says of its file, whose bytes are added to `kept`; raises InvalidRequest."""
         fields: dict[str, str] = {}
-        filename, blob = "", None
+        filename = ""
         async for part in form.parts():
             if part.name == "file":
-                if blob is not None:
+                if kept:
                     raise _twice("file")
-                filename, blob = _filename(part), await self._kept(caller.tenant, part)
+                filename = _filename(part)
+                kept.append(await self._kept(tenant, part))
             elif part.name not in FORM_FIELDS:
                 raise checks.unknown(part.name, ("file", *FORM_FIELDS))
             elif part.name in fields:
@@ -60,15 +72,9 @@ class Files:
             else:
                 fields[part.name] = await _text(part)
                 check_field(part.name, fields[part.name])
-        if blob is None:
+        if not kept:
             raise checks.missing("file")
-        file_id = f"file-{self._randomness(RANDOM_BYTES).hex()}"
-        new = new_file(file_id, filename, fields)
-        stored = await self._store.add_file(caller.tenant, new, blob)
-        if stored is None:
-            await self._keeping.drop(blob)
-            raise Conflict("The upload took too long.", code="upload_took_too_long")
-        return Answer(200, file_object(stored))
+        return new_file(f"file-{self._randomness(RANDOM_BYTES).hex()}", filename, fields)
 
     async def _kept(self, tenant: str, part: FormPart) -> Blob:
         most = self._limits.file_bytes

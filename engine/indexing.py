@@ -59,6 +59,12 @@ async def put_in_whole(
     return count
 
 
+async def take_out(index: VectorIndex, tenant: str, store: str, attachment: str) -> None:
+    """Remove an attachment from an index, however many steps that takes; raises IndexUnavailable."""
+    while not await index.remove(tenant, store, [attachment]):
+        pass
+
+
 async def is_in(parts: IndexingParts, tenant: str, store: str, attachment: str) -> bool:
     """True if the index has all chunks of an attachment, with vectors of the embedder's model."""
     indexed = await parts.index.count(tenant, store, attachment)

@@ -20,7 +20,7 @@ from engine.errors import (
     StorageUnavailable,
 )
 from engine.files import Files
-from engine.indexing import IndexingParts, put_in_whole
+from engine.indexing import IndexingParts, put_in_whole, take_out
 from engine.ports import Extraction, IngestionClaim, IngestionErrorCode
 from engine.ports.meters import NO_METERS, IngestionEnd, Meters
 from engine.undisturbed import undisturbed
@@ -201,7 +201,7 @@ class IngestionJob:
             found = await self._store.get_attachment(tenant, store, self._claim.file_id)
             kept = found is not None and found.id == attachment
             if found is None or not kept or found.status in ("failed", "cancelled"):
-                await self._parts.indexing.index.remove(tenant, store, [attachment])
+                await take_out(self._parts.indexing.index, tenant, store, attachment)
         except EngineError as error:
             _log.warning("%s may be left in the index: %s", attachment, _kind(error))
 

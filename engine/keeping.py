@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
 from engine.errors import StorageUnavailable, TooLarge
 from engine.ids import RANDOM_BYTES
 from engine.ports import Blob, BlobStore, FileStore
 from engine.ports.meters import NO_METERS, Meters
+from engine.undisturbed import undisturbed
+
+_log = logging.getLogger(__name__)
 
 # How long a client may take to send one file.
 _ANNOUNCED_SECONDS = 6 * 3600
@@ -41,6 +46,24 @@ class Keeping:
         blob = await self._blobs.put(key, _bounded(pieces, most, what))
         self._meters.file_bytes("up", blob.size)
         return blob
+
+    @asynccontextmanager
+    async def untaken(self, tenant: str) -> AsyncIterator[list[Blob]]:
+        """Yield a list for blobs that were kept: unless all goes well, the sweep has them from now on."""
+        kept: list[Blob] = []
+        try:
+            yield kept
+        except BaseException:
+            await undisturbed(self._let_go(tenant, kept))
+            raise
+
+    async def _let_go(self, tenant: str, kept: Sequence[Blob]) -> None:
+        try:
+            for blob in kept:
+                await self._store.drop_blob(tenant, blob.key)
+        except StorageUnavailable as error:
+            # It is dropped when the time is over for which it was announced.
+            _log.warning("a blob that nothing takes stays for a while: %s", error)
 
     def given(self, size: int) -> None:
         """Count what a client has fetched."""

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable
 
 import msgspec
 
-from engine.indexing import IndexingParts, is_in, put_in
+from engine.indexing import IndexingParts, is_in, put_in, take_out
 from engine.ports import Removal, VectorStoreStore
 
 _PAGE = 500
@@ -92,7 +92,7 @@ async def _make(parts: IndexingParts, place: Removal) -> bool:
     )
     if not kept:
         # Detached meanwhile: whoever removes it from the index may have been there before us.
-        await parts.index.remove(place.tenant, place.store, [place.attachment])
+        await take_out(parts.index, *where)
     return bool(kept)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from itertools import groupby
+import random
+from collections.abc import Iterable
 
 from engine.chore import Chore
+from engine.errors import IndexUnavailable
 from engine.ports import Removal, VectorIndex, VectorStoreStore
 
 _log = logging.getLogger(__name__)
@@ -13,6 +15,10 @@ _log = logging.getLogger(__name__)
 _DROP_SECONDS = 5.0
 _REMOVE_SECONDS = 5.0
 _REMOVE_AT_ONCE = 200
+# What is gone is looked through again in each step until it is forgotten.
+_OF_ONE_STORE = 20
+# After so many stores an index is away: each may have cost its deadline.
+_FAILURES = 3
 _EXPIRE_SECONDS = 60.0
 _EXPIRE_AT_ONCE = 20
 
@@ -43,7 +49,7 @@ class RetrievalUpkeep:
     async def _remove(self) -> bool:
         if self._index is None:
             return False
-        return await remove_gone(self._store, self._index) == _REMOVE_AT_ONCE
+        return await remove_gone(self._store, self._index)
 
     async def _expire(self) -> bool:
         expired = await self._store.expire_vector_stores(limit=_EXPIRE_AT_ONCE)
@@ -52,18 +58,33 @@ class RetrievalUpkeep:
         return expired == _EXPIRE_AT_ONCE
 
 
-async def remove_gone(store: VectorStoreStore, index: VectorIndex) -> int:
-    """Remove some attachments from the index that are gone; return how many.
+async def remove_gone(store: VectorStoreStore, index: VectorIndex) -> bool:
+    """Remove some of what is gone from the index, of each vector store a lot; True if there may be more.
 
-    They are forgotten last, so that a removal that dies is done again.
+    Attachments are forgotten when none of theirs is left, so that a removal that dies is done again. What
+    fails in one store holds up no other one; raises IndexUnavailable where it failed in all of them, and
+    StorageUnavailable.
     """
+    found = _by_store(await store.removals(limit=_REMOVE_AT_ONCE))
+    # By chance, so that those behind stores that fail have their turn too.
+    random.shuffle(found)
+    done, failed = 0, 0
+    for tenant, vector_store, attachments in found:
+        try:
+            if await index.remove(tenant, vector_store, attachments):
+                await store.forget_removals(tenant, attachments)
+            done += 1
+        except IndexUnavailable as error:
+            failed += 1
+            if failed == _FAILURES or failed == len(found):
+                raise
+            _log.warning("what is gone of a vector store is still in the index: %s", error)
+    return done > 0
 
-    def place(removal: Removal) -> tuple[str, str]:
-        return removal.tenant, removal.store
 
-    found = sorted(await store.removals(limit=_REMOVE_AT_ONCE), key=place)
-    for (tenant, vector_store), group in groupby(found, key=place):
-        attachments = [removal.attachment for removal in group]
-        await index.remove(tenant, vector_store, attachments)
-        await store.forget_removals(tenant, attachments)
-    return len(found)
+def _by_store(removals: Iterable[Removal]) -> list[tuple[str, str, list[str]]]:
+    """Return tenant, vector store and some attachments of each."""
+    by_store: dict[tuple[str, str], list[str]] = {}
+    for each in removals:
+        by_store.setdefault((each.tenant, each.store), []).append(each.attachment)
+    return [(*place, attachments[:_OF_ONE_STORE]) for place, attachments in by_store.items()]

@@ -13,7 +13,13 @@ from engine.errors import Conflict, InvalidRequest, NotFound
 from engine.ids import RANDOM_BYTES
 from engine.intake import Caller
 from engine.limits import Limits
-from engine.ports import AttachmentPage, StoredAttachment, VectorStoreStore
+from engine.ports import (
+    Attached,
+    AttachmentPage,
+    NewVectorStore,
+    StoredAttachment,
+    VectorStoreStore,
+)
 from engine.retrieval import Retrieval
 
 POLL: Mapping[str, str] = {"openai-poll-after-ms": "500"}
@@ -46,7 +52,7 @@ class StoreFiles:
         self._retrieval.require()
         attached = await attach(self._store, caller.tenant, store_id, [wanted], self._randomness)
         self._retrieval.wake()
-        return _answer(attached[0])
+        return _answer(attached.attachments[0])
 
     async def list(self, caller: Caller, store_id: str, query: str) -> Answer:
         """`GET /v1/vector_stores/{id}/files`: newest first by default, of one status where asked."""
@@ -132,17 +138,21 @@ async def open_store(store: VectorStoreStore, tenant: str, store_id: str) -> Non
 async def attach(
     store: VectorStoreStore,
     tenant: str,
-    store_id: str,
+    to: str | NewVectorStore,
     wanted: Sequence[Wanted],
     randomness: Callable[[int], bytes],
     *,
     batch: str | None = None,
-) -> list[StoredAttachment]:
-    """Attach files, all or none; raises NotFound, and InvalidRequest for a file that is unknown (rule X1)."""
+) -> Attached:
+    """Attach files to a store, which may be new: all of it or nothing.
+
+    Raises NotFound, and InvalidRequest for a file that is unknown (rule X1). Nothing is left to be
+    done behind it that could fail: who is told of a failure does it again.
+    """
     new = [each.named(f"vsf_{randomness(RANDOM_BYTES).hex()}") for each in wanted]
-    attached = await store.attach(tenant, store_id, new, batch=batch)
+    attached = await store.attach(tenant, to, new, batch=batch)
     if attached is None:
-        raise store_not_found(store_id)
+        raise store_not_found(to if isinstance(to, str) else to.id)
     for each in wanted:
         if each.file_id in attached.unknown:
             raise InvalidRequest(
@@ -150,8 +160,7 @@ async def attach(
                 param=each.param,
                 code="file_not_found",
             )
-    await store.touch_vector_stores(tenant, [store_id])
-    return attached.attachments
+    return attached
 
 
 async def list_page(

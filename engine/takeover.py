@@ -21,7 +21,7 @@ from engine.context.history import usable_history
 from engine.context.listed import Shown, shown_lists
 from engine.context.seals import Seals
 from engine.context.sources import Sources
-from engine.errors import InvalidRequest, NotFound, UpstreamFailed, WorkerLost
+from engine.errors import EngineError, InvalidRequest, NotFound, UpstreamFailed, WorkerLost
 from engine.ids import ItemIds
 from engine.intake import turn_headers
 from engine.live import Live
@@ -96,7 +96,7 @@ class TakeOver:
         account = self._account(claim, work)
         unlogged = None
         first: Input | None = None
-        asked = await self._asked(claim, work)
+        asked = await self._asked_or_lost(claim, work)
         machine = self._machine(claim, work, asked)
         try:
             redriven = await self._redriven(claim, machine, asked)
@@ -104,7 +104,10 @@ class TakeOver:
             if claim.streamed and not claim.background and not claim.fresh:
                 unlogged = await self._leap(claim.lease, machine, unlogged)
         except _Unreadable as unreadable:
-            _log.error("%s cannot go on: %s", claim.lease.response_id, unreadable)
+            broken = unreadable.__cause__
+            # A bug of ours, unless the log is one that we know not to be readable.
+            trace = None if isinstance(broken, NotRedrivable) else broken
+            _log.error("%s cannot go on: %s", claim.lease.response_id, broken, exc_info=trace)
             machine = self._machine(claim, work, asked)
             machine.skip_to(unreadable.last + 1 + LEAP)
             first = self._lost()
@@ -156,15 +159,17 @@ class TakeOver:
                 try:
                     if broken is None:
                         redrive.feed(batch.frames)
-                except NotRedrivable as error:
+                except (
+                    Exception
+                ) as error:  # whatever it is: who comes behind us would meet it again
                     # Read on: its number has to be behind the log's end.
                     broken = error
         try:
             if broken is None:
                 return redrive.end()
-        except NotRedrivable as error:
+        except Exception as error:
             broken = error
-        raise _Unreadable(last, str(broken))
+        raise _Unreadable(last) from broken
 
     async def _leap(
         self, lease: Lease, machine: ResponseMachine, unlogged: EventBatch | None
@@ -214,7 +219,7 @@ class TakeOver:
         """Return what its machine is told first."""
         if claim.cancel:
             return Cancelled()
-        if not self.runs_again(claim):
+        if asked.lost or not self.runs_again(claim):
             return self._lost()
         if machine.phase is not Phase.QUEUED and machine.called:
             # A second run would ask its client for the same calls again: the turn ends with those it has.
@@ -225,6 +230,16 @@ class TakeOver:
         if asked.refused is not None:
             return Failed(self._live.means.clock(), asked.refused)
         return Begin(asked.turn) if machine.phase is Phase.QUEUED else Resumed(asked.turn)
+
+    async def _asked_or_lost(self, claim: Claim, work: Work) -> _Asked:
+        """Return what was asked for; a bug that is met there ends it, or it would never end (P4)."""
+        try:
+            return await self._asked(claim, work)
+        except EngineError:
+            raise
+        except Exception:
+            _log.exception("%s cannot be asked for again", claim.lease.response_id)
+            return _Asked(TurnRequest(b""), lost=True)
 
     async def _asked(self, claim: Claim, work: Work) -> _Asked:
         """Return what was asked for when the request came; without history where nothing is asked again."""
@@ -326,6 +341,7 @@ class _Asked(msgspec.Struct, frozen=True):
     """What the model is asked, who runs its tools, and which lists of these were shown before.
 
     `refused`: a setting, a newer release or a missing connector refuses today what was accepted then.
+    `lost`: what was asked for cannot be told.
     """
 
     turn: Plan
@@ -333,6 +349,7 @@ class _Asked(msgspec.Struct, frozen=True):
     known: Mapping[str, Listing] = NO_LISTINGS
     refused: InvalidRequest | None = None
     seals: bool = False
+    lost: bool = False
 
 
 def _shown(items: Iterable[ReplayItem]) -> Shown:
@@ -342,8 +359,8 @@ def _shown(items: Iterable[ReplayItem]) -> Shown:
 class _Unreadable(Exception):
     """The log cannot be redriven; `last` is the number of its last event."""
 
-    def __init__(self, last: int, why: str) -> None:
-        super().__init__(why)
+    def __init__(self, last: int) -> None:
+        super().__init__()
         self.last = last
 
 

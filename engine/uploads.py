@@ -61,22 +61,27 @@ class Uploads:
         no_parameters(query)
         upload = await self._pending(caller.tenant, wanted)
         await self._check_room(caller.tenant, upload)
-        blob: Blob | None = None
+        async with self._keeping.untaken(caller.tenant) as kept:
+            await self._received(caller.tenant, form, kept)
+            [blob] = kept
+            if not await self._store.add_part(caller.tenant, wanted, blob):
+                await self._keeping.drop(blob)
+                await self._pending(caller.tenant, wanted)
+                raise Conflict("The part took too long.", code="upload_took_too_long")
+        return Answer(200, part_object(_PART + blob.key, wanted, self._clock()))
+
+    async def _received(self, tenant: str, form: Form, kept: list[Blob]) -> None:
+        """Add the bytes of the one part that a form has to `kept`; raises InvalidRequest."""
         async for part in form.parts():
             if part.name != "data":
                 raise checks.unknown(part.name, ("data",))
-            if blob is not None:
+            if kept:
                 raise InvalidRequest("'data' is in the form twice.", param="data")
-            blob = await self._keeping.keep(
-                caller.tenant, part.pieces(), most=self._limits.part_bytes, what="The part"
-            )
-        if blob is None:
+            most = self._limits.part_bytes
+            pieces = part.pieces()
+            kept.append(await self._keeping.keep(tenant, pieces, most=most, what="The part"))
+        if not kept:
             raise checks.missing("data")
-        if not await self._store.add_part(caller.tenant, wanted, blob):
-            await self._keeping.drop(blob)
-            await self._pending(caller.tenant, wanted)
-            raise Conflict("The part took too long.", code="upload_took_too_long")
-        return Answer(200, part_object(_PART + blob.key, wanted, self._clock()))
 
     async def complete(self, caller: Caller, wanted: str, body: bytes, query: str) -> Answer:
         """`POST /v1/uploads/{id}/complete`: its parts, in the order given, are a file."""

@@ -46,22 +46,17 @@ class VectorStores:
         no_parameters(query)
         store_id = f"vs_{self._randomness(RANDOM_BYTES).hex()}"
         creation = parse_new_store(body, store_id)
-        if creation.file_ids:
-            self._retrieval.require()
-        stored = await self._store.add_vector_store(caller.tenant, creation.new)
         if not creation.file_ids:
-            return _answer(stored)
+            return _answer(await self._store.add_vector_store(caller.tenant, creation.new))
+        self._retrieval.require()
         wanted = [
             Wanted(each, f"file_ids[{index}]", {}, creation.chunking)
             for index, each in enumerate(creation.file_ids)
         ]
-        try:
-            await attach(self._store, caller.tenant, store_id, wanted, self._randomness)
-        except BaseException:
-            await self._store.delete_vector_store(caller.tenant, store_id)
-            raise
+        attached = await attach(self._store, caller.tenant, creation.new, wanted, self._randomness)
         self._retrieval.wake()
-        return _answer(await self._stored(caller.tenant, store_id))
+        assert attached.store is not None, "nothing was unknown"
+        return _answer(attached.store)
 
     async def list(self, caller: Caller, query: str) -> Answer:
         """`GET /v1/vector_stores`: newest first by default."""

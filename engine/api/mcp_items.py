@@ -27,7 +27,7 @@ def list_tools(entry: dict[str, object], param: str, ids: ItemIds) -> dict[str, 
         raise checks.wrong_value(f"{len(given)} tools", f"{param}.tools", f"at most {_MOST_TOOLS}")
     item["tools"] = [_tool(tool, f"{param}.tools[{n}]") for n, tool in enumerate(given)]
     if entry.get("error") is not None:
-        item["error"] = checks.anything(entry["error"], f"{param}.error")
+        item["error"] = _error(entry["error"], f"{param}.error")
     return item
 
 
@@ -108,5 +108,5 @@ def _tool(value: object, param: str) -> dict[str, object]:
 
 
 def _error(value: object, param: str) -> object:
-    """Accept the error object that a call shows, or plain text as older clients have it."""
+    """Accept the error object that a call shows, or plain text as lists and older clients have it."""
     return value if isinstance(value, str) else checks.mapping(value, param)

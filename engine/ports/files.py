@@ -88,6 +88,10 @@ class FileStore(Protocol):
         """Announce a blob; it is dropped unless a file or an upload takes it within so many seconds."""
         ...
 
+    async def drop_blob(self, tenant: str, key: str) -> None:
+        """Drop an announced blob, unless a file or an upload has taken it."""
+        ...
+
     async def add_file(self, tenant: str, new: NewFile, blob: Blob) -> StoredFile | None:
         """Write a file whose bytes are an announced blob; None if that was dropped."""
         ...

@@ -69,8 +69,12 @@ class VectorIndex(Protocol):
         """Return the chunks with the words of a text, best first; any text is taken, also none at all."""
         ...
 
-    async def remove(self, tenant: str, store: str, attachments: Collection[str]) -> None:
-        """Remove all chunks of these attachments, also those that an index of another model put in."""
+    async def remove(self, tenant: str, store: str, attachments: Collection[str]) -> bool:
+        """Remove chunks of these attachments, also those that an index of another model put in.
+
+        All of them, or so many as take no longer than any other call, whatever there is: True where none is
+        left, False where it has to be asked again.
+        """
         ...
 
     async def count(self, tenant: str, store: str, attachment: str) -> int:

@@ -104,10 +104,15 @@ class AttachmentPage(msgspec.Struct, frozen=True):
 
 
 class Attached(msgspec.Struct, frozen=True):
-    """What became of attaching: all of it or, where files are `unknown`, nothing."""
+    """What became of attaching: all of it or, where files are `unknown`, nothing.
+
+    `store` and `batch` are what they were then; the latter is there where there is one.
+    """
 
     attachments: list[StoredAttachment]
     unknown: list[str] = []
+    store: StoredVectorStore | None = None
+    batch: StoredBatch | None = None
 
 
 class StoredBatch(msgspec.Struct, frozen=True, kw_only=True):
@@ -224,12 +229,18 @@ class VectorStoreStore(Protocol):
     # -- files of stores --------------------------------------------------------------------------
 
     async def attach(
-        self, tenant: str, store: str, new: Sequence[NewAttachment], *, batch: str | None = None
+        self,
+        tenant: str,
+        store: str | NewVectorStore,
+        new: Sequence[NewAttachment],
+        *,
+        batch: str | None = None,
     ) -> Attached | None:
-        """Attach files and queue them, together with their batch if there is one.
+        """Attach files and queue them, together with their batch if there is one, and with a new store.
 
-        None without such a store, or if it has expired. A file that is attached already is detached first,
-        unless that was under the same id: then this is a repetition. Of several for one file the last counts.
+        All of it or nothing; the store was used then. None without such a store, or if it has expired. A file
+        that is attached already is detached first, unless that was under the same id: then this is a
+        repetition. Of several for one file the last counts.
         """
         ...
 
@@ -371,8 +382,8 @@ class VectorStoreStore(Protocol):
     async def removals(self, *, limit: int) -> list[Removal]:
         """Return attachments of all tenants that are gone, or that did not become complete.
 
-        What a worker had a lease of is returned when that has run out, whatever happened to it since: it
-        may still be inserting.
+        What a worker had a lease of is returned when that has run out, or would have, whatever happened to
+        it since: also where it was put back, what was sent to the index may still be on its way.
         """
         ...
 

@@ -123,7 +123,10 @@ def listing_of(item: LoggedItem) -> Listing:
         )
         for tool in item.tools
     ]
-    error = msgspec.json.decode(item.error, type=str | None)
+    error = msgspec.json.decode(item.error)
+    if error is not None and not isinstance(error, str):
+        # A client's own item may have an object there, as calls do.
+        error = bytes(item.error).decode()
     return Listing(item.server_label or "", tools, error)
 
 

@@ -69,6 +69,12 @@ class MemoryFiles:
         rows = self._files_of(tenant).blobs
         rows.setdefault(key, _Row(Blob(key, 0, b""), self._clock() + seconds))
 
+    async def drop_blob(self, tenant: str, key: str) -> None:
+        """Drop an announced blob, unless a file or an upload has taken it."""
+        row = self._files_of(tenant).blobs.get(key)
+        if row is not None and not row.holder:
+            self._drop([row])
+
     async def add_file(self, tenant: str, new: NewFile, blob: Blob) -> StoredFile | None:
         """Write a file whose bytes are an announced blob; None if that was dropped."""
         check_file(tenant, new.purpose, new.filename)

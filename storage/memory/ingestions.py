@@ -112,7 +112,8 @@ class MemoryIngestions:
     ) -> None:
         """Put it back into the queue, to be taken after so many seconds; no-op if the lease is lost."""
         if (held := self._leased(lease)) is not None:
-            ingestion = held[1]
+            attachment, ingestion = held
+            attachment.late_until = max(attachment.late_until, ingestion.expires)
             ingestion.owner = None
             ingestion.token += 1  # whoever had it has it no longer
             if seconds > 0:
@@ -152,9 +153,10 @@ class MemoryIngestions:
     def _note_removal(
         self, tenant: str, attachment: Attachment, ingestion: Ingestion | None
     ) -> None:
-        """Drop the chunks; the index is cleared of them when `ingestion` is at work no longer."""
+        """Drop the chunks; the index is cleared of them when nobody is at work on them any longer."""
         attachment.chunks, attachment.usage_bytes = {}, 0
         ready = ingestion.expires if ingestion is not None and ingestion.owner else self._clock()
+        ready = max(ready, attachment.late_until)
         place = (tenant, attachment.id)
         if (noted := self._leftovers.get(place)) is not None:
             ready = max(ready, noted.ready)

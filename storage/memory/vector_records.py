@@ -48,7 +48,10 @@ class Ingestion:
 
 @dataclass
 class Attachment:
-    """A file of a store; `ingestion` is None once it is not in progress any more."""
+    """A file of a store; `ingestion` is None once it is not in progress any more.
+
+    `late_until` is when the last lease that was given up would have run out.
+    """
 
     id: str
     store: str
@@ -63,6 +66,7 @@ class Attachment:
     usage_bytes: int = 0
     finished_by: int | None = None
     chunked: bool = False
+    late_until: float = 0.0
     chunks: dict[int, Chunk] = field(default_factory=dict)
 
     @property

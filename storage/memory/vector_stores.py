@@ -124,15 +124,21 @@ class MemoryVectorStores(MemoryIngestions, MemoryFiles):
     # -- files of stores --------------------------------------------------------------------------
 
     async def attach(
-        self, tenant: str, store: str, new: Sequence[NewAttachment], *, batch: str | None = None
+        self,
+        tenant: str,
+        store: str | NewVectorStore,
+        new: Sequence[NewAttachment],
+        *,
+        batch: str | None = None,
     ) -> Attached | None:
-        """Attach files and queue them, together with their batch if there is one.
+        """Attach files and queue them, together with their batch if there is one, and with a new store.
 
         None without such a store, or if it has expired. What is attached under the same id already stays.
         """
         check_attached(tenant, batch, new)
-        found = self._live(tenant, store)
-        if found is None:
+        if isinstance(store, NewVectorStore):
+            check_vector_store(tenant, store.id, store.name, store.description)
+        elif self._live(tenant, store) is None:
             return None
         chosen = last_of_each(new)
         unknown = [
@@ -140,9 +146,16 @@ class MemoryVectorStores(MemoryIngestions, MemoryFiles):
         ]
         if unknown:
             return Attached([], unknown)
+        if isinstance(store, NewVectorStore):
+            await self.add_vector_store(tenant, store)
+        name = store if isinstance(store, str) else store.id
+        found = self._owner(tenant).stores[name]
         if batch is not None:
             found.batches.setdefault(batch, Batch(self._clock()))
-        return Attached([self._attach(tenant, found, each, batch).stored for each in chosen])
+        attached = [self._attach(tenant, found, each, batch).stored for each in chosen]
+        await self.touch_vector_stores(tenant, [name])
+        made = None if batch is None else await self.get_batch(tenant, name, batch)
+        return Attached(attached, store=self._shown(found), batch=made)
 
     async def get_attachment(
         self, tenant: str, store: str, file_id: str

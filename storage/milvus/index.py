@@ -89,10 +89,11 @@ class MilvusIndex:
 
         return await self._merged(search, tenant, store, attachments, limit)
 
-    async def remove(self, tenant: str, store: str, attachments: Collection[str]) -> None:
-        """Remove all chunks of these attachments."""
+    async def remove(self, tenant: str, store: str, attachments: Collection[str]) -> bool:
+        """Remove all chunks of these attachments: Milvus only notes that they are gone."""
         for expression in await self._filters(tenant, store, attachments):
             await self._again(partial(self._delete, expression))
+        return True
 
     async def count(self, tenant: str, store: str, attachment: str) -> int:
         """Return how many chunks of an attachment are there."""

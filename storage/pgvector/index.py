@@ -20,6 +20,9 @@ from storage.words import asked_words, joined, words_of
 _SQL = queries.load("index.sql", __package__)
 
 _BATCH = 256
+# A statement that removes more than it can within its time never gets past it: these are some 8 MB where
+# vectors have 1,536 numbers, and their words.
+_REMOVED_AT_ONCE = 1000
 # A tsvector has room for a megabyte, and a word for as many places as its rank ever counts.
 _WORDS_BYTES = 256 << 10
 _PLACES = 255
@@ -76,10 +79,18 @@ class PgvectorIndex:
         values = {"words": words, "limit": Int8(limit)}
         return await self._search("by_words", tenant, store, attachments, values)
 
-    async def remove(self, tenant: str, store: str, attachments: Collection[str]) -> None:
-        """Remove all chunks of these attachments."""
-        values = {**self._key(tenant, store), "attachments": _names(attachments)}
-        await self._do(Statement(_SQL[name], values) for name in ("remove_vectors", "remove_words"))
+    async def remove(self, tenant: str, store: str, attachments: Collection[str]) -> bool:
+        """Remove some chunks of these attachments, in one transaction; True where none is left."""
+        values = {
+            "tenant": wanted(tenant),
+            "store": wanted(store),
+            "attachments": sorted(_names(attachments)),
+            "limit": Int8(_REMOVED_AT_ONCE),
+        }
+        [[row]] = await self._do([Statement(_SQL["remove_lot"], values)])
+        found: int = row[0]
+        removed: int = row[1]
+        return found < _REMOVED_AT_ONCE and removed == found
 
     async def count(self, tenant: str, store: str, attachment: str) -> int:
         """Return how many chunks of an attachment are there."""

@@ -19,6 +19,7 @@ from engine.ports import (
     Filter,
     FoundChunk,
     NewAttachment,
+    NewVectorStore,
     Order,
     StoredAttachment,
     StoredBatch,
@@ -29,13 +30,14 @@ from storage.postgres.detaching import detach
 from storage.postgres.filtering import compiled
 from storage.postgres.pool import Connection, Pool
 from storage.postgres.scope import Row, Statement, key, rows_of
-from storage.postgres.vector_stores import Window
+from storage.postgres.vector_stores import Window, columns_of, stored_of
 
 _SQL = (
     queries.load("attachments.sql")
     | queries.load("detaching.sql")
     | queries.load("vector_stores.sql")
 )
+_ATTACHING = ("attach", "attachments_by_id", "get_vector_store", "get_batch")
 _labels = msgspec.json.Decoder(dict[str, AttributeValue])
 
 
@@ -46,31 +48,41 @@ class Attachments:
         self._pool = pool
 
     async def attach(
-        self, tenant: str, store: str, new: Sequence[NewAttachment], *, batch: str | None = None
+        self,
+        tenant: str,
+        store: str | NewVectorStore,
+        new: Sequence[NewAttachment],
+        *,
+        batch: str | None = None,
     ) -> Attached | None:
-        """Attach files and queue them, together with their batch if there is one.
+        """Attach files and queue them, together with their batch if there is one, and with a new store.
 
         None without such a store, or if it has expired. What is attached under the same id already stays.
         """
         check_attached(tenant, batch, new)
         chosen = last_of_each(new)
-        values = {**key(tenant, store), "batch": batch, **_columns(chosen)}
+        name = store if isinstance(store, str) else store.id
+        values = {**key(tenant, name), "batch": batch, **_columns(chosen)}
         hold = [Statement(_SQL[name], values) for name in ("lock_files", "lock_live_store")]
-        write = [Statement(_SQL[name], values) for name in ("attach", "attachments_by_id")]
+        write = [_first(tenant, store), *(Statement(_SQL[name], values) for name in _ATTACHING)]
 
         async def work(connection: Connection, _attempt: int) -> Attached | None:
             async with connection.transaction():
                 files, live = await rows_of(connection, *hold)
-                if not live:
+                if not live and isinstance(store, str):
                     return None
                 known = {row[0] for row in files}
                 if unknown := [each.file_id for each in chosen if each.file_id not in known]:
                     return Attached([], unknown)
                 [old] = await rows_of(connection, Statement(_SQL["replaced"], values))
                 await detach(connection, tenant, [row[0] for row in old])
-                _, rows = await rows_of(connection, *write)
+                *_, rows, [made], batches = await rows_of(connection, *write)
             found = {row[0]: _attachment(row) for row in rows}
-            return Attached([found[each.id] for each in chosen if each.id in found])
+            return Attached(
+                [found[each.id] for each in chosen if each.id in found],
+                store=stored_of(made),
+                batch=_batch(batches[0]) if batches else None,
+            )
 
         return await self._pool.run(work)
 
@@ -192,6 +204,13 @@ class Attachments:
             return await rows_of(connection, *statements)
 
         return await self._pool.run(work)
+
+
+def _first(tenant: str, store: str | NewVectorStore) -> Statement:
+    """Return what writes a store that is new, and notes that another one was used."""
+    if isinstance(store, str):
+        return Statement(_SQL["touch_vector_stores"], {"tenant": tenant, "ids": [store]})
+    return Statement(_SQL["add_vector_store"], columns_of(tenant, store))
 
 
 def _columns(new: Sequence[NewAttachment]) -> dict[str, Any]:

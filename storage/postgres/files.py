@@ -40,6 +40,10 @@ class Files:
         values = {"tenant": tenant, "key": key, "seconds": float(seconds)}
         await self._files_do("reserve_blob", values=values)
 
+    async def drop_blob(self, tenant: str, key: str) -> None:
+        """Drop an announced blob, unless a file or an upload has taken it."""
+        await self._files_do("drop_blob", values={"tenant": tenant, "key": key})
+
     async def add_file(self, tenant: str, new: NewFile, blob: Blob) -> StoredFile | None:
         """Write a file whose bytes are an announced blob; None if that was dropped."""
         check_file(tenant, new.purpose, new.filename)

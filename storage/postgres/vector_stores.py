@@ -34,22 +34,14 @@ class VectorStores:
 
     async def add_vector_store(self, tenant: str, new: NewVectorStore) -> StoredVectorStore:
         """Write a store; raises `InvalidRequest` for texts that cannot be stored."""
-        check_vector_store(tenant, new.id, new.name, new.description)
-        values = {
-            "tenant": tenant,
-            "id": new.id,
-            "name": new.name,
-            "description": new.description,
-            "metadata": new.metadata,
-            "days": None if new.expire_days is None else Int8(new.expire_days),
-        }
+        values = columns_of(tenant, new)
         _, rows = await self._stores_do("add_vector_store", "get_vector_store", values=values)
-        return _store(rows[0])
+        return stored_of(rows[0])
 
     async def get_vector_store(self, tenant: str, store: str) -> StoredVectorStore | None:
         """Return the store, or None."""
         [rows] = await self._stores_do("get_vector_store", values=key(tenant, store))
-        return _store(rows[0]) if rows else None
+        return stored_of(rows[0]) if rows else None
 
     async def list_vector_stores(
         self, tenant: str, *, limit: int, after: str | None, before: str | None, order: Order
@@ -59,7 +51,7 @@ class VectorStores:
         values = {"tenant": wanted(tenant), **window.values}
         [rows] = await self._stores_do(f"list_vector_stores_{window.direction}", values=values)
         page, more = window.page_of(rows)
-        return VectorStorePage([_store(row) for row in page], has_more=more)
+        return VectorStorePage([stored_of(row) for row in page], has_more=more)
 
     async def update_vector_store(
         self, tenant: str, store: str, change: StoreChange
@@ -78,7 +70,7 @@ class VectorStores:
             "days": None if days is msgspec.UNSET or days is None else Int8(days),
         }
         _, rows = await self._stores_do("update_vector_store", "get_vector_store", values=values)
-        return _store(rows[0]) if rows else None
+        return stored_of(rows[0]) if rows else None
 
     async def delete_vector_store(self, tenant: str, store: str) -> bool:
         """Remove a store with its attachments, batches and chunks; True if there was one.
@@ -163,7 +155,21 @@ class Window(msgspec.Struct, frozen=True):
         return page[::-1] if self.backwards else page, len(found) > self.limit
 
 
-def _store(row: Row) -> StoredVectorStore:
+def columns_of(tenant: str, new: NewVectorStore) -> dict[str, Any]:
+    """Return the values that a store is written with; raises `InvalidRequest` for what cannot be stored."""
+    check_vector_store(tenant, new.id, new.name, new.description)
+    return {
+        "tenant": tenant,
+        "id": new.id,
+        "name": new.name,
+        "description": new.description,
+        "metadata": new.metadata,
+        "days": None if new.expire_days is None else Int8(new.expire_days),
+    }
+
+
+def stored_of(row: Row) -> StoredVectorStore:
+    """Return the store of a row of `get_vector_store`."""
     names = StoredVectorStore.__struct_fields__
     *fields, in_progress, completed, cancelled, failed = row
     counts = FileCounts(

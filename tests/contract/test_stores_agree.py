@@ -41,11 +41,11 @@ _OPERATIONS = (
     "abandon", "delete", "renew", "answer", "answer", "take_over", "claim", "inherit", "release",
     "cancel", "wait", "remove_expired", "remove_tenant", "converse", "converse", "take_turn", "take_turn",
     "take_turn", "end_turn", "end_turn", "end_turn", "add", "add", "drop", "drop", "end_conversation",
-    "connect", "connect", "reconnect", "disconnect", "store_file", "store_file", "remove_file",
+    "connect", "connect", "reconnect", "disconnect", "store_file", "store_file", "let_go", "remove_file",
     "upload", "upload", "complete", "abort", "sweep", "collect", "collect", "uncollect", "label", "use",
-    "store_file", "store_file", "attach", "attach", "attach", "detach", "cancel_batch", "ingest", "ingest",
-    "ingest", "write", "write", "end_ingestion", "end_ingestion", "put_back", "renew_ingestion", "empty",
-    "unindex", "drop_chunks",
+    "store_file", "store_file", "begin", "attach", "attach", "attach", "detach", "cancel_batch", "ingest",
+    "ingest", "ingest", "write", "write", "end_ingestion", "end_ingestion", "put_back", "renew_ingestion",
+    "empty", "unindex", "drop_chunks",
 )  # fmt: skip
 _STEPS = st.lists(
     st.tuples(st.sampled_from(_OPERATIONS), st.integers(0, 15), st.integers(0, 3)),
@@ -229,6 +229,10 @@ class _Play(VectorStorePlay):
             await self._store.add_file(tenant, new, await self._announced(tenant, which))
             is not None
         )
+
+    async def _let_go(self, which: int, _count: int) -> None:
+        await self._announced(_TENANTS[which % 2], which)
+        await self._store.drop_blob(_TENANTS[which % 2], f"{which:032x}")
 
     async def _remove_file(self, which: int, _count: int) -> bool:
         return await self._store.delete_file(_TENANTS[which % 2], f"f{which}")

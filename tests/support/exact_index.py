@@ -83,11 +83,12 @@ class ExactIndex:
             ),
         )
 
-    async def remove(self, tenant: str, store: str, attachments: Collection[str]) -> None:
+    async def remove(self, tenant: str, store: str, attachments: Collection[str]) -> bool:
         for each in self._siblings:
             for key in list(each._chunks):
                 if key[:2] == (tenant, store) and key[2] in attachments:
                     del each._chunks[key]
+        return True
 
     async def count(self, tenant: str, store: str, attachment: str) -> int:
         return sum(key[:3] == (tenant, store, attachment) for key in self._chunks)

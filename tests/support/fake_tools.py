@@ -65,6 +65,10 @@ class FakeServers:
     def __call__(self, tool: McpTool, _param: str, _tenant: str) -> ToolProvider:
         return self._providers[tool.server_label]
 
+    def forget(self, label: str) -> None:
+        """Have none of this label any more: to ask for it is a bug."""
+        del self._providers[label]
+
 
 def server(label: str, **fields: Any) -> dict[str, Any]:
     """Return the declaration of a server."""

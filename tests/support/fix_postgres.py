@@ -127,7 +127,9 @@ async def let_pass(conninfo: str, seconds: float) -> None:
                     last_active_at = last_active_at - passed.time
                 FROM passed
             ), of_attachments AS (
-                UPDATE attachments SET created_at = created_at - passed.time FROM passed
+                UPDATE attachments
+                SET created_at = created_at - passed.time, late_until = late_until - passed.time
+                FROM passed
             ), of_ingestions AS (
                 UPDATE ingestions
                 SET expires = expires - passed.time, not_before = not_before - passed.time

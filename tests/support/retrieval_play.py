@@ -78,6 +78,27 @@ class VectorStorePlay:
             return attached
         return [_file(each) for each in attached.attachments], attached.unknown
 
+    async def _begin(self, which: int, count: int) -> Any:
+        """Write a store of its own with two files, which may not be there."""
+        tenant, _ = self._at(which, count)
+        self._attached += 1
+        name = f"begun-{self._attached}"
+        new = NewVectorStore(id=name, name="n", metadata=b"{}", expire_days=None)
+        files = [
+            NewAttachment(
+                id=f"{tenant}-{name}-{number}",
+                file_id=_FILES[(which + 2 * number) % 16],
+                attributes={},
+                chunking=Chunking(100, 0),
+            )
+            for number in range(2)
+        ]
+        attached = await self._store.attach(tenant, new, files, batch=f"batch-{name}")
+        assert attached is not None
+        batch = None if attached.batch is None else attached.batch.counts
+        there = _shown(await self._store.get_vector_store(tenant, name))
+        return attached.unknown, _shown(attached.store), batch, there
+
     async def _detach(self, which: int, count: int) -> bool:
         return await self._store.detach(*self._at(which, count), _FILES[which])
 

@@ -98,15 +98,60 @@ GROUP BY f.attachment, f.number
 ORDER BY score DESC, f.attachment, f.number
 LIMIT %(limit)s;
 
--- name: remove_vectors
--- Removes the vectors of attachments, of whichever model: nobody comes back for those of the one before.
-DELETE FROM index_vectors
-WHERE tenant = %(tenant)s AND store = %(store)s AND attachment = ANY(%(attachments)s);
-
--- name: remove_words
--- Removes their words.
-DELETE FROM index_words
-WHERE tenant = %(tenant)s AND store = %(store)s AND attachment = ANY(%(attachments)s);
+-- name: remove_lot
+-- Removes some chunks of attachments, of whichever model: nobody comes back for those of the one before. Returns
+-- how many it saw, and how many of these it removed: the others somebody else had in hand. Models are found one
+-- by one, from the end that is removed last: what is gone stands in the way for as long as any snapshot sees it.
+-- Chunks are removed by where they are: a join may be planned so that it reads the whole store for each lot.
+WITH RECURSIVE models (model) AS (
+    SELECT (
+        SELECT model
+        FROM index_vectors
+        WHERE tenant = %(tenant)s AND store = %(store)s
+        ORDER BY model DESC
+        LIMIT 1
+    )
+    UNION ALL
+    SELECT (
+        SELECT v.model
+        FROM index_vectors v
+        WHERE v.tenant = %(tenant)s AND v.store = %(store)s AND v.model < m.model
+        ORDER BY v.model DESC
+        LIMIT 1
+    )
+    FROM models m
+    WHERE m.model IS NOT NULL
+), lot AS MATERIALIZED (
+    SELECT m.model, c.attachment, c.number, c.ctid AS place
+    FROM models m
+    CROSS JOIN unnest(%(attachments)s::text[]) a (attachment)
+    CROSS JOIN LATERAL (
+        SELECT v.attachment, v.number, v.ctid
+        FROM index_vectors v
+        WHERE v.tenant = %(tenant)s AND v.store = %(store)s AND v.model = m.model
+          AND v.attachment = a.attachment
+        OFFSET 0
+    ) c
+    LIMIT %(limit)s
+), lot_of_words AS MATERIALIZED (
+    SELECT c.ctid AS place
+    FROM lot l
+    CROSS JOIN LATERAL (
+        SELECT w.ctid
+        FROM index_words w
+        WHERE w.tenant = %(tenant)s AND w.store = %(store)s AND w.model = l.model
+          AND w.attachment = l.attachment AND w.number = l.number
+        OFFSET 0
+    ) c
+), removed AS (
+    DELETE FROM index_vectors
+    WHERE tenant = %(tenant)s AND ctid = ANY (ARRAY(SELECT place FROM lot))
+    RETURNING number
+), removed_words AS (
+    DELETE FROM index_words
+    WHERE tenant = %(tenant)s AND ctid = ANY (ARRAY(SELECT place FROM lot_of_words))
+)
+SELECT (SELECT count(*) FROM lot), (SELECT count(*) FROM removed);
 
 -- name: count
 -- How many chunks of an attachment are there.

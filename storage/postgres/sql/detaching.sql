@@ -57,7 +57,7 @@ FOR UPDATE;
 WITH gone AS (
     DELETE FROM attachments
     WHERE tenant = %(tenant)s AND id = ANY (%(ids)s)
-    RETURNING id, store, status, usage_bytes
+    RETURNING id, store, status, usage_bytes, late_until
 ), ended AS (
     DELETE FROM ingestions
     WHERE tenant = %(tenant)s AND attachment = ANY (%(ids)s)
@@ -69,7 +69,9 @@ WITH gone AS (
     ON CONFLICT DO NOTHING
 ), noted AS (
     INSERT INTO removals (tenant, attachment, store, ready)
-    SELECT %(tenant)s, gone.id, gone.store, coalesce(ended.expires, clock_timestamp())
+    SELECT
+        %(tenant)s, gone.id, gone.store,
+        greatest(coalesce(ended.expires, clock_timestamp()), gone.late_until)
     FROM gone
     LEFT JOIN ended ON ended.attachment = gone.id
     ON CONFLICT (tenant, attachment) DO UPDATE
@@ -98,7 +100,7 @@ WITH ended AS (
     UPDATE attachments
     SET status = 'cancelled'
     WHERE tenant = %(tenant)s AND id = ANY (%(ids)s)
-    RETURNING id
+    RETURNING id, late_until
 ), dropped AS (
     INSERT INTO dropped_chunks (tenant, attachment, dropped_at)
     SELECT %(tenant)s, cancelled.id, clock_timestamp()
@@ -106,7 +108,9 @@ WITH ended AS (
     ON CONFLICT DO NOTHING
 ), noted AS (
     INSERT INTO removals (tenant, attachment, store, ready)
-    SELECT %(tenant)s, c.id, %(id)s, coalesce(ended.expires, clock_timestamp())
+    SELECT
+        %(tenant)s, c.id, %(id)s,
+        greatest(coalesce(ended.expires, clock_timestamp()), c.late_until)
     FROM cancelled c
     LEFT JOIN ended ON ended.attachment = c.id
     ON CONFLICT (tenant, attachment) DO UPDATE

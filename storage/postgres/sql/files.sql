@@ -7,6 +7,12 @@ INSERT INTO blobs (tenant, key, drop_at)
 SELECT %(tenant)s, %(key)s, clock_timestamp() + make_interval(secs => %(seconds)s)
 ON CONFLICT DO NOTHING;
 
+-- name: drop_blob
+-- Drops an announced blob that nothing has taken.
+UPDATE blobs
+SET drop_at = clock_timestamp()
+WHERE tenant = %(tenant)s AND key = %(key)s AND holder = '';
+
 -- name: add_file
 -- A file of an announced blob, unless that is about to be dropped; nothing where it was written before.
 WITH blob AS (

@@ -99,7 +99,7 @@ WITH held AS (
         error_code = %(error_code)s, error = %(error)b, finished_by = %(token)s,
         usage_bytes = (SELECT bytes FROM size)
     WHERE tenant = %(tenant)s AND id = (SELECT attachment FROM held)
-    RETURNING id, store, usage_bytes
+    RETURNING id, store, usage_bytes, late_until
 ), dropped AS (
     INSERT INTO dropped_chunks (tenant, attachment, dropped_at)
     SELECT %(tenant)s, ended.id, clock_timestamp()
@@ -108,7 +108,9 @@ WITH held AS (
     ON CONFLICT DO NOTHING
 ), noted AS (
     INSERT INTO removals (tenant, attachment, store, ready)
-    SELECT %(tenant)s, ended.id, ended.store, (SELECT greatest(expires, clock_timestamp()) FROM held)
+    SELECT
+        %(tenant)s, ended.id, ended.store,
+        greatest((SELECT expires FROM held), clock_timestamp(), ended.late_until)
     FROM ended
     WHERE %(error_code)s::text IS NOT NULL
     ON CONFLICT (tenant, attachment) DO UPDATE
@@ -128,7 +130,18 @@ FROM attachments
 WHERE tenant = %(tenant)s AND id = %(id)s AND finished_by = %(token)s;
 
 -- name: put_back
--- Puts an ingestion back into the queue; whoever had it has it no longer.
+-- Puts an ingestion back into the queue; whoever had it has it no longer. Until his lease would have run out, what
+-- he gave up waiting for may still be inserted.
+WITH held AS (
+    SELECT attachment, expires
+    FROM ingestions
+    WHERE tenant = %(tenant)s AND attachment = %(id)s AND token = %(token)s AND expires IS NOT NULL
+    FOR UPDATE
+), noted AS (
+    UPDATE attachments
+    SET late_until = greatest(late_until, (SELECT expires FROM held))
+    WHERE tenant = %(tenant)s AND id = (SELECT attachment FROM held)
+)
 UPDATE ingestions
 SET owner = NULL, expires = NULL, token = token + 1,
     attempts = CASE WHEN %(counts)s THEN attempts ELSE attempts - 1 END,
@@ -136,7 +149,8 @@ SET owner = NULL, expires = NULL, token = token + 1,
         WHEN %(seconds)s > 0 THEN clock_timestamp() + make_interval(secs => %(seconds)s)
         ELSE not_before
     END
-WHERE tenant = %(tenant)s AND attachment = %(id)s AND token = %(token)s AND expires IS NOT NULL;
+WHERE tenant = %(tenant)s AND attachment = (SELECT attachment FROM held)
+  AND token = %(token)s AND expires IS NOT NULL;
 
 -- name: forget_removals
 -- Forgets what was removed from the index.

@@ -26,15 +26,16 @@ CROSS JOIN LATERAL
     holdfast_take(%(tenant)s, waiting.response_id, %(worker)s, %(lease_seconds)s) taken;
 
 -- name: read_events
--- The batches that reach above an event, as many as go into so many bytes and one at least, each with
--- whether there is more after it; one row with `first` NULL if there is none, no row without response.
+-- The batches that reach above an event, as many as go into so many bytes and one at least, a thousand at the most,
+-- each with whether there is more after it; one row with `first` NULL if there is none, no row without response.
 WITH response AS (
     SELECT status, streamed FROM responses WHERE tenant = %(tenant)s AND id = %(id)s
 ), page AS (
     SELECT
         first, last, frames,
         sum(octet_length(frames)) OVER (ORDER BY first) - octet_length(frames) AS before,
-        lead(first) OVER (ORDER BY first) IS NOT NULL AS more
+        lead(first) OVER (ORDER BY first) IS NOT NULL AS more,
+        row_number() OVER (ORDER BY first) AS number
     FROM (
         SELECT first, last, frames
         FROM events
@@ -49,10 +50,10 @@ WITH response AS (
           )
           AND last > %(after)s
         ORDER BY first
-        LIMIT 1000
+        LIMIT 1001
     ) log
 )
 SELECT r.status, r.streamed, p.first, p.last, p.frames, p.more
 FROM response r
-LEFT JOIN page p ON p.before = 0 OR p.before < %(limit)s
+LEFT JOIN page p ON (p.before = 0 OR p.before < %(limit)s) AND p.number <= 1000
 ORDER BY p.first;

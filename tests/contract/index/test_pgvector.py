@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 import psycopg
@@ -9,6 +10,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from engine.indexing import take_out
 from engine.ports import VectorIndex
 from storage.pgvector import index as pgvector
 from storage.pgvector.index import PgvectorIndex
@@ -120,3 +122,77 @@ async def test_the_gate_looks_nowhere_but_where_it_was_made(vector_database: str
             """
         )
         assert await cursor.fetchall() == [(["search_path=pg_catalog, public, pg_temp"], False)]
+
+
+async def test_removals_are_made_of_short_transactions(
+    vector_database: str, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P2: one that takes longer than a statement may would be repeated for ever, and remove nothing."""
+    monkeypatch.setattr(pgvector, "_REMOVED_AT_ONCE", 10)
+    async with open_pool(vector_database) as pool:
+        old, new = PgvectorIndex(pool, "old"), PgvectorIndex(pool, "new")
+        for index, attachment, count in (
+            (old, "a", 7),
+            (new, "a", 7),
+            (new, "b", 9),
+            (new, "c", 9),
+        ):
+            chunks = [a_chunk(number, "apple") for number in range(count)]
+            await index.insert(tenant, "s", attachment, chunks)
+        for left in (13, 3):
+            assert not await new.remove(tenant, "s", ["a", "b"])
+            assert await _rows(vector_database, tenant) == dict.fromkeys(_TABLES, left + 9)
+        assert await new.remove(tenant, "s", ["a", "b"])
+        assert await _rows(vector_database, tenant) == dict.fromkeys(_TABLES, 9)
+        assert await new.count(tenant, "s", "c") == 9
+
+
+async def test_removals_beside_each_other_leave_nothing(
+    vector_database: str, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P7: whose lot was removed by somebody else while he waited for it does not think that he is done."""
+    monkeypatch.setattr(pgvector, "_REMOVED_AT_ONCE", 10)
+    async with open_pool(vector_database) as pool:
+        index = PgvectorIndex(pool, "m")
+        await index.insert(tenant, "s", "a", [a_chunk(number) for number in range(35)])
+        async with await psycopg.AsyncConnection.connect(vector_database) as other:
+            taken = await other.execute(
+                "DELETE FROM index_vectors WHERE tenant = %s AND number < 10", [tenant]
+            )
+            assert taken.rowcount == 10
+            removing = asyncio.create_task(index.remove(tenant, "s", ["a"]))
+            await _until_somebody_waits(vector_database)
+        assert not await removing
+        async with asyncio.timeout(20):
+            await asyncio.gather(*(take_out(index, tenant, "s", "a") for _ in range(3)))
+        assert await _rows(vector_database, tenant) == dict.fromkeys(_TABLES, 0)
+
+
+async def _rows(conninfo: str, tenant: str) -> dict[str, int]:
+    """Return how many rows of a tenant each table has."""
+    counted = {}
+    async with await psycopg.AsyncConnection.connect(conninfo) as connection:
+        for table in _TABLES:
+            statement = sql.SQL("SELECT count(*) FROM {} WHERE tenant = %s").format(
+                sql.Identifier(table)
+            )
+            [counted[table]] = await (await connection.execute(statement, [tenant])).fetchone() or [
+                0
+            ]
+    return counted
+
+
+async def _until_somebody_waits(conninfo: str) -> None:
+    """Wait until a connection to this database waits for a lock."""
+    async with (
+        asyncio.timeout(20),
+        await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection,
+    ):
+        while True:
+            cursor = await connection.execute(
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+            if await cursor.fetchone() != (0,):
+                return
+            await asyncio.sleep(0.01)

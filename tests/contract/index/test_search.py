@@ -68,8 +68,8 @@ async def test_removed_attachments_are_found_no_more(index: VectorIndex, tenant:
         await index.insert(tenant, "s", name, [a_chunk(at, "apple") for at in range(3)])
     await index.insert(tenant, "other", "a", [a_chunk(0, "apple")])
     for _ in range(2):
-        await index.remove(tenant, "s", ["a", "b", "never"])
-    await index.remove(tenant, "s", [])
+        assert await index.remove(tenant, "s", ["a", "b", "never"])
+    assert await index.remove(tenant, "s", [])
     assert {hit.attachment for hit in await index.by_vector(tenant, "s", QUESTION, limit=9)} == {
         "c"
     }

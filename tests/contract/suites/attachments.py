@@ -15,10 +15,12 @@ from engine.ports import (
     Chunking,
     FileCounts,
     NewAttachment,
+    NewVectorStore,
     Order,
     Store,
 )
 from tests.support.vector_stores import (
+    DAY,
     HOUR,
     VECTOR,
     a_file_named,
@@ -84,6 +86,35 @@ class AttachmentContract:
         assert await store.get_batch(tenant, "vs", "b") is None
         assert await claim(store) == []
         assert await store.attach(tenant, "nobody's", new) is None
+
+    async def test_a_store_may_begin_with_files(self, store: Store, tenant: str) -> None:
+        """P2: all of it is written or nothing, and it is told what was; a repetition changes nothing."""
+        await a_file_named(store, tenant, "f")
+        new = NewVectorStore(id="vs", name="named vs", metadata=b"{}", expire_days=1)
+        attached = await store.attach(tenant, new, [an_attachment("f"), an_attachment("g")])
+        assert attached == Attached([], ["g"])
+        assert await store.get_vector_store(tenant, "vs") is None
+        for _ in range(2):
+            attached = await store.attach(tenant, new, [an_attachment("f")], batch="b")
+            assert attached == Attached(
+                [await the_file(store, tenant, "f")],
+                store=await the_store(store, tenant),
+                batch=await the_batch(store, tenant),
+            )
+        assert (await the_store(store, tenant)).counts == FileCounts(in_progress=1)
+        assert [each.lease.attachment for each in await claim(store)] == ["vs/f/0"]
+        bad = NewVectorStore(id="bad", name="\ud800", metadata=b"{}", expire_days=None)
+        with pytest.raises(InvalidRequest):
+            await store.attach(tenant, bad, [an_attachment("f", to="bad")])
+
+    async def test_attaching_is_using(self, store: Store, tenant: str, wait: Wait) -> None:
+        """Its days count from then; no second call is needed that could fail."""
+        await a_vector_store(store, tenant, days=1)
+        await wait(100)
+        await attach(store, tenant, "f")
+        used = await the_store(store, tenant)
+        assert used.last_active_at >= used.created_at + 100
+        assert used.expires_at == used.last_active_at + DAY
 
     async def test_attaching_again_replaces(self, store: Store, tenant: str) -> None:
         """P4: the first time leaves nothing: no chunk, no place in the queue, and it is told to the index."""

@@ -89,6 +89,24 @@ class FileContract:
         await wait(61)
         assert await dropped(store, tenant) == {"late"}
 
+    async def test_a_blob_that_nothing_takes_is_dropped(self, store: Store, tenant: str) -> None:
+        """X5: at once, and never one that a file or an upload has."""
+        blob = await announced(store, tenant, "a")
+        await store.drop_blob(f"{tenant}-other", blob.key)
+        assert await dropped(store, tenant) == set()
+        await store.drop_blob(tenant, blob.key)
+        assert await dropped(store, tenant) == {"a"}
+        new = NewFile(id="a", purpose="user_data", filename="n", keep_seconds=None)
+        assert await store.add_file(tenant, new, blob) is None
+        await store.forget_blobs(tenant, [blob.key])
+        await store.drop_blob(tenant, blob.key)
+        await a_file(store, tenant, "b")
+        await an_upload(store, tenant, "c")
+        for name in ("b", "c"):
+            await store.drop_blob(tenant, a_blob(name).key)
+        assert await dropped(store, tenant) == set()
+        assert await store.file_blobs(tenant, "b") != []
+
     async def test_writing_a_file_twice_is_writing_it_once(self, store: Store, tenant: str) -> None:
         """P2: an answer may be lost, and the statement is sent again."""
         blob = await announced(store, tenant, "f")

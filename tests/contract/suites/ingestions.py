@@ -117,6 +117,33 @@ class IngestionContract:
         await attach(store, other, "i")
         assert [each.file_id for each in await claim(store, limit=2)] == ["i", "d"]
 
+    @pytest.mark.parametrize("end", ["waits", "is at work", "is completed", "has failed"])
+    @pytest.mark.parametrize("way", ["detach", "cancel"])
+    async def test_what_was_put_back_may_still_be_inserted(
+        self, store: Store, tenant: str, wait: Wait, way: str, end: str
+    ) -> None:
+        """X1: an index that did not answer in time may do it later: the sweep is not there before."""
+        await a_vector_store(store, tenant)
+        await attach(store, tenant, "f", batch="b")
+        [late] = await claim(store)
+        await store.put_back_ingestion(late.lease, seconds=0)
+        if end != "waits":
+            [again] = await store.claim_ingestions("w/1#1", 5.0, limit=9)
+            if end != "is at work":
+                failed = end == "has failed"
+                await store.finish_ingestion(
+                    again.lease, ("server_error", "no") if failed else None
+                )
+        if way == "detach" or end in ("is completed", "has failed"):
+            assert await store.detach(tenant, "vs", "f")
+        else:
+            assert await store.cancel_batch(tenant, "vs", "b")
+        await wait(15)
+        assert await gone(store, tenant) == []
+        await store.forget_removals(tenant, ["vs/f/0"])
+        await wait(16)
+        assert await gone(store, tenant) == ["vs/f/0"]
+
     async def test_what_is_put_back_waits(self, store: Store, tenant: str, wait: Wait) -> None:
         """P4: for its time, or not at all; the attempt counts where it is said. Its owner has lost it."""
         await a_vector_store(store, tenant)

@@ -70,6 +70,21 @@ class LogContract:
                 break
         assert seen == list(range(7))
 
+    async def test_no_page_ends_a_log_of_many_small_batches(
+        self, store: Store, tenant: str
+    ) -> None:
+        """P6: hours of single tokens, read in pages of a megabyte as a takeover does."""
+        lease = await streamed(store, tenant)
+        for number in range(1100):
+            await store.append(lease, EventBatch(number, number, b"x"))
+        seen: list[int] = []
+        while True:
+            page = await read(store, tenant, seen[-1] if seen else -1)
+            seen += [batch.first for batch in page.batches]
+            if not page.more:
+                break
+        assert seen == list(range(1100))
+
     async def test_a_batch_is_not_added_twice(self, store: Store, tenant: str) -> None:
         """P6: after a lost answer it is sent again, perhaps with what came meanwhile."""
         lease = await streamed(store, tenant, events=some_events(0, 1))

@@ -12,6 +12,7 @@ from tests.support import replies
 from tests.support.engine_rig import CALLER, Rig, final, small
 from tests.support.fake_model import FakeModel, Hang, Head, frames_of
 from tests.support.fake_reply import FakeReply
+from tests.support.fake_tools import FakeProvider, FakeServers, server
 from tests.support.replies import text
 from tests.support.stream_rules import check_response, check_stream
 
@@ -100,6 +101,34 @@ async def test_a_model_that_refuses_fails_it() -> None:
     rig = running(Head(400), b'{"error":{"message":"no such model"}}')
     assert final(await rig.stream(background=True))["status"] == "failed"
     await rig.background.stop()
+
+
+async def test_a_list_of_tools_that_a_client_made_up_stops_nothing() -> None:
+    """P4: `error` may be an object there; who takes the response reads it again."""
+    servers = FakeServers(FakeProvider("s", "look"))
+    rig = Rig(FakeModel(*HELLO), limits=KEPT, providers=servers)
+    rig.background.start()
+    failed = {"code": 401, "message": "Unauthorized"}
+    listed = {"type": "mcp_list_tools", "server_label": "s", "tools": [], "error": failed}
+    question = {"role": "user", "content": "hi"}
+    queued = await rig.create(background=True, tools=[server("s")], input=[question, listed])
+    response = await ended(rig, queued.json["id"])
+    assert response["status"] == "completed"
+
+
+async def test_a_bug_that_a_takeover_meets_ends_the_response(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """P4: it is not taken again and again, and is no more in the way of its conversation."""
+    servers = FakeServers(FakeProvider("s", "look"))
+    rig = Rig(FakeModel(*HELLO), limits=KEPT, providers=servers)
+    queued = await rig.create(background=True, tools=[server("s")])
+    servers.forget("s")
+    rig.background.start()
+    response = await ended(rig, queued.json["id"])
+    assert response["status"] == "failed"
+    assert "cannot be asked for again" in caplog.text
+    assert rig.model.bodies == []
 
 
 async def test_a_worker_runs_so_many_and_no_more() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from engine.chore import Chore
-from engine.errors import StorageUnavailable
+from engine.errors import IndexUnavailable, StorageUnavailable
 
 NEVER = 1000.0
 
@@ -62,7 +62,9 @@ async def test_it_is_done_again_after_a_while_or_when_woken() -> None:
     await chore.stop()
 
 
-@pytest.mark.parametrize("error", [StorageUnavailable("away"), ValueError("a bug")])
+@pytest.mark.parametrize(
+    "error", [StorageUnavailable("away"), IndexUnavailable("away"), ValueError("a bug")]
+)
 async def test_an_error_does_not_end_it(error: Exception) -> None:
     """P2: the store comes back."""
     done, work = counted(error, error)
@@ -70,6 +72,24 @@ async def test_an_error_does_not_end_it(error: Exception) -> None:
     chore.start()
     await until(done, 4)
     await chore.stop()
+
+
+@pytest.mark.parametrize(
+    ("away", "period", "pause"),
+    [
+        (StorageUnavailable("no answer"), 600.0, 1.0),
+        (IndexUnavailable("no answer"), 5.0, 5.0),
+        (IndexUnavailable("no answer"), 600.0, 30.0),
+    ],
+)
+async def test_it_is_tried_again_at_the_pace_of_what_is_away(
+    away: StorageUnavailable, period: float, pause: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P2: requests wait for the store; for the index nobody does, and each try may cost its deadline."""
+    chore = Chore(counted(away)[1], period)
+    assert await chore._once() == pause
+    what = "vector index" if isinstance(away, IndexUnavailable) else "store"
+    assert f"waits for the {what}: no answer" in caplog.text
 
 
 async def test_what_it_has_in_hand_is_done_before_it_stops() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from engine.errors import Conflict, InvalidRequest, StorageUnavailable, TooLarge
 from engine.file_sweep import FileSweep, remove_dropped
 from engine.limits import Limits
 from engine.ports import FormPart
+from storage.memory import MemoryStore
 from tests.support.engine_rig import CALLER, Rig
 from tests.support.fake_model import FakeModel
 
@@ -110,6 +113,85 @@ async def test_what_was_sent_for_too_long_is_removed() -> None:
     assert rig.blobs.kept == {}
 
 
+class _Gone(_Part):
+    """A field behind which nothing comes any more."""
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        yield b"a"
+        raise asyncio.CancelledError
+
+
+_FILE = _Part("file", b"bytes", filename="f")
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        _Form(_FILE),
+        _Form(_FILE, _Part("purpose", b"none that there is")),
+        _Form(_FILE, _FILE, PURPOSE),
+        _Form(_FILE, PURPOSE, _Part("unknown", b"x")),
+        _Form(_FILE, _Gone("purpose")),
+    ],
+)
+async def test_what_is_refused_behind_its_bytes_does_not_keep_them(form: _Form) -> None:
+    """X5: nobody sees them, and it can be sent again and again; also where the client leaves."""
+    rig = a_rig()
+    with pytest.raises((InvalidRequest, asyncio.CancelledError)):
+        await rig.files.create(CALLER, form, "")
+    assert await remove_dropped(rig.store, rig.blobs) == 1
+    assert rig.blobs.kept == {}
+
+
+async def test_a_refused_part_does_not_keep_its_bytes() -> None:
+    """X5: one that was taken before stays."""
+    rig = a_rig(part_bytes=4)
+    upload = await an_upload(rig, 8)
+    await rig.uploads.add_part(CALLER, upload, _Form(_Part("data", b"kept")), "")
+    for other in (_Part("data", b"x"), _Part("unknown", b"x"), _Gone("data")):
+        form = _Form(_Part("data", b"gone"), other)
+        with pytest.raises((InvalidRequest, asyncio.CancelledError)):
+            await rig.uploads.add_part(CALLER, upload, form, "")
+    assert await remove_dropped(rig.store, rig.blobs) == 3
+    assert list(rig.blobs.kept.values()) == [b"kept"]
+
+
+async def test_bytes_of_what_could_not_be_written_are_dropped_unless_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """P2: the store went away, and whether it has the file is not known; then it decides."""
+    rig = a_rig()
+    add_file = rig.store.add_file
+
+    async def lost(*args: Any) -> None:
+        await add_file(*args)
+        raise StorageUnavailable("away")
+
+    monkeypatch.setattr(rig.store, "add_file", lost)
+    with pytest.raises(StorageUnavailable):
+        await created(rig, b"taken")
+    monkeypatch.setattr(rig.store, "add_file", _away)
+    with pytest.raises(StorageUnavailable):
+        await created(rig, b"not taken")
+    assert await remove_dropped(rig.store, rig.blobs) == 1
+    assert list(rig.blobs.kept.values()) == [b"taken"]
+
+
+async def test_a_store_that_is_away_does_not_hide_why_a_file_was_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """P2: the blob was announced for some hours, and goes then."""
+    rig = a_rig()
+    monkeypatch.setattr(rig.store, "drop_blob", _away)
+    with pytest.raises(InvalidRequest):
+        await rig.files.create(CALLER, _Form(_FILE), "")
+    assert await remove_dropped(rig.store, rig.blobs) == 0
+
+
+async def _away(*_args: object) -> None:
+    raise StorageUnavailable("away")
+
+
 async def test_the_sweep_removes_what_was_dropped() -> None:
     """P7: blobs first, rows then; what is in use stays."""
     rig = a_rig()
@@ -123,6 +205,18 @@ async def test_the_sweep_removes_what_was_dropped() -> None:
     assert list(rig.blobs.kept.values()) == [b"kept"]
     assert await remove_dropped(rig.store, rig.blobs) == 0
     assert await rig.store.get_file(CALLER.tenant, kept) is not None
+
+
+@pytest.mark.parametrize(("expired", "again"), [(99, False), (100, True), (150, True)])
+async def test_a_backlog_is_swept_at_once(expired: int, again: bool) -> None:
+    """P7: files and uploads are removed together, so that there may be more than were asked for of each."""
+
+    class _Full(MemoryStore):
+        async def remove_expired_files(self, *, limit: int) -> int:
+            assert limit == 100
+            return expired
+
+    assert await FileSweep(_Full(time.time), a_rig().blobs)._sweep() is again
 
 
 async def an_upload(rig: Rig, size: int) -> str:

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from engine.errors import StorageUnavailable
 from engine.intake import Caller
+from engine.ports import Attached
 from tests.support import replies
 from tests.support.engine_rig import Rig
 from tests.support.fake_model import FakeModel, frames_of
@@ -359,3 +361,50 @@ async def test_content_is_there_when_the_file_is_done() -> None:
     await rig.made(f"/{store}/files", file_id=file_id)
     error = await rig.refused("GET", f"/{store}/files/{file_id}/content")
     assert (error["status"], "in_progress" in error["message"]) == (409, True)
+
+
+async def test_nothing_can_fail_behind_what_was_attached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P2: a client that is told of a failure does it again: nothing is there then that nobody was told of."""
+    rig = StoreRig()
+    store = (await rig.made())["id"]
+    file_id = await rig.upload("hello")
+    attach = rig.store.attach
+
+    async def away(*_args: object) -> None:
+        raise StorageUnavailable("away")
+
+    async def the_last(*args: Any, **options: Any) -> Attached | None:
+        attached = await attach(*args, **options)
+        for name in ("get_vector_store", "get_batch", "touch_vector_stores"):
+            monkeypatch.setattr(rig.store, name, away)
+        return attached
+
+    for path, body in (
+        ("", {"file_ids": [file_id], "name": "made"}),
+        (f"/{store}/files", {"file_id": file_id}),
+        (f"/{store}/file_batches", {"file_ids": [file_id]}),
+    ):
+        monkeypatch.setattr(rig.store, "attach", the_last)
+        answer = await rig.ask("POST", path, body)
+        monkeypatch.undo()
+        assert (answer.status, answer.headers) == (200, {"openai-poll-after-ms": "500"})
+        made = json.loads(answer.body)
+        where = f"{path}/{made['id']}" if path else f"/{made['id']}"
+        assert await rig.got(where) == made
+
+
+async def test_a_store_that_could_not_begin_with_its_files_is_not_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """P4: no worker has to live on to take it back."""
+    rig = StoreRig()
+    file_id = await rig.upload("hello")
+
+    async def away(*_args: object, **_options: object) -> None:
+        raise StorageUnavailable("away")
+
+    monkeypatch.setattr(rig.store, "attach", away)
+    monkeypatch.setattr(rig.store, "delete_vector_store", away)
+    assert (await rig.refused("POST", "", {"file_ids": [file_id]}))["status"] == 503
+    monkeypatch.undo()
+    assert (await rig.got(""))["data"] == []
