@@ -16,6 +16,7 @@ from engine.api.ownership import NO_POLICY, ToolPolicy
 from engine.api.request import CreateRequest
 from engine.api.tools import OwnedTool
 from engine.errors import ToolsUnavailable
+from engine.fair_slots import FairSlots
 from engine.file_search import FileSearch
 from engine.limits import Limits
 from engine.ports import (
@@ -44,7 +45,10 @@ _GRACE = 1.0
 
 
 class Toolbox:
-    """Runs at most `limits.tool_calls` calls at a time, over all responses of this worker."""
+    """Runs at most `limits.tool_calls` calls at a time, over all responses of this worker.
+
+    The next one is that of the tenant that has the fewest under way.
+    """
 
     def __init__(
         self,
@@ -70,7 +74,7 @@ class Toolbox:
         self._open_provider = open_provider
         self._registry = registry
         self._limits = limits
-        self._slots = asyncio.Semaphore(limits.tool_calls)
+        self._slots = FairSlots(limits.tool_calls)
 
     async def resolved(self, request: CreateRequest, tenant: str) -> CreateRequest:
         """Return the request with its connectors found; raises InvalidRequest, StorageUnavailable."""
@@ -153,7 +157,7 @@ class Toolbox:
         if provider is None:
             self._meters.tool_call(self._kind(call), "refused", 0)
             return ToolEnded(call.item_id, _failure("There is no such tool any more."))
-        async with own, self._slots:
+        async with own, self._slots.slot(account.tenant):
             return ToolEnded(call.item_id, await self._told(provider, call, account))
 
     async def _told(self, provider: ToolProvider, call: ToolCall, account: Account) -> ToolOutcome:

@@ -15,6 +15,7 @@ from extproc import messages
 from extproc.encodings import decode
 from extproc.identity import Identify, nobody_in_particular
 from extproc.messages import Head
+from extproc.outbound.names import look_up_for
 
 # Carried on to the model server, so that its log and traces can be joined with ours.
 _FORWARDED = ("x-request-id", "traceparent", "tracestate")
@@ -41,7 +42,11 @@ class Admission:
         self._forwarded = (*_FORWARDED, "authorization") if forward_authorization else _FORWARDED
 
     def caller(self, tenant: str, head: Head) -> Caller:
-        """Return whose request it is, which of its headers the model's turns carry, and which are for us."""
+        """Return whose request it is, which of its headers the model's turns carry, and which are for us.
+
+        Names that the request has looked up count as its tenant's.
+        """
+        look_up_for(tenant)
         forwarded = {name: head.headers[name] for name in self._forwarded if name in head.headers}
         return Caller(
             tenant,

@@ -40,13 +40,13 @@ class Tools(Section):
     """Time for one call of a tool; one that takes longer has failed, and the model is told so."""
 
     calls: int = Field(default=64, ge=1, le=10_000)
-    """Calls that each worker makes at a time."""
+    """Calls that each worker makes at a time; the next one is that of the tenant that has the fewest."""
 
     response_calls: int = Field(default=8, ge=1, le=10_000)
     """Calls that are made at a time for one response."""
 
     connections: int = Field(default=256, ge=1, le=100_000)
-    """MCP servers that each worker keeps connected."""
+    """MCP servers that each worker keeps connected; at most three quarters of them for one tenant."""
 
     answer_bytes: Annotated[int, Field(ge=1024, le=1 << 31)] = 8 << 20
     """Largest message of an MCP server."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from extproc.mcp.failure import McpFailure
 from extproc.mcp.target import McpLimits, McpTarget
 from extproc.outbound.guards import Guards
+from extproc.outbound.names import look_up_for
 
 if TYPE_CHECKING:
     from extproc.mcp.connection import McpConnection
@@ -21,6 +22,9 @@ Key = tuple[str, McpTarget]
 
 class McpConnections:
     """Kept by (tenant, URL, headers); the longest unused one makes room for a new one.
+
+    One tenant has at most three quarters of them, and then makes room among its own: one that holds servers
+    which never answer leaves the others theirs.
 
     Every request goes through a transport of `guards`, which stay the caller's to close, after this.
     """
@@ -63,7 +67,8 @@ class McpConnections:
             if self._closed:
                 raise McpFailure("The gateway is being stopped.", code=503)
             if key not in self._kept:
-                self._make_room()
+                self._make_room(key[0])
+                look_up_for(key[0])
                 self._kept[key] = module.McpConnection(
                     key[1],
                     self._guards.of(key[1].policy),
@@ -74,10 +79,16 @@ class McpConnections:
         connection = self._kept[key] = self._kept.pop(key)
         return connection
 
-    def _make_room(self) -> None:
-        if len(self._kept) < self.limits.connections:
+    def _make_room(self, tenant: str) -> None:
+        most = self.limits.connections
+        own = [kept for (whose, _), kept in self._kept.items() if whose == tenant]
+        if len(own) >= most - most // 4:
+            candidates = own
+        elif len(self._kept) >= most:
+            candidates = list(self._kept.values())
+        else:
             return
-        idle = next((kept for kept in self._kept.values() if not kept.busy), None)
+        idle = next((kept for kept in candidates if not kept.busy), None)
         if idle is None:
             raise McpFailure("Too many MCP servers are in use; try again later.", code=503)
         idle.retire()

@@ -26,7 +26,7 @@ class McpLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Sizes in bytes (of text: characters), times in seconds (rule X5)."""
 
     connections: int = 256
-    """How many servers are kept connected, over all tenants."""
+    """How many servers are kept connected, over all tenants; three quarters of them for one."""
     connect: float = 10.0
     """From the first packet to the end of the handshake."""
     idle: float = 300.0

@@ -7,11 +7,11 @@ redirect, an address that an SDK discovered. TLS and the Host header keep the na
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Awaitable, Callable, Iterable
 
 import httpcore2
 
+from extproc.outbound.names import Names
 from extproc.outbound.policy import OutboundPolicy, check_addresses
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
@@ -20,18 +20,12 @@ Resolve = Callable[[str, int], Awaitable[list[str]]]
 _MOST_ADDRESSES = 4
 
 
-async def resolve(host: str, port: int) -> list[str]:
-    """Ask the system's resolver."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(sockaddr[0]) for *_, sockaddr in found]
-
-
 class GuardedBackend(httpcore2.AsyncNetworkBackend):
     """Opens connections as the policy allows; raises TargetRefused before any packet is sent."""
 
-    def __init__(self, policy: OutboundPolicy, resolve: Resolve = resolve) -> None:
+    def __init__(self, policy: OutboundPolicy, resolve: Resolve | None = None) -> None:
         self._policy = policy
-        self._resolve = resolve
+        self._resolve = Names().resolve if resolve is None else resolve
         self._tcp = httpcore2.AnyIOBackend()
 
     async def connect_tcp(

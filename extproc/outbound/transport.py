@@ -13,7 +13,7 @@ from typing import NoReturn
 import httpcore2
 import httpx2
 
-from extproc.outbound.connect import GuardedBackend, Resolve, resolve
+from extproc.outbound.connect import GuardedBackend, Resolve
 from extproc.outbound.policy import OutboundPolicy, check_target
 
 _REDIRECTS = frozenset((300, 301, 302, 303, 305, 306, 307, 308))
@@ -38,7 +38,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         policy: OutboundPolicy,
         *,
         body_limit: int,
-        resolve: Resolve = resolve,
+        resolve: Resolve | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self.policy = policy

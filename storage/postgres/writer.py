@@ -2,14 +2,15 @@
 
 A commit waits for the disk, and that costs the same for one writer as for sixty. A writer that finds
 nobody writing, or one, goes alone and at once. Nobody is acknowledged before the commit, and nobody fails for
-another's sake: where a group fails or waits, each of its members is tried by itself.
+another's sake: where a group fails or waits, each of its members is tried by itself, and who brings much goes
+alone, beside the groups: the one deadline of a group would else be spent on it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any
 
 import msgspec
@@ -26,8 +27,19 @@ LANES = 2
 MAX_MEMBERS = 64
 """Of one group: bounds what a failure repeats, and how long the first waits for the last."""
 
+LARGE_BYTES = 256 * 1024
+"""A write of more goes alone."""
+
+GROUP_BYTES = 1024 * 1024
+"""Of one group: what even a slow network carries well within the deadline of all."""
+
+LARGE_LANES = 2
+"""Large writes on their way at once: the other connections of the pool are everybody's."""
+
 LOCK_SECONDS = 0.2
 """How long a group waits for a lock; a member that needs longer waits by itself."""
+
+_VALUE_BYTES = 8
 
 # What can be one member's fault. What is everybody's is repeated or reported by the pool.
 _ONES_OWN = (
@@ -35,6 +47,7 @@ _ONES_OWN = (
     psycopg.DataError,
     psycopg.ProgrammingError,
     psycopg.errors.LockNotAvailable,
+    psycopg.errors.QueryCanceled,  # the server lives, and one statement took too long
 )
 
 
@@ -60,8 +73,9 @@ class Written(msgspec.Struct, frozen=True):
 
 
 class _Member:
-    def __init__(self, write: Write) -> None:
+    def __init__(self, write: Write, size: int) -> None:
         self.write = write
+        self.size = size
         self.done: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
 
 
@@ -72,6 +86,7 @@ class Writer:
         self._pool = pool
         self._meters = meters
         self._busy = 0
+        self._large = asyncio.Semaphore(LARGE_LANES)
         self._waiting: deque[_Member] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -83,8 +98,12 @@ class Writer:
         return written
 
     async def _write(self, write: Write) -> Written:
+        size = _size(write.statement.values.values())
+        if size > LARGE_BYTES:
+            async with self._large:
+                return await self.write_alone(write)
         if self._busy == LANES:
-            member = _Member(write)
+            member = _Member(write, size)
             self._waiting.append(member)
             return await member.done
         self._busy += 1
@@ -107,9 +126,11 @@ class Writer:
 
     def _next_group(self) -> list[_Member]:
         group: list[_Member] = []
-        while self._waiting and len(group) < MAX_MEMBERS:
+        left = GROUP_BYTES
+        while self._waiting and len(group) < MAX_MEMBERS and self._waiting[0].size <= left:
             member = self._waiting.popleft()
             if not member.done.done():
+                left -= member.size
                 group.append(member)
         return sorted(group, key=lambda member: member.write.order)
 
@@ -177,6 +198,17 @@ class Writer:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
+
+
+def _size(values: Iterable[object]) -> int:
+    """Return about how many bytes go to the server; each value costs some, whatever it is."""
+    size = 0
+    for value in values:
+        if isinstance(value, list):
+            size += _size(value)
+        else:
+            size += _VALUE_BYTES + (len(value) if isinstance(value, bytes | str) else 0)
+    return size
 
 
 def _settle(member: _Member, written: Written) -> None:

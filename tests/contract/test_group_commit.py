@@ -10,10 +10,12 @@ import pytest
 import pytest_asyncio
 
 from engine.errors import Conflict, LeaseLost, StorageUnavailable
-from engine.ports import Lease
+from engine.ports import Lease, StoredItem
+from engine.ports.meters import Meters
 from storage.postgres.pool import Pool, open_pool
+from storage.postgres.scope import Statement
 from storage.postgres.store import PostgresStore
-from storage.postgres.writer import LANES
+from storage.postgres.writer import GROUP_BYTES, LANES, LARGE_BYTES, Write, Writer
 from tests.contract.suites import tenant
 from tests.support.postgres_proxy import postgres_proxy
 from tests.support.stored import a_response, an_end, begin, history, some_events
@@ -25,6 +27,26 @@ __all__ = ["tenant"]
 async def pool(owned_database: str) -> AsyncIterator[Pool]:
     async with open_pool(owned_database) as pool:
         yield pool
+
+
+class _Groups(Meters):
+    """Keeps how many writers each transaction had."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def commit(self, members: int, seconds: float) -> None:
+        self.sizes.append(members)
+
+
+# What the server says of a statement that took too long, without the time.
+_TOO_SLOW = b"DO $$ BEGIN RAISE EXCEPTION 'slow' USING ERRCODE = 'query_canceled'; END $$"
+
+
+def _probe(place: int, *, size: int = 0, sql: bytes = b"SELECT %(brought)s::bytea") -> Write:
+    """Return a write of no row that brings so many bytes; in a group it stands at `place`."""
+    statement = Statement(sql, {"tenant": "t", "brought": b"x" * size})
+    return Write(statement, (0, "t", f"{place:03}"))
 
 
 async def _leases(store: PostgresStore, tenant: str, count: int) -> list[Lease]:
@@ -173,3 +195,58 @@ async def test_writers_fail_together_when_the_server_is_away(
         await proxy.open()
         async with asyncio.timeout(10):
             await asyncio.gather(*(store.finish(an_end(lease), again=True) for lease in leases))
+
+
+async def test_a_group_is_bounded_by_bytes(pool: Pool) -> None:
+    """P1, X5: what is more than one deadline is good for goes in several groups."""
+    groups = _Groups()
+    writer = Writer(pool, groups)
+    size = GROUP_BYTES // 5  # four of them, with what else a write brings
+    async with asyncio.timeout(20):
+        await asyncio.gather(*(writer.write(_probe(n, size=size)) for n in range(LANES + 10)))
+    assert sorted(groups.sizes) == [1] * LANES + [2, 4, 4]
+
+
+async def test_a_large_write_goes_alone(pool: Pool) -> None:
+    """P1: the group of the others is one transaction without it."""
+    groups = _Groups()
+    writer = Writer(pool, groups)
+    large = [_probe(n, size=LARGE_BYTES + 1) for n in range(5)]
+    small = [_probe(n) for n in range(LANES + 10)]
+    async with asyncio.timeout(20):
+        await asyncio.gather(*map(writer.write, large + small))
+    assert sorted(groups.sizes) == [1] * (LANES + 5) + [10]
+
+
+async def test_large_writes_that_wait_do_not_hold_up_small_ones(
+    owned_database: str, tenant: str
+) -> None:
+    """P2: many large ones of one tenant are on their way, and another tenant's are written meanwhile."""
+    output = [StoredItem("large", "message", b'"' + b"x" * LARGE_BYTES + b'"', b"y")]
+    async with (
+        open_pool(owned_database, timeout=30) as pool,
+        await psycopg.AsyncConnection.connect(f"{owned_database} user=holdfast") as other,
+    ):
+        store = PostgresStore(pool)
+        leases = await _leases(store, tenant, 12)
+        await other.execute("SELECT 1 FROM runs WHERE tenant LIKE %s FOR UPDATE", [f"{tenant}-%"])
+        writes = [
+            asyncio.ensure_future(store.finish(an_end(lease, output=output))) for lease in leases
+        ]
+        async with asyncio.timeout(20):
+            for number in range(5):
+                await begin(store, f"{tenant}-else", f"n{number}")
+            assert not any(write.done() for write in writes)
+            await other.rollback()
+            await asyncio.gather(*writes)
+
+
+async def test_a_statement_that_takes_too_long_fails_nobody_else(pool: Pool) -> None:
+    """P1: the server gives up one statement of the group; the others are written."""
+    writer = Writer(pool)
+    writes = [_probe(n) for n in range(LANES + 8)]
+    writes[LANES + 3] = _probe(LANES + 3, sql=_TOO_SLOW)
+    async with asyncio.timeout(20):
+        results = await asyncio.gather(*map(writer.write, writes), return_exceptions=True)
+    failed = {n: type(each) for n, each in enumerate(results) if isinstance(each, Exception)}
+    assert failed == {LANES + 3: StorageUnavailable}

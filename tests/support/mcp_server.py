@@ -155,6 +155,8 @@ class McpServer:
         self._uvicorn.should_exit = self._uvicorn.force_exit = True
         async with asyncio.timeout(10):
             await self._task
+            # Who is forced to exit leaves this task behind, for the collector to find in another test.
+            await self._uvicorn.lifespan.shutdown()
 
     def cut(self) -> None:
         """Break every connection off, as a server that dies does."""

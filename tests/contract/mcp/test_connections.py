@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import socket
 import subprocess
 import sys
+import threading
+from typing import Any
 
 import pytest
 
 from engine.errors import ToolsUnavailable
 from extproc.mcp.target import McpLimits, McpTarget
+from extproc.outbound.names import LOOKUPS_OF_ONE
 from tests.support.mcp_rig import DEADLINE, McpRig, call, mcp_rig
 from tests.support.mcp_server import McpServer, Transport
 
@@ -94,6 +99,38 @@ async def test_without_room_a_call_fails_and_the_busy_ones_go_on() -> None:
         await echo(rig, two)
 
 
+async def test_a_tenant_leaves_a_quarter_of_the_connections_to_others() -> None:
+    """X5: however many servers it keeps busy; its own next one has no room, another tenant's has."""
+    async with contextlib.AsyncExitStack() as stack:
+        servers = [await stack.enter_async_context(McpServer()) for _ in range(4)]
+        rig = await stack.enter_async_context(mcp_rig(McpLimits(connections=4)))
+        busy = [asyncio.create_task(call(rig.provider(one.url), "slow")) for one in servers[:3]]
+        async with asyncio.timeout(DEADLINE):
+            for one in servers[:3]:
+                await one.started.wait()
+        refused = await call(rig.provider(servers[3].url), "echo", b'{"text":"hi"}')
+        await echo(rig, servers[3], tenant="other")
+        for one in servers[:3]:
+            one.release.set()
+
+        assert "Too many MCP servers" in refused.text
+        assert [(await each).text for each in busy] == ["done"] * 3
+        await echo(rig, servers[3])
+
+
+async def test_a_tenant_makes_room_among_its_own_connections() -> None:
+    """X5: what it opens does not close another tenant's."""
+    async with contextlib.AsyncExitStack() as stack:
+        servers = [await stack.enter_async_context(McpServer(old=True)) for _ in range(4)]
+        rig = await stack.enter_async_context(mcp_rig(McpLimits(connections=4)))
+        await echo(rig, servers[0], tenant="other")
+        for one in servers:
+            await echo(rig, one)
+        await servers[0].saw("DELETE")
+        await echo(rig, servers[0], tenant="other")
+        assert len(servers[0].logins) == 2  # one of each tenant
+
+
 async def test_a_connection_with_many_abandoned_calls_is_replaced() -> None:
     """X5: a server may keep each of them open."""
     async with McpServer(old=True) as server, mcp_rig(McpLimits(abandoned=2)) as rig:
@@ -152,3 +189,39 @@ def test_the_sdk_is_imported_when_the_first_server_is_named() -> None:
         "sys.exit('mcp' in sys.modules or 'mcp_types' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], timeout=60, check=False).returncode == 0
+
+
+async def test_names_that_resolve_slowly_stop_the_calls_of_their_tenant_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """X5: a request may declare hundreds of servers, all of whose names take half a minute."""
+    loop, full = asyncio.get_running_loop(), asyncio.Event()
+    end, asked, system = threading.Event(), list[str](), socket.getaddrinfo
+
+    def looked_up(host: Any, port: Any, *given: Any, **named: Any) -> Any:
+        if host == "localhost":
+            return system("127.0.0.1", port, *given, **named)
+        if not str(host).endswith(".slow.test"):
+            return system(host, port, *given, **named)
+        asked.append(host)
+        if len(asked) == LOOKUPS_OF_ONE:
+            loop.call_soon_threadsafe(full.set)
+        end.wait(60)
+        raise socket.gaierror(socket.EAI_AGAIN, "too late")
+
+    monkeypatch.setattr(socket, "getaddrinfo", looked_up)
+    async with asyncio.timeout(DEADLINE), McpServer() as server, mcp_rig() as rig:
+        slow = [
+            asyncio.create_task(
+                rig.provider(f"http://n{number}.slow.test/mcp").definitions(timeout=DEADLINE)
+            )
+            for number in range(LOOKUPS_OF_ONE + 4)
+        ]
+        await full.wait()
+        url = server.url.replace("127.0.0.1", "localhost")
+        outcome = await call(rig.provider(url, tenant="other"), "echo", b'{"text":"hi"}')
+        end.set()
+        results = await asyncio.gather(*slow, return_exceptions=True)
+
+    assert outcome.text == "hi"
+    assert {type(result) for result in results} == {ToolsUnavailable}

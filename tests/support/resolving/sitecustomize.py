@@ -18,6 +18,7 @@ import uvloop
 
 _NAMES: dict[str, list[list[str]]] = json.loads(os.environ["RESOLVING_NAMES"])
 _TOLD = Path(os.environ["RESOLVING_TOLD"])
+_system = socket.getaddrinfo
 
 
 def _tell(line: str) -> None:
@@ -28,14 +29,9 @@ def _tell(line: str) -> None:
 def _watched(loop: Any) -> type[asyncio.AbstractEventLoop]:
     class Watched(loop):  # type: ignore[misc]
         async def getaddrinfo(self, host: Any, port: Any, **given: Any) -> Any:
-            if host not in _NAMES and not _is_address(host):
-                raise socket.gaierror(socket.EAI_NONAME, "the test knows no such name")
-            if host not in _NAMES:
+            if host not in _NAMES and _is_address(host):
                 return await super().getaddrinfo(host, port, **given)
-            _tell(f"asked {host}")
-            answers = _NAMES[host]
-            found = answers.pop(0) if len(answers) > 1 else answers[0]
-            return [_info(address, port) for address in found]
+            return _answered(host, port)
 
         async def create_connection(
             self, protocol: Any, host: Any = None, port: Any = None, **given: Any
@@ -50,10 +46,19 @@ def _watched(loop: Any) -> type[asyncio.AbstractEventLoop]:
     return Watched
 
 
+def _answered(host: Any, port: Any) -> list[tuple[Any, ...]]:
+    if host not in _NAMES:
+        raise socket.gaierror(socket.EAI_NONAME, "the test knows no such name")
+    _tell(f"asked {host}")
+    answers = _NAMES[host]
+    found = answers.pop(0) if len(answers) > 1 else answers[0]
+    return [_info(address, port) for address in found]
+
+
 def _is_address(host: Any) -> bool:
     # What the C library takes for one, and so the real resolver: 2130706433 and 0x7f.1, too.
     try:
-        socket.getaddrinfo(host, None, flags=socket.AI_NUMERICHOST)
+        _system(host, None, flags=socket.AI_NUMERICHOST)
     except OSError:
         return False
     return True
@@ -65,4 +70,11 @@ def _info(address: str, port: int) -> tuple[Any, ...]:
     return (family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", where)
 
 
+def _looked_up(host: Any, port: Any, *given: Any, **named: Any) -> list[tuple[Any, ...]]:
+    """Stand for `socket.getaddrinfo`: what requests name is looked up in threads, by it."""
+    known = host not in _NAMES and _is_address(host)
+    return _system(host, port, *given, **named) if known else _answered(host, port)
+
+
+socket.getaddrinfo = _looked_up
 uvloop.Loop = _watched(uvloop.Loop)  # type: ignore[misc, assignment]
