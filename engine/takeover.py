@@ -159,10 +159,9 @@ class TakeOver:
                 try:
                     if broken is None:
                         redrive.feed(batch.frames)
-                except (
-                    Exception
-                ) as error:  # whatever it is: who comes behind us would meet it again
-                    # Read on: its number has to be behind the log's end.
+                except Exception as error:
+                    # Whatever it is, who comes behind us would meet it again. Read on: its number has to be
+                    # behind the log's end.
                     broken = error
         try:
             if broken is None:
