@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -32,9 +34,20 @@ async def test_a_large_body_passes_through_all_turns(
     assert two.ending["type"] == "response.completed"
     sent = stack.asked(model)[1].json["input"]
     assert [item["content"] for item in sent[:texts]] == [item["content"] for item in given]
-    listed = await wire.ask("GET", f"/v1/responses/{one.response['id']}/input_items?order=asc")
-    shown = [item["content"][0]["text"] for item in listed.json["data"]]
+    shown = [item["content"][0]["text"] async for item in _input_items(wire, one.response["id"])]
     assert shown == [item["content"] for item in given]
+
+
+async def _input_items(wire: Wire, response_id: str) -> AsyncIterator[dict[str, Any]]:
+    """Yield all of them: a page has some megabytes at the most."""
+    path, after = f"/v1/responses/{response_id}/input_items?order=asc", ""
+    while True:
+        page = (await wire.ask("GET", path + after)).json
+        for item in page["data"]:
+            yield item
+        if not page["has_more"]:
+            return
+        after = f"&after={page['last_id']}"
 
 
 async def test_a_small_request_does_not_wait_for_large_ones(stack: Stack, wire: Wire) -> None:
