@@ -6,6 +6,7 @@ import asyncio
 import io
 import time
 from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import openai
@@ -92,6 +93,7 @@ class Parts:
         return any("is ingested again in" in line for line in self.stack.said)
 
 
+@asynccontextmanager
 async def _opened(stack: Stack) -> AsyncIterator[Parts]:
     async with (
         open_session(stack.url) as session,
@@ -133,15 +135,17 @@ async def hanging(
     server: EmbeddingsServer,
 ) -> AsyncIterator[Parts]:
     """A stack with an object store that may hang; no ingestion has a second attempt."""
-    async with retrieving_stack(
-        stage,
-        await create_database(postgres_server),
-        server,
-        files={"url": store.place, "timeout_seconds": PATIENCE},
-        retrieval={"attempts": 1},
-    ) as stack:
-        async for parts in _opened(stack):
-            yield parts
+    async with (
+        retrieving_stack(
+            stage,
+            await create_database(postgres_server),
+            server,
+            files={"url": store.place, "timeout_seconds": PATIENCE},
+            retrieval={"attempts": 1},
+        ) as stack,
+        _opened(stack) as parts,
+    ):
+        yield parts
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -159,16 +163,18 @@ async def cramped(
     server: EmbeddingsServer,
 ) -> AsyncIterator[Parts]:
     """A stack that has its files, and the documents that it reads, on a disk that may be full."""
-    async with retrieving_stack(
-        stage,
-        await create_database(postgres_server),
-        server,
-        files={"directory": disk.directory / "files"},
-        extraction={"directory": disk.directory},
-        retrieval={"attempts": 1},
-    ) as stack:
-        async for parts in _opened(stack):
-            yield parts
+    async with (
+        retrieving_stack(
+            stage,
+            await create_database(postgres_server),
+            server,
+            files={"directory": disk.directory / "files"},
+            extraction={"directory": disk.directory},
+            retrieval={"attempts": 1},
+        ) as stack,
+        _opened(stack) as parts,
+    ):
+        yield parts
 
 
 def _of_a_file(file_id: str) -> dict[str, Any]:
